@@ -1,0 +1,1 @@
+../../fedsched/__init__.py
