@@ -1,0 +1,203 @@
+"""The batch contract: B copies of one problem, stepped together on one device.
+
+Sizes: B worlds, A agents of a kind, E entities an agent sees, N actions, R reward parts, K neighbours.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+class WorldError(ValueError):
+    """A world was asked for something it cannot do: an illegal action, an unknown instance, an overflow."""
+
+
+class IllegalActionError(WorldError):
+    """An action that the mask forbids; the message names world, agent and action."""
+
+
+@dataclass(frozen=True)
+class KindSpec:
+    """What is static about one kind of agent.
+
+    Attributes:
+        name: The kind, such as `cluster`.
+        agents: Names of its agents, in the order of axis A.
+        own: Names of the features of `Tokens.own`.
+        entity: Names of the features of `Tokens.entities`.
+        entities: Number of entity slots E.
+        action: Names of the features of `Tokens.actions`.
+        actions: Number of actions N of a choice; zero where actions are vectors.
+        idle: The action that an inactive agent takes, such as `hold`.
+        relation: `identity` (action n concerns entity n, further actions concern none) or a bool array [A, N, E].
+        bounds: Lower and upper bounds, each [D], of vector actions; None for a choice.
+    """
+
+    name: str
+    agents: tuple[str, ...]
+    own: tuple[str, ...]
+    entity: tuple[str, ...] = ()
+    entities: int = 0
+    action: tuple[str, ...] = ()
+    actions: int = 0
+    idle: int = 0
+    relation: Literal["identity"] | npt.NDArray[np.bool_] = "identity"
+    bounds: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """What is static about a world.
+
+    Attributes:
+        name: Registered name without a version, such as `datacenter`.
+        kinds: One `KindSpec` per kind of agent.
+        neighbours: Who may message whom, int64 [A, K] over all agents of all kinds in order; -1 pads.
+        reward_parts: Names of the R named parts of a reward; weights belong to the scenario.
+        metrics: Names of what `World.metrics` returns.
+        exact: Whether equal (instance, seed, actions) give bit-equal trajectories on CPU.
+        site: Owner of every agent, int64 [A], where several sites share one world; None where one owns all.
+    """
+
+    name: str
+    kinds: tuple[KindSpec, ...]
+    neighbours: npt.NDArray[np.int64]
+    reward_parts: tuple[str, ...]
+    metrics: tuple[str, ...]
+    exact: bool = True
+    site: npt.NDArray[np.int64] | None = None
+
+    def kind(self, name: str) -> KindSpec:
+        """The kind of that name; raises WorldError for an unknown one."""
+        for kind in self.kinds:
+            if kind.name == name:
+                return kind
+        raise WorldError(f"{self.name} has no kind {name!r}; it has {', '.join(k.name for k in self.kinds)}")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the agents of one kind see; tensors alias the world's arrays until its next `step` or `reset`.
+
+    Attributes:
+        own: float32 [B, A, Fo].
+        entities: float32 [B, A, E, Fe]; zero where the mask is False.
+        entity_mask: bool [B, A, E].
+        actions: float32 [B, A, N, Fa].
+        action_mask: bool [B, A, N]; every row has at least one legal action.
+        active: bool [B, A]; must decide now.
+        alive: bool [B, A].
+    """
+
+    own: torch.Tensor
+    entities: torch.Tensor
+    entity_mask: torch.Tensor
+    actions: torch.Tensor
+    action_mask: torch.Tensor
+    active: torch.Tensor
+    alive: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The tokens of every kind at one moment of every world.
+
+    Attributes:
+        time_s: float64 [B], seconds since the start of the episode.
+        kinds: Tokens by kind.
+    """
+
+    time_s: torch.Tensor
+    kinds: Mapping[str, Tokens]
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What a step brought.
+
+    Attributes:
+        observation: The next observation; of an ended world, its last one.
+        reward: float32 [B, A, R] by kind, accrued since the last step, in the order of `spec.reward_parts`.
+        elapsed_s: float64 [B].
+        terminated: bool [B, A] by kind.
+        truncated: bool [B]; cut off by a limit, the last observation is there for bootstrapping.
+    """
+
+    observation: Observation
+    reward: Mapping[str, torch.Tensor]
+    elapsed_s: torch.Tensor
+    terminated: Mapping[str, torch.Tensor]
+    truncated: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a world needs to go on exactly; arrays by name, picklable."""
+
+    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class World(Protocol):
+    """B copies of one problem, stepped together.
+
+    A trajectory depends on (instance, seed, actions) alone: not on the batch size, the row or earlier resets.
+    """
+
+    spec: WorldSpec
+    batch: int
+    device: str
+
+    def reset(self, instances: torch.Tensor, seeds: torch.Tensor, where: torch.Tensor | None = None) -> Observation:
+        """Starts new episodes.
+
+        Args:
+            instances: int64 [B], which problem.
+            seeds: int64 [B], the randomness inside it; equal pairs are identical worlds.
+            where: bool [B], the rows to reset; all by default.
+
+        Raises:
+            WorldError: An unknown instance.
+        """
+        ...
+
+    def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
+        """Applies the active agents' actions and runs to the next decision of any agent, or to `until_s` [B].
+
+        Never resets. Actions are int64 [B, A] (a choice) or float32 [B, A, D] by kind; those of inactive agents
+        must be the idle action.
+
+        Raises:
+            IllegalActionError: An action that the mask forbids.
+        """
+        ...
+
+    def metrics(self) -> dict[str, torch.Tensor]:
+        """The episodes so far, each float64 [B], by the names of `spec.metrics`."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """The exact state of all rows."""
+        ...
+
+    def restore(self, snapshot: Snapshot) -> Observation:
+        """Continues from a snapshot of a world of the same spec and batch."""
+        ...
+
+
+class Controller(Protocol):
+    """A classical scheduler: a baseline or a teacher."""
+
+    name: str
+
+    def reset(self, world: World) -> None:
+        """Binds the controller to a world; it may read the static model and, where it says so, the true state."""
+        ...
+
+    def act(self, observation: Observation) -> dict[str, torch.Tensor]:
+        """Actions by kind for every row; the idle action for inactive agents."""
+        ...
