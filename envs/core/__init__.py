@@ -1,8 +1,8 @@
 """What all domains share: the batch contract, observations as tokens, exchange records, random streams."""
 
-from .exchange import Cargo, Delivery, Exchange, Lot
-from .streams import stream
-from .world import (
+from fedsched.envs.core.exchange import Cargo, Delivery, Exchange, Lot
+from fedsched.envs.core.streams import stream
+from fedsched.envs.core.world import (
     Controller,
     IllegalActionError,
     KindSpec,

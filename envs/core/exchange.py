@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from .world import World
+from fedsched.envs.core.world import World
 
 
 @dataclass(frozen=True, order=True)

@@ -1,4 +1,4 @@
-"""Counter-based random streams: what is drawn depends on (seed, purpose, keys) alone, never on what was drawn before."""
+"""Counter-based random streams: a draw depends on (seed, purpose, keys) alone, never on earlier draws."""
 
 import hashlib
 
