@@ -112,10 +112,14 @@ class Window:
         jobs: Submission times count from the start of the episode.
         start_hour: Hour of the hourly series at time 0.
         log: Short name of the log, part of the key of a job's data volume.
+        origin_s: Submission time in the log of the episode's time 0; the rules F1 to F4 read absolute times.
         end_s: End of the period in which jobs arrive, seconds.
+        dropped: Jobs left out because no cluster of the site is wide enough.
     """
 
     jobs: Jobs
     start_hour: int = 0
     log: str = ""
+    origin_s: float = 0.0
     end_s: float = float("inf")
+    dropped: int = 0

@@ -1,0 +1,236 @@
+"""The data-centre world: B sites of one model, advanced by Warp kernels (docs/datacenter.md states the rules)."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+import warp as wp
+
+from fedsched.envs.core import (
+    IllegalActionError,
+    KindSpec,
+    Observation,
+    Snapshot,
+    Tokens,
+    Transition,
+    WorldSpec,
+)
+from fedsched.envs.datacenter import metrics
+from fedsched.envs.datacenter.arrays import Arrays
+from fedsched.envs.datacenter.kernels import committing, event, observe
+from fedsched.envs.datacenter.kernels.state import FLAG_ILLEGAL
+from fedsched.envs.datacenter.model import VISIBLE_JOBS, DatacenterError, SiteModel, Window
+from fedsched.envs.datacenter.rules import parse_rule
+
+KIND = "cluster"
+HOLD_ACTION = VISIBLE_JOBS
+OWN_FEATURES = (
+    "free_share", "log_queue", "log_queued_work", "stage", "head_share", "log_shadow", "extra_share", "fit_share",
+    "mean_log_estimate", "log_running_work", "speed", "site_busy_share", "carbon_now", "carbon_6h", "price_now",
+    "price_6h",
+)  # fmt: skip
+JOB_FEATURES = (
+    "log_wait", "log_estimate", "width_share", "log_width", "log_area", "log_slowdown", "fits", "width_of_free",
+    "log_until_fit", "ends_before_shadow", "log_estimate_excess", "reserved_elsewhere",
+)  # fmt: skip
+REWARD_PARTS = ("utilization", "qos", "wait", "energy_efficiency", "carbon", "cost")
+
+
+class Workload(Protocol):
+    """What turns an instance number into the jobs of an episode."""
+
+    def window(self, instance: int) -> Window:
+        """The jobs of that instance; raises DatacenterError for an unknown one."""
+        ...
+
+
+def site_spec(site: SiteModel) -> WorldSpec:
+    """The static description of a site's world; every cluster may message every other."""
+    count = len(site.clusters)
+    kind = KindSpec(
+        name=KIND,
+        agents=tuple(f"cluster_{k}" for k in range(count)),
+        own=OWN_FEATURES,
+        entity=JOB_FEATURES,
+        entities=VISIBLE_JOBS,
+        action=("hold",),
+        actions=VISIBLE_JOBS + 1,
+        idle=HOLD_ACTION,
+    )
+    others = np.array([[k for k in range(count) if k != c] for c in range(count)], dtype=np.int64)
+    return WorldSpec("datacenter", (kind,), others.reshape(count, count - 1), REWARD_PARTS, metrics.NAMES)
+
+
+class DatacenterWorld:
+    """B copies of one site.
+
+    Args:
+        site: Clusters, series and switches.
+        workload: Source of instances.
+        batch: Number of copies B.
+        engine: `event`, or `committing` for the published protocol (one cluster, no deferral).
+        backfill: The published protocol's own backfilling (`committing` only).
+        device: `cpu` or a CUDA device.
+        limit_s: Episodes longer than this are truncated.
+
+    Raises:
+        DatacenterError: A job that no cluster can hold, or an engine that cannot run this site.
+    """
+
+    def __init__(
+        self,
+        site: SiteModel,
+        workload: Workload,
+        batch: int,
+        engine: Literal["event", "committing"] = "event",
+        backfill: bool = False,
+        device: str = "cpu",
+        limit_s: float = float("inf"),
+    ) -> None:
+        if engine == "committing" and (len(site.clusters) > 1 or site.deferral):
+            raise DatacenterError("the committing engine knows one cluster and no deferral: use engine: event")
+        if batch < 1:
+            raise DatacenterError(f"a world needs at least one copy, got batch={batch}")
+        self.site = site
+        self.workload = workload
+        self.spec = site_spec(site)
+        self.batch = batch
+        self.engine = engine
+        self.backfill = backfill
+        self.device = device
+        self.limit_s = limit_s
+        self.arrays = Arrays(site, batch, len(OWN_FEATURES), len(JOB_FEATURES), device)
+        self._windows: dict[int, Window] = {}
+        self._forever = torch.full((batch,), float("inf"), dtype=torch.float64, device=device)
+        self._before = torch.zeros_like(self.arrays.state["total"])
+        self._actions = torch.zeros((batch, len(site.clusters), VISIBLE_JOBS + 1, 1), device=device)
+        self._actions[:, :, HOLD_ACTION] = 1.0
+
+    def reset(self, instances: torch.Tensor, seeds: torch.Tensor, where: torch.Tensor | None = None) -> Observation:
+        """Starts the episodes of these instances; `seeds` draw nothing here (a log is what it is)."""
+        rows = range(self.batch) if where is None else where.nonzero().flatten().tolist()
+        del seeds
+        windows = {row: self._window(int(instances[row])) for row in rows}
+        self.arrays.grow(max((len(window.jobs) for window in windows.values()), default=0))
+        for row, window in windows.items():
+            self.arrays.load(row, window, self.limit_s)
+        opened = torch.zeros(self.batch, dtype=torch.int32, device=self.device)
+        opened[list(rows)] = 1
+        self._launch_open(opened)
+        self._before.copy_(self.arrays.state["total"])
+        return self._observe()
+
+    def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
+        """Applies the clusters' picks (slot 0 to 127, or 128 to hold) and runs to the next decision or `until_s`."""
+        state = self.arrays.state
+        before = state["now"].clone()
+        until = self._forever if until_s is None else until_s
+        chosen = actions[KIND].contiguous()
+        model, jobs, live = self.arrays.structs()
+        if self.engine == "event":
+            inputs = [model, jobs, live, wp.from_torch(chosen), wp.from_torch(until)]
+            wp.launch(event.step_event, self.batch, inputs=inputs, device=self.device)
+        else:
+            inputs = [model, jobs, live, wp.from_torch(chosen), int(self.backfill)]
+            wp.launch(committing.step_committing, self.batch, inputs=inputs, device=self.device)
+        self._raise_flags(chosen)
+        reward = (state["total"] - self._before).float()
+        self._before.copy_(state["total"])
+        observation = self._observe()
+        ended = state["terminated"].bool()
+        return Transition(
+            observation=observation,
+            reward={KIND: reward},
+            elapsed_s=state["now"] - before,
+            terminated={KIND: ended[:, None].expand(-1, len(self.site.clusters))},
+            truncated=state["truncated"].bool(),
+        )
+
+    def run_rules(self, rules: list[str], until_s: torch.Tensor | None = None) -> None:
+        """Runs row b by the rule `rules[b]` (such as `saf-easy`) to its end or to `until_s`, inside the kernel.
+
+        An empty name leaves that row alone. The rules look at the whole queue, not only at the visible slots. In the
+        committing engine backfilling is the world's own switch and the names carry no `-easy`.
+        """
+        parsed = [parse_rule(name) if name else None for name in rules]
+        rule = torch.tensor([-1 if p is None else int(p[0]) for p in parsed], dtype=torch.int32, device=self.device)
+        easy = torch.tensor([p is not None and p[1] for p in parsed], device=self.device).int()
+        model, jobs, live = self.arrays.structs()
+        if self.engine == "event":
+            until = self._forever if until_s is None else until_s
+            inputs = [model, jobs, live, wp.from_torch(rule), wp.from_torch(easy), wp.from_torch(until)]
+            wp.launch(event.run_event_rule, self.batch, inputs=inputs, device=self.device)
+        else:
+            inputs = [model, jobs, live, wp.from_torch(rule), int(self.backfill)]
+            wp.launch(committing.run_committing_rule, self.batch, inputs=inputs, device=self.device)
+        self._raise_flags(None)
+        self._before.copy_(self.arrays.state["total"])
+
+    def metrics(self) -> dict[str, torch.Tensor]:
+        """Schedules so far, each float64 [B]; see `fedsched.envs.datacenter.metrics`."""
+        return metrics.of_arrays(self.arrays, self.site)
+
+    def snapshot(self) -> Snapshot:
+        """The exact state of all rows."""
+        return Snapshot(self.arrays.copy(), {"peers": tuple(self.arrays.peers)})
+
+    def restore(self, snapshot: Snapshot) -> Observation:
+        """Continues from a snapshot of a world of the same site, batch and workload."""
+        self.arrays.paste(snapshot.arrays)
+        self.arrays.peers = list(snapshot.extra["peers"])
+        self._before.copy_(self.arrays.state["total"])
+        return self._observe()
+
+    def observe(self) -> Observation:
+        """What the agents see now; needed after `run_rules` or a delivery changed the rows."""
+        return self._observe()
+
+    def _window(self, instance: int) -> Window:
+        if instance not in self._windows:
+            window = self.workload.window(instance)
+            widest = int(window.jobs.processors.max(initial=0))
+            if widest > self.site.widest:
+                raise DatacenterError(
+                    f"instance {instance}: a job needs {widest} processors, the widest cluster has {self.site.widest}; "
+                    "give the site a wider cluster or set too_wide: drop"
+                )
+            self._windows[instance] = window
+        return self._windows[instance]
+
+    def _launch_open(self, where: torch.Tensor) -> None:
+        model, jobs, live = self.arrays.structs()
+        if self.engine == "event":
+            kernel, inputs = event.open_event, [model, jobs, live, wp.from_torch(where)]
+        else:
+            kernel, inputs = committing.open_committing, [model, jobs, live, wp.from_torch(where), int(self.backfill)]
+        wp.launch(kernel, self.batch, inputs=inputs, device=self.device)
+        self._raise_flags(None)
+
+    def _observe(self) -> Observation:
+        arrays = self.arrays
+        model, jobs, live = arrays.structs()
+        inputs = [model, jobs, live, arrays.view_struct(), int(self.engine == "committing")]
+        wp.launch(observe.observe, (self.batch, len(self.site.clusters)), inputs=inputs, device=self.device)
+        view = arrays.view
+        tokens = Tokens(
+            view["own"], view["entities"], view["entity_mask"], self._actions,
+            view["action_mask"], view["active"], view["alive"],
+        )  # fmt: skip
+        return Observation(arrays.state["now"], {KIND: tokens})
+
+    def _raise_flags(self, chosen: torch.Tensor | None) -> None:
+        flags = self.arrays.state["flag"]
+        if not bool(flags.any()):
+            return
+        row = int(flags.nonzero()[0])
+        code = int(flags[row])
+        flags.zero_()
+        if code == FLAG_ILLEGAL and chosen is not None:
+            raise IllegalActionError(f"world {row}: actions {chosen[row].tolist()} of its clusters are not all legal")
+        raise DatacenterError(f"world {row}: jobs wait, but nothing can ever start them")
+
+
+def state_of(world: "DatacenterWorld") -> dict[str, Any]:
+    """The true state arrays, for tests and viewers."""
+    return dict(world.arrays.state)
