@@ -159,7 +159,8 @@ def quantise(values: NDArray[np.float64], weight: float, holders: int) -> Vector
     """
     if weight < SMALLEST_WEIGHT:
         raise UpdateRefusedError(f"weight {weight} is below {SMALLEST_WEIGHT}: scale the weights of all sites up")
-    scaled = np.rint(np.append(values * weight, weight) * 2.0**BINARY_PLACES)
+    with np.errstate(over="ignore"):  # an infinity is refused below
+        scaled = np.rint(np.append(values * weight, weight) * 2.0**BINARY_PLACES)
     largest, limit = float(np.abs(scaled).max()), (2**63 - 1) // holders
     if not np.isfinite(largest) or int(largest) > limit:
         raise UpdateRefusedError(

@@ -1,13 +1,21 @@
 """Scripted participants and the float64 mean that rounds are measured against."""
 
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from fedsched.federation import Update
 from fedsched.federation.participant import Parameters, Scalar
-from numpy.typing import NDArray
+
+with warnings.catch_warnings():
+    # typer, which Flower imports, still uses names that click has deprecated
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import_module("flwr.serverapp")
 
 SHAPES: dict[str, tuple[int, ...]] = {"encoder.weight": (16, 9), "actor.bias": (7,), "log_std": (), "empty": (0, 3)}
 
@@ -18,15 +26,16 @@ class Scripted:
 
     update: Update
     failure: Exception | None = None
-    calls: int = 0
+    seen: list[tuple[Parameters, Mapping[str, Scalar]]] = field(default_factory=list)
 
     def train(self, parameters: Parameters, config: Mapping[str, Scalar]) -> Update:
-        self.calls += 1
+        self.seen.append((parameters, config))
         if self.failure is not None:
             raise self.failure
         return self.update
 
     def evaluate(self, parameters: Parameters, config: Mapping[str, Scalar]) -> dict[str, float]:
+        self.seen.append((parameters, config))
         if self.failure is not None:
             raise self.failure
         return {"return": float(sum(value.sum() for value in parameters.values())), "weight": self.update.weight}

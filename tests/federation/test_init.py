@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-import fedsched.federation as federation
 import pytest
+
+import fedsched.federation as federation
 
 
 def test_importing_the_package_imports_no_flower_and_switches_telemetry_off() -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fedsched.federation import FederationError, Update, UpdateRefusedError
 from fedsched.federation.participant import Parameters, check_update
 

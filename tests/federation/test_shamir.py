@@ -1,9 +1,10 @@
 """Any t shares rebuild the secret; t - 1 fit every secret equally well."""
 
 import pytest
-from fedsched.federation import shamir
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedsched.federation import shamir
 
 secrets = st.binary(min_size=32, max_size=32)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from fedsched.federation import FedAvg, SettingError, Update, make_strategy
 from fedsched.federation.participant import Parameters
 
