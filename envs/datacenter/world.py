@@ -1,7 +1,8 @@
 """The data-centre world: B sites of one model, advanced by Warp kernels (docs/datacenter.md states the rules)."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from fedsched.envs.datacenter.model import VISIBLE_JOBS, DatacenterError, SiteMo
 from fedsched.envs.datacenter.rules import parse_rule
 
 KIND = "cluster"
+KEPT_WINDOWS = 256
+"""Instances that a world keeps in memory; rollouts of a group share theirs."""
+
 HOLD_ACTION = VISIBLE_JOBS
 OWN_FEATURES = (
     "free_share", "log_queue", "log_queued_work", "stage", "head_share", "log_shadow", "extra_share", "fit_share",
@@ -101,7 +105,8 @@ class DatacenterWorld:
         self.device = device
         self.limit_s = limit_s
         self.arrays = Arrays(site, batch, len(OWN_FEATURES), len(JOB_FEATURES), device)
-        self._windows: dict[int, Window] = {}
+        self._windows: OrderedDict[int, Window] = OrderedDict()
+        self._logs = [""] * batch
         self._forever = torch.full((batch,), float("inf"), dtype=torch.float64, device=device)
         self._before = torch.zeros_like(self.arrays.state["total"])
         self._actions = torch.zeros((batch, len(site.clusters), VISIBLE_JOBS + 1, 1), device=device)
@@ -115,6 +120,7 @@ class DatacenterWorld:
         self.arrays.grow(max((len(window.jobs) for window in windows.values()), default=0))
         for row, window in windows.items():
             self.arrays.load(row, window, self.limit_s)
+            self._logs[row] = window.log
         opened = torch.zeros(self.batch, dtype=torch.int32, device=self.device)
         opened[list(rows)] = 1
         self._launch_open(opened)
@@ -173,12 +179,13 @@ class DatacenterWorld:
 
     def snapshot(self) -> Snapshot:
         """The exact state of all rows."""
-        return Snapshot(self.arrays.copy(), {"peers": tuple(self.arrays.peers)})
+        return Snapshot(self.arrays.copy(), {"peers": tuple(self.arrays.peers), "logs": tuple(self._logs)})
 
     def restore(self, snapshot: Snapshot) -> Observation:
         """Continues from a snapshot of a world of the same site, batch and workload."""
         self.arrays.paste(snapshot.arrays)
         self.arrays.peers = list(snapshot.extra["peers"])
+        self._logs = list(snapshot.extra["logs"])
         self._before.copy_(self.arrays.state["total"])
         return self._observe()
 
@@ -186,8 +193,14 @@ class DatacenterWorld:
         """What the agents see now; needed after `run_rules` or a delivery changed the rows."""
         return self._observe()
 
+    def log(self, row: int) -> str:
+        """Short name of the log that row `row` was loaded from."""
+        return self._logs[row]
+
     def _window(self, instance: int) -> Window:
         if instance not in self._windows:
+            if len(self._windows) >= KEPT_WINDOWS:
+                self._windows.popitem(last=False)
             window = self.workload.window(instance)
             widest = int(window.jobs.processors.max(initial=0))
             if widest > self.site.widest:
@@ -229,8 +242,3 @@ class DatacenterWorld:
         if code == FLAG_ILLEGAL and chosen is not None:
             raise IllegalActionError(f"world {row}: actions {chosen[row].tolist()} of its clusters are not all legal")
         raise DatacenterError(f"world {row}: jobs wait, but nothing can ever start them")
-
-
-def state_of(world: "DatacenterWorld") -> dict[str, Any]:
-    """The true state arrays, for tests and viewers."""
-    return dict(world.arrays.state)
