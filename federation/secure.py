@@ -5,6 +5,7 @@ hides its vector behind one mask of its own and one mask per peer. Peer masks ca
 away with shares of which any t rebuild a secret. Guards against an honest-but-curious server and against curious
 sites, fewer than t together. It does not guard against a server that forges keys or tells sites different stories:
 public keys are not signed.
+Nor does it hide what a sum of few gives away: of two vectors (three sites, one lost) each site can subtract its own.
 
 Values are integers modulo 2**64 with 32 binary places. The sum is exact, so it does not depend on the masks, and the
 only error is one rounding a site: at most (1 + |mean|) * n * 2**-33 / sum(weight).

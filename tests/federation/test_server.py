@@ -74,7 +74,7 @@ def test_a_secure_client_has_no_action_that_sends_in_the_clear(make_sites: Calla
     sites = make_sites(3)
     members = list(sites.values())
     grid = LocalGrid(client_app(members.__getitem__, SecureAggregation()), list(sites))
-    with pytest.raises(FederationError, match="0 of 3 sites are left.*No train function registered"):
+    with pytest.raises(FederationError, match=r"0 of 3 sites are left.*No train function registered"):
         server_app(list(sites), parameters, 1, lambda *_: None)(grid, SERVER)
     assert not any(site.seen for site in members)
 
