@@ -1,0 +1,61 @@
+"""Scenarios: what a user writes, checked, and every default of it.
+
+`load_scenario` reads a file or a shipped scenario, `expand` makes several runs of it, `resolved` writes all of it down.
+"""
+
+from fedsched.sim.scenario.agreement import Consensus, Data, Link, Market, Network, Plan
+from fedsched.sim.scenario.datacenter import Cluster, DatacenterWorld, Generator, Rule, Tariff, Window
+from fedsched.sim.scenario.grid import expand
+from fedsched.sim.scenario.learning import (
+    Agents,
+    Constraints,
+    Encoder,
+    FedAvg,
+    Federation,
+    Messages,
+    Ppo,
+    SecureAggregation,
+    WaitBound,
+)
+from fedsched.sim.scenario.load import load_scenario, scenario_text, shipped
+from fedsched.sim.scenario.model import Evaluation, Scenario, Site, Weights, Workers
+from fedsched.sim.scenario.problems import Problem, ScenarioError
+from fedsched.sim.scenario.show import commented, resolved, schema
+
+__all__ = [
+    "Scenario",
+    "Site",
+    "DatacenterWorld",
+    "Cluster",
+    "Generator",
+    "Tariff",
+    "Window",
+    "Weights",
+    "Agents",
+    "Encoder",
+    "Messages",
+    "Ppo",
+    "Constraints",
+    "WaitBound",
+    "Federation",
+    "FedAvg",
+    "SecureAggregation",
+    "Plan",
+    "Market",
+    "Data",
+    "Link",
+    "Consensus",
+    "Network",
+    "Workers",
+    "Evaluation",
+    "Rule",
+    "load_scenario",
+    "scenario_text",
+    "shipped",
+    "expand",
+    "resolved",
+    "commented",
+    "schema",
+    "Problem",
+    "ScenarioError",
+]

@@ -1,0 +1,167 @@
+"""The whole scenario, and what its parts need of each other."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from fedsched.sim.scenario.agreement import Consensus, Plan
+from fedsched.sim.scenario.base import Part, Place
+from fedsched.sim.scenario.datacenter import DatacenterWorld, Rule
+from fedsched.sim.scenario.learning import Agents, Federation
+from fedsched.sim.scenario.units import Seconds
+
+# Names of pairs ('north-east') are read at the hyphen, so names of sites have none
+SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+ScenarioName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+
+class Weights(Part):
+    """How the parts of the reward add up; parts that are not named count nothing."""
+
+    utilization: float = Field(default=0.0, ge=0, description="Busy share of the processors")
+    qos: float = Field(default=0.0, ge=0, description="Bounded slowdown of the jobs")
+    wait: float = Field(default=0.0, ge=0, description="Hours that jobs wait")
+    energy_efficiency: float = Field(default=0.0, ge=0, description="Energy of the facility")
+    carbon: float = Field(default=0.0, ge=0, description="Carbon dioxide from that energy")
+    cost: float = Field(default=0.0, ge=0, description="Price of that energy")
+
+    def problems(self) -> Iterable[tuple[Place, str]]:
+        """Something must count."""
+        if not any(getattr(self, name) for name in type(self).model_fields):
+            yield (), "all weights are zero, so there is nothing to learn; give one of them a value"
+
+
+class Site(Part):
+    """One organisation: its world, its copies of it for training, and what it wants."""
+
+    world: DatacenterWorld = Field(description="What the site simulates")
+    copies: int = Field(default=32, ge=1, description="Worlds simulated in parallel for training")
+    weights: Weights = Field(default=Weights(qos=1.0), description="What the site wants: weights of the reward's parts")
+
+
+class Workers(Part):
+    """Where sites live."""
+
+    backend: Literal["auto", "local", "ray"] = Field(
+        default="auto",
+        description="local: in this process; ray: an actor each; auto: ray if an address or a GPU share is given",
+    )
+    cpus_per_site: float = Field(
+        default=1.0, gt=0, description="CPU share of a site, and the threads of its tensor library"
+    )
+    gpus_per_site: float = Field(default=0.0, ge=0, description="GPU share of a site")
+    address: str | None = Field(
+        default=None, description="A running Ray cluster, such as ray://host:10001; null: start one"
+    )
+
+    def problems(self) -> Iterable[tuple[Place, str]]:
+        """A local run has neither a cluster nor GPU shares."""
+        for key in ("address", "gpus_per_site"):
+            if self.backend == "local" and getattr(self, key):
+                yield (key,), "belongs to Ray; use 'backend: ray' or 'backend: auto'"
+
+    @property
+    def chosen(self) -> Literal["local", "ray"]:
+        """The backend once `auto` is resolved."""
+        if self.backend == "auto":
+            return "ray" if self.address or self.gpus_per_site else "local"
+        return self.backend
+
+
+class Evaluation(Part):
+    """Operated periods: the same rows for the policy and for the rules."""
+
+    every: int = Field(
+        default=5, ge=1, description="Rounds between two evaluations; the last round is always evaluated"
+    )
+    windows: int = Field(default=10, ge=1, description="Evaluation periods, one row of the operated batch each")
+    period: Seconds = Field(default=24 * 3600.0, gt=0, description="Length of an evaluation period")
+    against: tuple[Rule, ...] = Field(
+        default=("fcfs-easy", "saf-easy", "f2-easy"), strict=False, description="Rules to compare with"
+    )
+
+    def problems(self) -> Iterable[tuple[Place, str]]:
+        """The table compares a policy with something."""
+        if not self.against:
+            yield ("against",), "at least one rule is needed, such as [fcfs-easy]"
+
+
+class Scenario(Part):
+    """Everything that defines a run."""
+
+    version: Literal[1] = Field(description="Version of this format")
+    name: ScenarioName = Field(description="Short name, part of the name of the run folder")
+    seed: int = Field(default=0, ge=0, description="Seed of all randomness")
+    learning: Literal["federated", "local", "central"] = Field(
+        default="federated",
+        description="federated: updates are averaged; local: each site alone; central: one learner for all",
+    )
+    sites: dict[SiteName, Site] = Field(description="The organisations by name")
+    agents: Agents = Field(default=Agents(), description="The policy and how it learns")
+    federation: Federation = Field(default=Federation(), description="Rounds of learning")
+    plan: Plan | None = Field(
+        default=None, description="The shared plan, for four sites and more; null: sites do not trade"
+    )
+    consensus: Consensus = Field(default=Consensus(), description="Agreement on the plan")
+    workers: Workers = Field(default=Workers(), description="Where sites live")
+    evaluation: Evaluation = Field(default=Evaluation(), description="How policies are judged")
+
+    def problems(self) -> Iterable[tuple[Place, str]]:
+        """What the parts need of each other."""
+        if not self.sites:
+            yield ("sites",), "zero sites; a scenario needs at least one, such as north: {world: {...}}"
+        yield from self._group_problems()
+        if self.plan is not None:
+            yield from self._plan_problems(self.plan)
+        yield from self._fault_problems()
+        sites = len(self.sites)
+        if self.learning == "federated" and self.federation.secure_aggregation is not None and sites < 3:
+            where = ("federation", "secure_aggregation")
+            yield (
+                where,
+                f"needs at least 3 sites, got {sites}: of two, each could read the other; add sites or remove it",
+            )
+
+    def _group_problems(self) -> Iterable[tuple[Place, str]]:
+        ppo = self.agents.ppo
+        for name, site in self.sites.items():
+            if ppo.advantage == "group" and site.copies % ppo.rollouts:
+                message = f"a multiple of agents.ppo.rollouts ({ppo.rollouts}) is needed, got {site.copies}"
+                yield ("sites", name, "copies"), message
+
+    def _plan_problems(self, plan: Plan) -> Iterable[tuple[Place, str]]:
+        if len(self.sites) < 4:
+            yield (
+                ("plan",),
+                f"needs at least 4 sites to bear one fault, got {len(self.sites)}; add sites or remove 'plan'",
+            )
+        for name, site in self.sites.items():
+            if site.world.engine == "committing":
+                yield (
+                    ("sites", name, "world", "engine"),
+                    "the committing engine cannot trade; use engine: event or remove 'plan'",
+                )
+        for pair in set(plan.links) - {"default"}:
+            names = pair.split("-")
+            if len(set(names)) != 2 or len(names) != 2 or not set(names) <= set(self.sites):
+                yield (
+                    ("plan", "links", pair),
+                    f"not a pair of sites such as 'north-east'; sites are {', '.join(self.sites)}",
+                )
+        if self.evaluation.period < plan.epoch:
+            yield ("plan", "epoch"), "is longer than evaluation.period, so no plan would ever be settled"
+
+    def _fault_problems(self) -> Iterable[tuple[Place, str]]:
+        faults = self.consensus.faults
+        if faults and self.plan is None:
+            yield ("consensus", "faults"), "there is no agreement to disturb without 'plan'"
+        for name in faults:
+            if name not in self.sites:
+                yield ("consensus", "faults", name), f"unknown site {name!r}; sites are {', '.join(self.sites)}"
+        bearable = (len(self.sites) - 1) // 3
+        if self.plan is not None and len(self.sites) >= 4 and len(faults) > bearable:
+            yield (
+                ("consensus", "faults"),
+                f"{len(faults)} faulty replicas of {len(self.sites)}: at most {bearable} can be borne",
+            )
