@@ -1,0 +1,142 @@
+"""Acting: a policy drives a world from reset until all its episodes have ended."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from fedsched.agents.critic import critic_features
+from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.policy import Policy
+from fedsched.agents.rollout import Recorder, Reference, Rollouts
+from fedsched.envs.core.world import Observation, Transition, World, WorldSpec
+
+
+def idle_actions(spec: WorldSpec, batch: int, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """The idle action of every agent, int64 [B, A] by kind."""
+    return {
+        kind.name: torch.full((batch, len(kind.agents)), kind.idle, dtype=torch.int64, device=device)
+        for kind in spec.kinds
+    }
+
+
+class Ended:
+    """Which agents have terminated and which worlds are over."""
+
+    def __init__(self, spec: WorldSpec, batch: int, device: str) -> None:
+        """Nobody has ended yet."""
+        self.terminated = {
+            k.name: torch.zeros(batch, len(k.agents), dtype=torch.bool, device=device) for k in spec.kinds
+        }
+        self.truncated = torch.zeros(batch, dtype=torch.bool, device=device)
+
+    @property
+    def over(self) -> torch.Tensor:
+        """Worlds that were cut off or whose agents have all terminated, bool [B]."""
+        return self.truncated | torch.stack([t.all(1) for t in self.terminated.values()]).all(0)
+
+    def observe(self, transition: Transition) -> None:
+        """Takes note of a step."""
+        over = self.over
+        for name, terminated in transition.terminated.items():
+            self.terminated[name] |= terminated & ~over[:, None]
+        self.truncated |= transition.truncated & ~over
+
+
+def quieten(observation: Observation, over: torch.Tensor) -> Observation:
+    """The observation without decisions of worlds that are over; the last one of a truncated world may ask for some."""
+    if not bool(over.any()):
+        return observation
+    kinds = {name: replace(tokens, active=tokens.active & ~over[:, None]) for name, tokens in observation.kinds.items()}
+    return replace(observation, kinds=kinds)
+
+
+def choose(
+    distribution: Mapping[str, RaggedCategorical], greedy: Mapping[str, torch.Tensor], generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """One row of every decision, int64 [D] by kind: the likeliest where `greedy` [D], sampled elsewhere."""
+    choice = {}
+    for name, part in distribution.items():
+        sampled = part.sample(generator)
+        choice[name] = torch.where(greedy[name], part.mode(), sampled) if bool(greedy[name].any()) else sampled
+    return choice
+
+
+@torch.no_grad()
+def collect(
+    policy: Policy,
+    world: World,
+    instances: torch.Tensor,
+    seeds: torch.Tensor,
+    generator: torch.Generator,
+    greedy: torch.Tensor,
+    group: torch.Tensor,
+    reference: Reference | None = None,
+) -> Rollouts:
+    """Runs every row of a world from reset to its end.
+
+    Args:
+        policy: Acts for all agents.
+        world: Reset here.
+        instances: int64 [B].
+        seeds: int64 [B].
+        generator: Of the action noise, on the world's device.
+        greedy: bool [B], rows that take the likeliest action.
+        group: int64 [B], rows with equal instance and seed.
+        reference: Per row, kept with the rollouts.
+    """
+    spec = world.spec
+    observation = world.reset(instances, seeds)
+    recorder = Recorder(spec, observation.time_s)
+    mailbox = policy.mailbox(spec, world.batch, world.device)
+    idle = idle_actions(spec, world.batch, world.device)
+    ended = Ended(spec, world.batch, world.device)
+    over = ended.over
+    while not bool(over.all()):
+        step = policy(spec, quieten(observation, over), None, mailbox)
+        mailbox = step.mailbox
+        rows = {name: greedy.index_select(0, part.moment) for name, part in step.decisions.items()}
+        choice = choose(step.distribution, rows, generator)
+        recorder.decide(step, choice, {n: d.log_prob(choice[n]) for n, d in step.distribution.items()})
+        transition = world.step(step.actions(choice, idle))
+        recorder.advance(transition, ~over)
+        ended.observe(transition)
+        observation, over = transition.observation, ended.over
+    return Rollouts(
+        spec=spec,
+        taken=recorder.taken(),
+        times=recorder.times(),
+        rewards=recorder.rewards(),
+        terminated=ended.terminated,
+        truncated=ended.truncated,
+        last_value=_last_values(policy, observation),
+        group=group,
+        greedy=greedy,
+        reference=reference,
+        metrics={name: values.clone() for name, values in world.metrics().items()},
+        traffic=recorder.traffic,
+    )
+
+
+def _last_values(policy: Policy, observation: Observation) -> dict[str, torch.Tensor] | None:
+    if not policy.config.critic:
+        return None
+    features = critic_features(observation)
+    return {name: policy.critic(name).values(features[name]) for name in observation.kinds}
+
+
+@torch.no_grad()
+def evaluate(policy: Policy, world: World, instances: torch.Tensor, seeds: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The world's metrics, each [B], after greedy episodes on `instances` [B] and `seeds` [B]."""
+    spec = world.spec
+    observation = world.reset(instances, seeds)
+    mailbox = policy.mailbox(spec, world.batch, world.device)
+    idle = idle_actions(spec, world.batch, world.device)
+    ended = Ended(spec, world.batch, world.device)
+    while not bool(ended.over.all()):
+        step = policy(spec, quieten(observation, ended.over), None, mailbox)
+        mailbox = step.mailbox
+        transition = world.step(step.actions({n: d.mode() for n, d in step.distribution.items()}, idle))
+        ended.observe(transition)
+        observation = transition.observation
+    return {name: values.clone() for name, values in world.metrics().items()}

@@ -1,0 +1,93 @@
+"""The critic: the value of a decision from the agent's own state, its live entities and all other agents."""
+
+import torch
+from torch import nn
+
+from fedsched.envs.core.world import KindSpec, Observation, Tokens, WorldSpec
+
+
+def critic_features(observation: Observation) -> dict[str, torch.Tensor]:
+    """What a central critic reads of every agent, by kind.
+
+    Own features; mean and maximum of the live entities' features (zero without any); mean own features of the living
+    agents of every kind. Masked sums only, so the numbers of agents and entities are free.
+
+    Returns:
+        float32 [B, A, Fc] by kind, with Fc from `critic_width`; new memory.
+    """
+    everyone = torch.cat([_mean_own(tokens) for tokens in observation.kinds.values()], 1)
+    features = {}
+    for name, tokens in observation.kinds.items():
+        agents = tokens.own.shape[1]
+        parts = [tokens.own, everyone[:, None].expand(-1, agents, -1)]
+        features[name] = torch.cat([*parts, *_pooled_entities(tokens)], 2)
+    return features
+
+
+def critic_width(spec: WorldSpec, kind: KindSpec) -> int:
+    """The number of critic features Fc of a kind."""
+    return len(kind.own) + sum(len(k.own) for k in spec.kinds) + 2 * len(kind.entity)
+
+
+def _mean_own(tokens: Tokens) -> torch.Tensor:
+    alive = tokens.alive[:, :, None].to(tokens.own.dtype)
+    return (tokens.own * alive).sum(1) / alive.sum(1).clamp(min=1)
+
+
+def _pooled_entities(tokens: Tokens) -> list[torch.Tensor]:
+    if tokens.entities.shape[2] == 0:
+        return []
+    mask = tokens.entity_mask[:, :, :, None]
+    mean = (tokens.entities * mask).sum(2) / mask.sum(2).clamp(min=1)
+    top = tokens.entities.masked_fill(~mask, -torch.inf).amax(2)
+    return [mean, top.masked_fill(~mask.any(2), 0.0)]
+
+
+class Critic(nn.Module):
+    """Value of a decision in the units of the returns, through a running normaliser.
+
+    The network predicts normalised returns; mean and deviation are buffers of this site and never averaged.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    seen: torch.Tensor
+
+    def __init__(self, features: int, width: int) -> None:
+        """Sizes: critic features and units in both hidden layers."""
+        super().__init__()
+        self.first = nn.Linear(features, width)
+        self.second = nn.Linear(width, width)
+        self.value = nn.Linear(width, 1)
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("deviation", torch.ones(()))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalised value, float32 [...] of features [..., Fc]."""
+        hidden = torch.tanh(self.second(torch.tanh(self.first(features))))
+        value: torch.Tensor = self.value(hidden)
+        return value.squeeze(-1)
+
+    def values(self, features: torch.Tensor) -> torch.Tensor:
+        """Value in the units of the returns."""
+        return self.forward(features) * self.deviation + self.mean
+
+    def normalise(self, returns: torch.Tensor) -> torch.Tensor:
+        """Returns in the network's units."""
+        return (returns - self.mean) / self.deviation
+
+    @torch.no_grad()
+    def observe(self, returns: torch.Tensor, weight: float = 0.1) -> None:
+        """Moves the statistics towards those of new returns, and corrects the last layer so that values stay.
+
+        Preserving outputs is the second half of PopArt (van Hasselt et al. 2016). The first call sets them.
+        """
+        step = weight if float(self.seen) else 1.0
+        mean = torch.lerp(self.mean, returns.mean(), step)
+        deviation = torch.lerp(self.deviation, returns.std(correction=0), step).clamp(min=1e-4)
+        self.value.weight.mul_(self.deviation / deviation)
+        self.value.bias.copy_((self.value.bias * self.deviation + self.mean - mean) / deviation)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+        self.seen.fill_(1.0)

@@ -1,0 +1,206 @@
+"""Ragged decisions: only the rows that a network has to look at, gathered from padded tokens.
+
+A row is one action with the entity that it concerns; an agent with twelve legal actions has twelve rows, however many
+slots the world has.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+
+from fedsched.agents.segments import pointers_of, rows_of, segment_of
+from fedsched.envs.core.world import KindSpec, Tokens
+
+
+class AgentError(ValueError):
+    """Agents were asked for something they cannot do: an unknown feature, an unfit world, a foreign state."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the K neighbours of D agents last said.
+
+    Attributes:
+        neighbours: int64 [D, K], over all agents of all kinds; -1 pads.
+        message: float32 [D, K, M], the last message of each.
+        age: float32 [D, K], ln(1 + seconds) / 16 since it was sent.
+        known: bool [D, K], whether there was one in this episode.
+    """
+
+    neighbours: torch.Tensor
+    message: torch.Tensor
+    age: torch.Tensor
+    known: torch.Tensor
+
+    def select(self, chosen: torch.Tensor) -> "Heard":
+        """The lines of some decisions, `chosen` int64 [C]."""
+        return Heard(*(getattr(self, f.name).index_select(0, chosen) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """D decisions of agents of one kind over R rows.
+
+    Attributes:
+        own: float32 [D, Fo].
+        rows: float32 [R, Fe + Fa], features of the entity concerned (zero for none), then of the action.
+        pointers: int64 [D + 1], where the rows of a decision begin.
+        legal: bool [R]; None where every row is a legal action.
+        moment: int64 [D]; decisions of one world at one instant share it.
+        agent: int64 [D], index over all agents of all kinds.
+        heard: The mailbox's view of the neighbours; None without messages.
+        critic: float32 [D, Fc], what the critic reads; None without a critic.
+    """
+
+    own: torch.Tensor
+    rows: torch.Tensor
+    pointers: torch.Tensor
+    legal: torch.Tensor | None
+    moment: torch.Tensor
+    agent: torch.Tensor
+    heard: Heard | None = None
+    critic: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        """The number of decisions D."""
+        return self.own.shape[0]
+
+    def segment(self) -> torch.Tensor:
+        """The decision of every row, int64 [R]."""
+        return segment_of(self.pointers)
+
+    def with_heard(self, heard: Heard) -> "Decisions":
+        """The same decisions with what the neighbours last said."""
+        return replace(self, heard=heard)
+
+    def select(self, chosen: torch.Tensor) -> "Decisions":
+        """Some decisions with their rows, `chosen` int64 [C] in any order."""
+        rows, pointers = rows_of(self.pointers, chosen)
+        return Decisions(
+            own=self.own.index_select(0, chosen),
+            rows=self.rows.index_select(0, rows),
+            pointers=pointers,
+            legal=None if self.legal is None else self.legal.index_select(0, rows),
+            moment=self.moment.index_select(0, chosen),
+            agent=self.agent.index_select(0, chosen),
+            heard=None if self.heard is None else self.heard.select(chosen),
+            critic=None if self.critic is None else self.critic.index_select(0, chosen),
+        )
+
+
+def row_features(tokens: Tokens, kind: KindSpec, rows: torch.Tensor) -> torch.Tensor:
+    """Features of some actions and of what they concern.
+
+    An action that concerns several entities (a phase and its movements) carries the mean over those that are live.
+
+    Args:
+        tokens: Of the kind, from the world.
+        kind: Its static description.
+        rows: int64 [R], indices into the flattened [B, A, N].
+
+    Returns:
+        float32 [R, Fe + Fa].
+    """
+    actions, slots = tokens.action_mask.shape[2], tokens.entities.shape[2]
+    own_action = tokens.actions.flatten(0, 2).index_select(0, rows)
+    if slots == 0:
+        return own_action
+    if isinstance(kind.relation, str):
+        number = rows % actions
+        entity = torch.div(rows, actions, rounding_mode="floor") * slots + number.clamp(max=slots - 1)
+        concerned = tokens.entities.flatten(0, 2).index_select(0, entity)
+        if actions > slots:
+            concerned = concerned * (number < slots)[:, None]
+    else:
+        relation = torch.as_tensor(kind.relation, device=rows.device)
+        live = (relation & tokens.entity_mask[:, :, None, :]).to(tokens.entities.dtype)
+        mean = live @ tokens.entities / live.sum(3, keepdim=True).clamp(min=1)
+        concerned = mean.flatten(0, 2).index_select(0, rows)
+    return torch.cat([concerned, own_action], 1)
+
+
+def row_mask(tokens: Tokens, kind: KindSpec, see_all: bool) -> torch.Tensor:
+    """Which actions become rows, bool [B, A, N]: the legal ones, or with `see_all` those of live entities as well."""
+    mask = tokens.action_mask
+    slots = tokens.entities.shape[2]
+    if see_all and isinstance(kind.relation, str) and slots:
+        mask = mask.clone()
+        shared = min(slots, mask.shape[2])
+        mask[:, :, :shared] |= tokens.entity_mask[:, :, :shared]
+    return mask & tokens.active[:, :, None]
+
+
+def gather(
+    tokens: Tokens, kind: KindSpec, first_agent: int, see_all: bool, central: torch.Tensor | None
+) -> tuple[Decisions, torch.Tensor, torch.Tensor]:
+    """The decisions that the active agents of a kind have to take now.
+
+    Args:
+        tokens: Of the kind, from the world; nothing of the result aliases it.
+        kind: Its static description.
+        first_agent: Index of its first agent over all kinds.
+        see_all: Whether rows include live entities that no legal action concerns.
+        central: float32 [B, A, Fc], what a critic reads; None without one.
+
+    Returns:
+        The decisions, with the world's row as their moment; where they lie in the flattened [B, A], int64 [D]; and the
+        action that every row stands for, int64 [R].
+    """
+    _, agents, actions = tokens.action_mask.shape
+    where = tokens.active.reshape(-1).nonzero().squeeze(1)
+    mask = row_mask(tokens, kind, see_all)
+    rows = mask.reshape(-1).nonzero().squeeze(1)
+    counts = mask.sum(2).reshape(-1).index_select(0, where)
+    legal = tokens.action_mask.reshape(-1).index_select(0, rows) if see_all else None
+    decisions = Decisions(
+        own=tokens.own.flatten(0, 1).index_select(0, where),
+        rows=row_features(tokens, kind, rows),
+        pointers=pointers_of(counts),
+        legal=legal,
+        moment=torch.div(where, agents, rounding_mode="floor"),
+        agent=first_agent + where % agents,
+        critic=None if central is None else central.flatten(0, 1).index_select(0, where),
+    )
+    return decisions, where, rows % actions
+
+
+def concatenate(parts: Sequence[Decisions], shifts: Sequence[int]) -> Decisions:
+    """Decisions of several rollouts as one batch.
+
+    Args:
+        parts: At least one.
+        shifts: Added to the moments of each, so that no two rollouts share one.
+    """
+    legal = [p.legal for p in parts if p.legal is not None]
+    critic = [p.critic for p in parts if p.critic is not None]
+    heard = [p.heard for p in parts if p.heard is not None]
+    return Decisions(
+        own=torch.cat([p.own for p in parts]),
+        rows=torch.cat([p.rows for p in parts]),
+        pointers=pointers_of(torch.cat([p.pointers.diff() for p in parts])),
+        legal=torch.cat(legal) if legal else None,
+        moment=torch.cat([p.moment + s for p, s in zip(parts, shifts, strict=True)]),
+        agent=torch.cat([p.agent for p in parts]),
+        heard=_concatenate_heard(heard) if heard else None,
+        critic=torch.cat(critic) if critic else None,
+    )
+
+
+def _concatenate_heard(parts: Sequence[Heard]) -> Heard:
+    width = max(p.neighbours.shape[1] for p in parts)
+    wide = [_widen(p, width) for p in parts]
+    return Heard(*(torch.cat([getattr(p, f.name) for p in wide]) for f in fields(Heard)))
+
+
+def _widen(heard: Heard, width: int) -> Heard:
+    missing = width - heard.neighbours.shape[1]
+    if missing == 0:
+        return heard
+    return replace(
+        heard,
+        neighbours=torch.nn.functional.pad(heard.neighbours, (0, missing), value=-1),
+        message=torch.nn.functional.pad(heard.message, (0, 0, 0, missing)),
+        age=torch.nn.functional.pad(heard.age, (0, missing)),
+        known=torch.nn.functional.pad(heard.known, (0, missing)),
+    )

@@ -1,0 +1,58 @@
+"""A choice among the legal rows of every decision: a categorical distribution over ragged segments."""
+
+import torch
+
+from fedsched.agents.segments import segment_argmax, segment_log_softmax, segment_sum
+
+
+class RaggedCategorical:
+    """D categorical distributions over the R rows of their decisions.
+
+    Attributes:
+        log_probs: float32 [R], normalised inside each decision; hugely negative for an illegal row.
+        pointers: int64 [D + 1], where the rows of a decision begin.
+        segment: int64 [R], the decision of a row.
+    """
+
+    def __init__(
+        self, scores: torch.Tensor, pointers: torch.Tensor, segment: torch.Tensor, legal: torch.Tensor | None = None
+    ) -> None:
+        """Normalises scores.
+
+        Args:
+            scores: float32 [R].
+            pointers: int64 [D + 1].
+            segment: int64 [R].
+            legal: bool [R]; None where every row is legal.
+        """
+        # a finite floor keeps p * log p and its gradient at zero instead of NaN
+        allowed = scores if legal is None else scores.masked_fill(~legal, -1e9)
+        self.pointers, self.segment = pointers, segment
+        self.log_probs = segment_log_softmax(allowed, segment, self.decisions)
+
+    @property
+    def decisions(self) -> int:
+        """The number of decisions D."""
+        return self.pointers.shape[0] - 1
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        """One row of every decision, int64 [D], by the Gumbel-max trick; rows count inside the decision."""
+        uniform = torch.rand(self.log_probs.shape, generator=generator, device=self.log_probs.device)
+        exponential = -torch.log1p(-uniform)
+        gumbel = -torch.log(exponential.clamp(min=1e-20))
+        return self._best(self.log_probs.detach() + gumbel)
+
+    def mode(self) -> torch.Tensor:
+        """The likeliest row of every decision, int64 [D], the first of equals; rows count inside the decision."""
+        return self._best(self.log_probs.detach())
+
+    def log_prob(self, choice: torch.Tensor) -> torch.Tensor:
+        """Log-probability [D] of `choice` [D], rows counted inside the decision."""
+        return self.log_probs.index_select(0, self.pointers[:-1] + choice)
+
+    def entropy(self) -> torch.Tensor:
+        """Entropy of every decision in nats, [D]."""
+        return -segment_sum(self.log_probs.exp() * self.log_probs, self.segment, self.decisions)
+
+    def _best(self, keys: torch.Tensor) -> torch.Tensor:
+        return segment_argmax(keys, self.segment, self.decisions) - self.pointers[:-1]

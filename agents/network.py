@@ -1,0 +1,119 @@
+"""The networks of one kind of agent, and how they start.
+
+score_r = 10 * sum_g gate_g(own_d) * (w_g . row_r)  +  network(own_d, context_d, row_r)
+
+The first term is linear and starts as a soft dispatching rule (`SoftRule`); the network's last layer starts near zero,
+so that learning begins at the rule.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import nn
+
+from fedsched.agents.critic import Critic
+from fedsched.agents.decisions import AgentError, Decisions
+from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.encoder import AttentionEncoder, PointwiseEncoder
+from fedsched.agents.segments import segment_mean
+from fedsched.envs.core.world import KindSpec
+
+# skip weights are stored divided by this: one Adam step then moves a soft rule as far as it needs
+SKIP_SCALE = 10.0
+
+
+@dataclass(frozen=True)
+class SoftRule:
+    """A dispatching rule as the start of a kind's linear term.
+
+    Attributes:
+        weights: Score per unit of an entity or action feature, such as `{"log_area": -40.0}`; zero for the others.
+        gates: Own features that the linear weights depend on, such as a stage flag; they start without effect.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    gates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Sizes of a policy.
+
+    Attributes:
+        encoder: `pointwise` (a shared network per row) or `attention` (rows look at one another as well).
+        width: Units of the first layer of the row network.
+        hidden: Units of its second layer.
+        heads: Attention heads over rows and over messages.
+        rounds: Rounds of messages inside a decision; 0 switches messages off.
+        message: Numbers in a message.
+        critic: Whether there is a critic; the `group` advantage needs none.
+        critic_width: Units of both its hidden layers.
+    """
+
+    encoder: Literal["pointwise", "attention"] = "pointwise"
+    width: int = 32
+    hidden: int = 16
+    heads: int = 2
+    rounds: int = 1
+    message: int = 16
+    critic: bool = False
+    critic_width: int = 64
+
+
+class KindNetwork(nn.Module):
+    """Everything that one kind of agent has of its own: linear term, row encoder, score, summary, critic."""
+
+    gate: torch.Tensor
+
+    def __init__(self, kind: KindSpec, config: PolicyConfig, rule: SoftRule, critic_features: int) -> None:
+        """Builds the parts; raises AgentError for a rule that names an unknown feature."""
+        super().__init__()
+        rows = len(kind.entity) + len(kind.action)
+        context = config.message if config.rounds else 0
+        inputs = len(kind.own) + context
+        self.skip = nn.Parameter(_start(kind, rule))
+        self.register_buffer("gate", torch.tensor([_index(kind.own, g) for g in rule.gates], dtype=torch.int64), False)
+        self.encoder: PointwiseEncoder | AttentionEncoder
+        if config.encoder == "pointwise":
+            self.encoder = PointwiseEncoder(inputs, rows, config.width, config.hidden)
+        else:
+            self.encoder = AttentionEncoder(inputs, rows, config.width, config.hidden, config.heads)
+        self.score = nn.Linear(config.hidden, 1, bias=False)
+        nn.init.normal_(self.score.weight, std=0.01)
+        self.summary = nn.Linear(len(kind.own) + rows, context) if context else None
+        self.critic = Critic(critic_features, config.critic_width) if config.critic else None
+
+    def summarise(self, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
+        """What an agent can tell others, float32 [D, M]: own features and the mean of its rows."""
+        if self.summary is None:
+            raise AgentError("this policy sends no messages: rounds is 0")
+        mean = segment_mean(decisions.rows, decisions.pointers, segment)
+        return torch.tanh(self.summary(torch.cat([decisions.own, mean], 1)))
+
+    def forward(self, decisions: Decisions, segment: torch.Tensor, context: torch.Tensor | None) -> RaggedCategorical:
+        """Scores the rows of decisions, given what the agents have heard (`context` [D, M])."""
+        inputs = decisions.own if context is None else torch.cat([decisions.own, context], 1)
+        scores = self.score(self.encoder(inputs, decisions, segment)).squeeze(1)
+        linear = decisions.rows @ (self.skip * SKIP_SCALE).T
+        scores = scores + linear[:, 0]
+        if self.gate.numel():
+            gates = decisions.own.index_select(1, self.gate).index_select(0, segment)
+            scores = scores + (linear[:, 1:] * gates).sum(1)
+        return RaggedCategorical(scores, decisions.pointers, segment, decisions.legal)
+
+
+def _index(names: tuple[str, ...], name: str) -> int:
+    if name not in names:
+        raise AgentError(f"unknown feature {name!r}; there are {', '.join(names)}")
+    return names.index(name)
+
+
+def _start(kind: KindSpec, rule: SoftRule) -> torch.Tensor:
+    """Skip weights [1 + gates, Fe + Fa]: the rule in the first line, zero in those of the gates."""
+    names = (*kind.entity, *kind.action)
+    weights = torch.zeros(1 + len(rule.gates), len(names))
+    for name, weight in rule.weights.items():
+        weights[0, _index(names, name)] = weight / SKIP_SCALE
+    return weights

@@ -1,0 +1,44 @@
+"""Parameters as they cross to federation: a plain dict of float32 arrays by name."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from fedsched.agents.decisions import AgentError
+
+
+def parameters_to_numpy(module: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
+    """Copies of all parameters by name; buffers (normaliser statistics) stay at home."""
+    return {name: p.detach().cpu().numpy().astype(np.float32) for name, p in module.named_parameters()}
+
+
+@torch.no_grad()
+def parameters_from_numpy(module: nn.Module, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Overwrites all parameters.
+
+    Raises:
+        AgentError: Names or shapes differ from the module's; nothing is changed then.
+    """
+    own = dict(module.named_parameters())
+    strange = sorted(own.keys() ^ arrays.keys())
+    if strange:
+        raise AgentError(f"parameters do not fit the policy: {', '.join(strange)} on one side only")
+    for name, parameter in own.items():
+        if tuple(parameter.shape) != arrays[name].shape:
+            raise AgentError(f"parameter {name}: shape {arrays[name].shape}, expected {tuple(parameter.shape)}")
+    for name, parameter in own.items():
+        parameter.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name], dtype=np.float32)))
+
+
+@torch.no_grad()
+def move_towards(target: nn.Module, source: nn.Module, step: float) -> None:
+    """Moves every parameter, target += step * (source - target) ; buffers are copied."""
+    fresh = dict(source.named_parameters())
+    for name, parameter in target.named_parameters():
+        parameter.lerp_(fresh[name], step)
+    buffers = dict(source.named_buffers())
+    for name, buffer in target.named_buffers():
+        buffer.copy_(buffers[name])

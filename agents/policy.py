@@ -1,0 +1,221 @@
+"""The policy: gather live rows, exchange messages, score every row, choose one.
+
+Parameters have the same names and shapes for every site of a domain, whatever its numbers of agents, neighbours,
+entities and actions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fedsched.agents.critic import Critic, critic_features, critic_width
+from fedsched.agents.decisions import AgentError, Decisions, gather
+from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.messages import Mailbox, Messenger, Traffic, concatenate_heard, listeners
+from fedsched.agents.network import KindNetwork, PolicyConfig, SoftRule
+from fedsched.envs.core.world import Observation, WorldSpec
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a policy thinks of a batch of decisions.
+
+    Attributes:
+        distribution: By kind.
+        message: float32 [D, M] over all kinds in order, the last one of each agent; None without messages.
+    """
+
+    distribution: Mapping[str, RaggedCategorical]
+    message: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class PolicyStep:
+    """What a policy makes of one observation.
+
+    Attributes:
+        distribution: Over the rows of each decision, by kind.
+        value: float32 [D] by kind; None without a critic.
+        memory: For the next step; None for a feed-forward policy.
+        mailbox: For the next step.
+        decisions: The decisions by kind, as a rollout stores them.
+        place: Where they lie in the flattened [B, A], int64 [D] by kind.
+        action: The action of every row, int64 [R] by kind.
+        traffic: What was sent.
+    """
+
+    distribution: Mapping[str, RaggedCategorical]
+    value: Mapping[str, torch.Tensor] | None
+    memory: None
+    mailbox: Mailbox
+    decisions: Mapping[str, Decisions]
+    place: Mapping[str, torch.Tensor]
+    action: Mapping[str, torch.Tensor]
+    traffic: Traffic
+
+    def actions(self, choice: Mapping[str, torch.Tensor], idle: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Actions for the world.
+
+        Args:
+            choice: int64 [D] by kind, rows counted inside each decision.
+            idle: int64 [B, A] by kind, what inactive agents do; not changed.
+        """
+        actions = {}
+        for name, chosen in choice.items():
+            picked = self.action[name].index_select(0, self.decisions[name].pointers[:-1] + chosen)
+            flat = idle[name].reshape(-1).index_copy(0, self.place[name], picked)
+            actions[name] = flat.reshape(idle[name].shape)
+        return actions
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Decisions of a kind, where they lie in the flattened [B, A], and the action of every row."""
+
+    decisions: Decisions
+    place: torch.Tensor
+    action: torch.Tensor
+
+
+class Policy(nn.Module):
+    """A token policy for all kinds of a world."""
+
+    def __init__(
+        self, spec: WorldSpec, config: PolicyConfig, start: Mapping[str, SoftRule] | None = None, seed: int = 0
+    ) -> None:
+        """Builds a policy for every world whose kinds have the features of `spec`.
+
+        Args:
+            spec: Of one such world; its numbers of agents, entities and actions do not matter.
+            config: Sizes.
+            start: Soft rules by kind to start from.
+            seed: Of the initial parameters.
+
+        Raises:
+            AgentError: A kind with vector actions, or a rule that names an unknown kind or feature.
+        """
+        super().__init__()
+        self.config = config
+        rules = dict(start or {})
+        for name in rules:
+            spec.kind(name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            networks = {}
+            for kind in spec.kinds:
+                if kind.bounds is not None or kind.actions == 0:
+                    raise AgentError(
+                        f"{spec.name}: kind {kind.name!r} has vector actions; this policy chooses among rows"
+                    )
+                rule = rules.get(kind.name, SoftRule())
+                networks[kind.name] = KindNetwork(kind, config, rule, critic_width(spec, kind))
+            self.kinds = nn.ModuleDict(networks)
+            sized = config.message, config.message, config.heads, config.rounds
+            self.messenger = Messenger(*sized) if config.rounds else None
+
+    def network(self, kind: str) -> KindNetwork:
+        """The part of one kind; raises AgentError for an unknown one."""
+        if kind not in self.kinds:
+            raise AgentError(f"the policy has no kind {kind!r}; it has {', '.join(self.kinds)}")
+        network = self.kinds[kind]
+        assert isinstance(network, KindNetwork)
+        return network
+
+    def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
+        """An empty mailbox for `batch` worlds."""
+        agents = sum(len(kind.agents) for kind in spec.kinds)
+        return Mailbox.empty(batch, agents, self.config.message if self.messenger else 0, device)
+
+    def judge(self, decisions: Mapping[str, Decisions]) -> Judged:
+        """Distributions for decisions of any number of moments; messages are exchanged inside each moment."""
+        segments = {name: part.segment() for name, part in decisions.items()}
+        contexts, message = self._exchange(decisions, segments)
+        distributions = {
+            name: self.network(name)(part, segments[name], contexts.get(name)) for name, part in decisions.items()
+        }
+        return Judged(distributions, message)
+
+    def values(self, decisions: Mapping[str, Decisions]) -> dict[str, torch.Tensor] | None:
+        """Values float32 [D] by kind, in the units of the returns; None without a critic."""
+        if not self.config.critic:
+            return None
+        return {name: self.critic(name).values(critic_input(part)) for name, part in decisions.items()}
+
+    def critic(self, kind: str) -> Critic:
+        """The critic of one kind; raises AgentError without one."""
+        critic = self.network(kind).critic
+        if critic is None:
+            raise AgentError("this policy has no critic: set critic in its configuration")
+        return critic
+
+    def gather(self, spec: WorldSpec, observation: Observation, mailbox: Mailbox) -> dict[str, Gathered]:
+        """The decisions that active agents have to take, by kind."""
+        central = critic_features(observation) if self.config.critic else {}
+        neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
+        gathered, first = {}, 0
+        for kind in spec.kinds:
+            tokens = observation.kinds[kind.name]
+            see_all = self.config.encoder == "attention"
+            found, place, action = gather(tokens, kind, first, see_all, central.get(kind.name))
+            if self.messenger is not None:
+                now = observation.time_s.index_select(0, found.moment)
+                heard = mailbox.heard(found.moment, neighbours.index_select(0, found.agent), now)
+                found = found.with_heard(heard)
+            gathered[kind.name] = Gathered(found, place, action)
+            first += len(kind.agents)
+        return gathered
+
+    def forward(self, spec: WorldSpec, observation: Observation, memory: None, mailbox: Mailbox) -> PolicyStep:
+        """Distributions and values for the agents that must decide now.
+
+        Args:
+            spec: Of the world observed.
+            observation: Its tokens; the result does not alias them.
+            memory: None, the policy is feed-forward.
+            mailbox: What agents said before; the step returns the next one.
+        """
+        gathered = self.gather(spec, observation, mailbox)
+        decisions = {name: part.decisions for name, part in gathered.items()}
+        judged = self.judge(decisions)
+        traffic = Traffic()
+        if judged.message is not None:
+            rows = torch.cat([part.moment for part in decisions.values()])
+            agents = torch.cat([part.agent for part in decisions.values()])
+            mailbox = mailbox.post(rows, agents, judged.message, observation.time_s.index_select(0, rows))
+            heard_by = listeners(torch.from_numpy(spec.neighbours)).to(agents.device)
+            sent = int(heard_by.index_select(0, agents).sum()) * self.config.rounds
+            traffic = Traffic(sent, sent * 4 * self.config.message)
+        return PolicyStep(
+            distribution=judged.distribution,
+            value=self.values(decisions),
+            memory=memory,
+            mailbox=mailbox,
+            decisions=decisions,
+            place={name: part.place for name, part in gathered.items()},
+            action={name: part.action for name, part in gathered.items()},
+            traffic=traffic,
+        )
+
+    def _exchange(
+        self, decisions: Mapping[str, Decisions], segments: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        if self.messenger is None:
+            return {}, None
+        summaries = [self.network(name).summarise(part, segments[name]) for name, part in decisions.items()]
+        context, message = self.messenger(
+            torch.cat(summaries),
+            torch.cat([part.moment for part in decisions.values()]),
+            torch.cat([part.agent for part in decisions.values()]),
+            concatenate_heard([part.heard for part in decisions.values() if part.heard is not None]),
+        )
+        split = context.split([len(part) for part in decisions.values()])
+        return dict(zip(decisions, split, strict=True)), message
+
+
+def critic_input(decisions: Decisions) -> torch.Tensor:
+    """What the critic reads of decisions, float32 [D, Fc]; raises AgentError if it was not gathered."""
+    if decisions.critic is None:
+        raise AgentError("these decisions were gathered without a critic")
+    return decisions.critic
