@@ -181,8 +181,8 @@ class LogPeriods:
     """Periods of equal duration, for operating: at every site with the same `clock`, period k starts at the same hour.
 
     The jobs are those of a stretch of the log that begins at the same hour of the day (UTC) as the period, drawn
-    uniformly among the non-empty ones; so an empty period is drawn again. To reach a load, all gaps of a split are
-    multiplied by one factor. Estimates below 1 s count as 1 s.
+    uniformly among the non-empty ones; so an empty period is drawn again, and short periods hold more than `load` on
+    average. To reach a load, all gaps of a split are multiplied by one factor. Estimates below 1 s count as 1 s.
 
     Args:
         trace: The log.
