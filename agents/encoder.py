@@ -40,13 +40,13 @@ class AttentionEncoder(nn.Module):
     """
 
     def __init__(self, inputs: int, rows: int, width: int, hidden: int, heads: int) -> None:
-        """Sizes as in `PointwiseEncoder`; `heads` must divide `width`."""
+        """Sizes as in `PointwiseEncoder`; queries, keys and values have `hidden` units, a multiple of `heads`."""
         super().__init__()
         self.heads = heads
         self.row = nn.Linear(rows, width, bias=False)
         self.whole = nn.Linear(inputs, width)
-        self.project = nn.Linear(width, 3 * width, bias=False)
-        self.merge = nn.Linear(width, width)
+        self.project = nn.Linear(width, 3 * hidden, bias=False)
+        self.merge = nn.Linear(hidden, width)
         self.mix = nn.Linear(width, hidden)
 
     def forward(self, inputs: torch.Tensor, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
@@ -78,7 +78,9 @@ class AttentionEncoder(nn.Module):
         dense = projected.new_zeros(lines * length, width).index_copy(0, flat, projected)
         shaped = dense.reshape(lines, length, 3, self.heads, width // (3 * self.heads)).permute(2, 0, 3, 1, 4)
         mask = torch.arange(length, device=counts.device) < counts[:, None]
-        out = F.scaled_dot_product_attention(shaped[0], shaped[1], shaped[2], attn_mask=mask[:, None, None, :])
+        queries, keys, values = shaped.unbind(0)
+        scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
+        out = scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(3) @ values
         return out.transpose(1, 2).reshape(lines * length, width // 3).index_select(0, flat)
 
 

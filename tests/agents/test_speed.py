@@ -1,0 +1,105 @@
+"""Speed at the size of a data centre: 128 slots, 12 rows a decision. Run with `-m slow -s` to see the figures."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from fedsched.agents.network import PolicyConfig
+from fedsched.agents.policy import Policy
+from fedsched.agents.ppo import Experience, Optimiser, PpoConfig
+from fedsched.envs.core.world import KindSpec, Observation, Tokens, WorldSpec
+
+OWN, ENTITY, SLOTS = 16, 11, 128
+
+
+def site(agents: int) -> WorldSpec:
+    names = tuple(f"cluster{i}" for i in range(agents))
+    kind = KindSpec(
+        "cluster",
+        names,
+        own=tuple(f"own{i}" for i in range(OWN)),
+        entity=tuple(f"job{i}" for i in range(ENTITY)),
+        entities=SLOTS,
+        action=("hold",),
+        actions=SLOTS + 1,
+        idle=SLOTS,
+    )
+    table = np.array([[j for j in range(agents) if j != i] for i in range(agents)], dtype=np.int64)
+    return WorldSpec("datacenter", (kind,), table.reshape(agents, agents - 1), ("qos",), ())
+
+
+def observation(batch: int, agents: int) -> Observation:
+    """One cluster of every site decides; 2 to 22 jobs wait."""
+    generator = torch.Generator().manual_seed(0)
+    waiting = torch.randint(2, 22, (batch, agents, 1), generator=generator)
+    mask = torch.arange(SLOTS) < waiting
+    active = torch.arange(agents).expand(batch, agents) == 0
+    actions = torch.zeros(batch, agents, SLOTS + 1, 1)
+    actions[:, :, -1] = 1
+    tokens = Tokens(
+        own=torch.rand(batch, agents, OWN, generator=generator),
+        entities=torch.rand(batch, agents, SLOTS, ENTITY, generator=generator) * mask[..., None],
+        entity_mask=mask,
+        actions=actions,
+        action_mask=torch.cat([mask & active[..., None], torch.ones(batch, agents, 1, dtype=torch.bool)], 2),
+        active=active,
+        alive=torch.ones_like(active),
+    )
+    return Observation(torch.zeros(batch, dtype=torch.float64), {"cluster": tokens})
+
+
+def best_of(repeats: int, run: Callable[[], object]) -> float:
+    """Shortest CPU seconds of a call."""
+    run()
+    spent = []
+    for _ in range(repeats):
+        start = time.process_time()
+        run()
+        spent.append(time.process_time() - start)
+    return min(spent)
+
+
+def acting_rate(policy: Policy, spec: WorldSpec, batch: int) -> float:
+    seen = observation(batch, len(spec.kinds[0].agents))
+    mailbox = policy.mailbox(spec, batch)
+    generator = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def act() -> None:
+        step = policy(spec, seen, None, mailbox)
+        chosen = step.distribution["cluster"].sample(generator)
+        step.distribution["cluster"].log_prob(chosen)
+
+    return batch / best_of(30, act)
+
+
+def learning_rate(policy: Policy, spec: WorldSpec, minibatch: int) -> float:
+    decisions = 4 * minibatch
+    mailbox = policy.mailbox(spec, decisions)
+    with torch.no_grad():
+        step = policy(spec, observation(decisions, len(spec.kinds[0].agents)), None, mailbox)
+        choice = step.distribution["cluster"].mode()
+        old = step.distribution["cluster"].log_prob(choice)
+    advantage = torch.randn(decisions, generator=torch.Generator().manual_seed(0))
+    experience = {"cluster": Experience(step.decisions["cluster"], choice, old, advantage)}
+    config = PpoConfig(minibatch=minibatch, epochs=3, kl_stop=1e9, lr=1e-4)
+    optimiser = Optimiser(policy, config, torch.Generator().manual_seed(0))
+    return decisions / best_of(3, lambda: optimiser.update(experience, decisions))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["pointwise", "attention"])
+@pytest.mark.parametrize(("agents", "rounds"), [(1, 0), (3, 1)])
+def test_decisions_per_second(encoder: str, agents: int, rounds: int) -> None:
+    torch.set_num_threads(1)
+    spec = site(agents)
+    policy = Policy(spec, PolicyConfig(encoder="attention" if encoder == "attention" else "pointwise", rounds=rounds))
+    acting = {batch: acting_rate(policy, spec, batch) for batch in (64, 256)}
+    learning = learning_rate(policy, spec, 4096)
+    print(f"{encoder}, {agents} agents, {rounds} rounds: acting {acting[64]:,.0f} (batch 64) and {acting[256]:,.0f}")
+    print(f"  (batch 256), learning {learning:,.0f} decisions per CPU second")
+    assert acting[256] > 50_000
+    assert learning > 20_000
