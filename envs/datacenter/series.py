@@ -4,6 +4,7 @@ import csv
 import functools
 import gzip
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -119,5 +120,5 @@ def _text(path: Path) -> str:
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except FileNotFoundError:
         raise DatacenterError(f"{path}: no such series; check the path") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DatacenterError(f"{path}: cannot be read ({error}); give a text file with one number per line") from error

@@ -173,8 +173,11 @@ class _Piece:
     dropped_s: FloatArray
 
     def between(self, begin: float, end: float) -> Jobs:
-        first, last = np.searchsorted(self.jobs.submit_s, (begin, end))
-        return self.jobs.take(slice(int(first), int(last)))
+        return self.jobs.take(np.arange(*np.searchsorted(self.jobs.submit_s, (begin, end))))
+
+    def not_empty(self, begins: FloatArray, length: float) -> FloatArray:
+        submit = self.jobs.submit_s
+        return begins[np.searchsorted(submit, begins) < np.searchsorted(submit, begins + length)]
 
 
 class LogPeriods:
@@ -244,8 +247,7 @@ class LogPeriods:
         starts = [
             (piece, float(begin))
             for piece in self._pieces(split)
-            for begin in self._starts(piece, hour, length)
-            if len(piece.between(begin, begin + length))
+            for begin in piece.not_empty(self._starts(piece, hour, length), length)
         ]
         if not starts:
             raise DatacenterError(
