@@ -176,14 +176,21 @@ def _behind_unknown_keys(data: dict[str, Any], found: Sequence[Finding], folder:
 
 
 def _problem(finding: Finding, marked: MarkedText, overrides: Sequence[Override]) -> Problem:
-    """Looks up where a finding stands: in the last override that set it or something in it, else in the file."""
+    """Looks up where a finding stands: in the last override that has to do with it, else in the file."""
     dotted = ".".join(map(str, finding.place))
     for override in reversed(overrides):
-        size = len(override.place)
-        inside = finding.place != () and override.place[: len(finding.place)] == finding.place
-        if inside or finding.place[:size] == override.place:
+        if _caused(override, finding.place, marked):
             return Problem(override.shown, dotted, finding.message)
     mark = finding.mark or marked.mark(finding.place, finding.about_key)
     source = marked.lines[mark.line - 1] if mark.line <= len(marked.lines) else ""
     where = f"{marked.name}:{mark.line}:{mark.column}"
     return Problem(where, dotted, finding.message, source, mark.line, mark.column)
+
+
+def _caused(override: Override, place: Place, marked: MarkedText) -> bool:
+    """Whether an override set this value, something in it, or something around it."""
+    within = place if place in marked.values else place[:-1]
+    inside = (
+        within != () and override.place[: len(within)] == within and (within == place or within not in marked.values)
+    )
+    return inside or place[: len(override.place)] == override.place

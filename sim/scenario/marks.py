@@ -7,6 +7,8 @@ import yaml
 
 from fedsched.sim.scenario.base import Place
 
+_CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -102,6 +104,8 @@ class _Walk:
         """The data of a node."""
         if any(node is parent for parent in self.open):
             raise yaml.MarkedYAMLError(problem="an alias within its own anchor", problem_mark=node.start_mark)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _CONTAINERS:
+            raise yaml.MarkedYAMLError(problem=f"the tag {node.tag} has no meaning here", problem_mark=node.start_mark)
         self.marked.values[place] = _mark(node.start_mark)
         self.open.append(node)
         try:
@@ -117,12 +121,12 @@ class _Walk:
         """The data of a mapping; PyYAML would silently keep the last of repeated keys."""
         own: dict[str, int] = {}
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be plain text", problem_mark=key.start_mark)
             mark = _mark(key.start_mark)
             if key.value in own:
                 message = f"key {key.value!r} is repeated, first in line {own[key.value]}"
                 self.marked.slips.append(Finding((*place, key.value), message, mark=mark))
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key must be plain text", problem_mark=key.start_mark)
             own[key.value] = mark.line
         self.constructor.flatten_mapping(node)
         data = {}

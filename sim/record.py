@@ -1,0 +1,187 @@
+"""The recorder: the one writer of a run folder."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+import msgspec
+
+from fedsched.sim.checkpoint import encode
+from fedsched.sim.folder import RunFolderError, checkpoints, plain, read_run, replace_file, write_json
+from fedsched.sim.parts import METRICS, PartWriter, list_parts
+from fedsched.sim.provenance import git_state, versions
+from fedsched.sim.scenario import Scenario, resolved
+
+BEAT_S = 10.0
+"""Seconds between two heartbeats."""
+_KEPT = 2
+
+log = logging.getLogger("fedsched")
+
+
+class Metric(NamedTuple):
+    """One number.
+
+    Attributes:
+        time: Round of learning, or seconds on the clock of an operated period; the name says which: `train/...` counts
+            rounds, `operate/...` seconds.
+        site: Name of the site; empty where all are meant.
+        agent: Name of the agent; empty where the site is meant.
+        name: What was measured.
+        value: How much.
+    """
+
+    time: float
+    site: str
+    agent: str
+    name: str
+    value: float
+
+
+class Recorder:
+    """Writes a run folder; a context manager that notes how the run ended.
+
+    Args:
+        folder: A new folder (`make_folder`), or one that is to be continued.
+        scenario: What runs.
+        resume: Continue a run: what was recorded after its newest checkpoint is cut off, as it will be made again.
+
+    Raises:
+        RunFolderError: Nothing to continue, or the run is still running.
+    """
+
+    def __init__(self, folder: Path, scenario: Scenario, resume: bool = False) -> None:
+        self.folder = folder
+        started = _rewind(folder) if resume else time.time()
+        self._lock = threading.RLock()
+        self._record: dict[str, Any] = {
+            "scenario": resolved(scenario),
+            "versions": versions(),
+            "git": git_state(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": started,
+            "status": "running",
+            "reason": "",
+        }
+        self.heartbeat()
+        self._events = (folder / "events.jsonl").open("ab")
+        self._metrics = PartWriter(folder / "metrics", METRICS)
+        self._log = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(self._log)
+        self._ended = threading.Event()
+        self._beat = threading.Thread(target=self._keep_beating, name="fedsched-heartbeat", daemon=True)
+        self._beat.start()
+
+    def event(self, kind: str, **fields: object) -> None:
+        """One line of events.jsonl: a round, an episode, an epoch, a settlement, a fault."""
+        line = msgspec.json.encode({"at": time.time(), "kind": kind, **fields}, enc_hook=plain) + b"\n"
+        with self._lock:
+            self._events.write(line)
+            self._events.flush()
+
+    def metric(self, name: str, value: float, time: float, site: str = "", agent: str = "") -> None:
+        """One number; see `Metric`."""
+        self.metrics([Metric(time, site, agent, name, value)])
+
+    def metrics(self, rows: Sequence[Metric]) -> None:
+        """Many numbers at once."""
+        with self._lock:
+            self._metrics.add(rows)
+
+    def plan(self, row: int, epoch: int, plan: Mapping[str, object]) -> None:
+        """Bids, plan and certificate of one epoch of one row."""
+        folder = self.folder / "plans" / str(row)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"epoch-{epoch:04d}.json", plan)
+
+    def checkpoint(self, round: int, state: Mapping[str, Any]) -> None:
+        """Writes what the run needs to go on, and keeps the one before it too.
+
+        Args:
+            round: Rounds done.
+            state: See `fedsched.sim.checkpoint.encode`.
+        """
+        folder = self.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        stem = folder / f"round-{round:06d}"
+        with self._lock:
+            self._metrics.close_part()
+            with replace_file(stem.with_suffix(".msgpack")) as temporary:
+                temporary.write_bytes(encode(state))
+            notes = {"round": round, "events_bytes": self._events.tell(), "metrics_parts": self._metrics.parts}
+            # without its notes a state is not a checkpoint yet, so a kill in between leaves the one before
+            write_json(stem.with_suffix(".json"), notes)
+        for old in checkpoints(self.folder)[_KEPT:]:
+            old.path.with_suffix(".json").unlink()
+            old.path.unlink()
+
+    def heartbeat(self) -> None:
+        """Says that the run is alive."""
+        with self._lock:
+            self._record["heartbeat"] = time.time()
+            write_json(self.folder / "run.json", self._record)
+
+    def close(self, status: Literal["done", "failed", "interrupted"], reason: str = "") -> None:
+        """Ends the record; the first call counts.
+
+        Args:
+            status: How the run ended.
+            reason: Why.
+        """
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        self._beat.join()
+        self._metrics.close_part()
+        self._events.close()
+        log.removeHandler(self._log)
+        self._log.close()
+        self._record |= {"status": status, "reason": reason, "ended": time.time()}
+        self.heartbeat()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close("done")
+        elif isinstance(error, KeyboardInterrupt):
+            self.close("interrupted", "stopped by the user")
+        else:
+            log.error("the run failed\n%s", "".join(traceback.format_exception(kind, error, trace)))
+            self.close("failed", f"{type(error).__name__}: {error}")
+
+    def _keep_beating(self) -> None:
+        while not self._ended.wait(BEAT_S):
+            self.heartbeat()
+            with self._lock:
+                self._metrics.close_due()
+
+
+def _rewind(folder: Path) -> float:
+    """Cuts off what was recorded after the newest checkpoint; returns when the run was started."""
+    run = read_run(folder)
+    if run.status == "running":
+        raise RunFolderError(
+            f"{folder}: is still running, as process {run.record['pid']} on {run.record['host']}; stop it first"
+        )
+    if run.status == "done":
+        raise RunFolderError(f"{folder}: is done, there is nothing to continue; start a new run with more rounds")
+    newest = run.checkpoint()
+    if newest is None:
+        raise RunFolderError(f"{folder}: has no checkpoint to continue from; start a new run of its scenario")
+    os.truncate(folder / "events.jsonl", newest.events_bytes)
+    for part in list_parts(folder / "metrics")[newest.metrics_parts :]:
+        part.unlink()
+    return float(run.record["started"])

@@ -1,0 +1,298 @@
+"""The run folder: what survives a kill at any time, how it is read, and how a run goes on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedsched.sim import parts, record
+from fedsched.sim.checkpoint import CheckpointError, decode, encode
+from fedsched.sim.folder import RunFolderError, folder_name, make_folder, read_run, replace_file
+from fedsched.sim.record import Metric, Recorder
+from fedsched.sim.scenario import Scenario, load_scenario
+
+
+@pytest.fixture
+def scenario() -> Scenario:
+    return load_scenario("datacenter_protocol")
+
+
+def row(k: int) -> Metric:
+    return Metric(float(k), "north", f"cluster_{k % 2}", "train/loss", k / 7)
+
+
+def test_a_run_reads_back_as_it_was_recorded(tmp_path: Path, scenario: Scenario) -> None:
+    folder = make_folder(scenario, tmp_path / "run")
+    with Recorder(folder, scenario) as recorder:
+        recorder.event("round", round=1, loss=np.float32(0.5), sites=np.arange(2))
+        recorder.metrics([row(k) for k in range(5)])
+        recorder.metric("train/reward", -2.5, time=1, site="north")
+        recorder.plan(2, 7, {"bids": [1, 2], "certificate": "abc"})
+        assert read_run(folder).status == "running"
+    run = read_run(folder)
+    assert (run.status, run.reason, run.scenario) == ("done", "", scenario)
+    assert [(e["kind"], e["round"], e["loss"], e["sites"]) for e in run.events] == [("round", 1, 0.5, [0, 1])]
+    table = run.metrics()
+    assert table.column_names == ["time", "site", "agent", "name", "value"]
+    assert table.num_rows == 6
+    assert table["value"].to_pylist() == [*[k / 7 for k in range(5)], -2.5]
+    assert table["agent"].to_pylist()[-1] == ""
+    assert run.plans() == {(2, 7): {"bids": [1, 2], "certificate": "abc"}}
+    assert run.record["versions"]["fedsched"]
+    assert (folder / "plans" / "2" / "epoch-0007.json").is_file()
+
+
+def test_the_name_of_a_folder_says_when_what_and_which_seed(scenario: Scenario) -> None:
+    names = {folder_name(scenario) for _ in range(20)}
+    assert len(names) > 1
+    for name in names:
+        assert (
+            pytest.approx(time.time(), abs=100)
+            == time.mktime(time.strptime(name[:15], "%Y%m%dT%H%M%S")) - time.timezone
+        )
+        assert name[16:].startswith("-datacenter_protocol-s0-")
+        assert int(name[-4:], 16) >= 0
+
+
+def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path: Path, scenario: Scenario) -> None:
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(RunFolderError, match="exists already; choose another --out"):
+        make_folder(scenario, tmp_path / "kept")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunFolderError, match="cannot be made"):
+        make_folder(scenario, tmp_path / "file" / "run")
+    assert not list((tmp_path / "kept").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (KeyboardInterrupt(), "interrupted", "stopped by the user"),
+        (RuntimeError("out of patience"), "failed", "RuntimeError: out of patience"),
+    ],
+)
+def test_the_record_says_how_a_run_ended(
+    error: BaseException, status: str, reason: str, tmp_path: Path, scenario: Scenario
+) -> None:
+    folder = make_folder(scenario, tmp_path / "run")
+
+    def fail() -> None:
+        with Recorder(folder, scenario) as recorder:
+            recorder.metrics([row(1)])
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    run = read_run(folder)
+    assert (run.status, run.reason) == (status, reason)
+    assert run.metrics().num_rows == 1
+    assert ("out of patience" in (folder / "log.txt").read_text()) == (status == "failed")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from fedsched.sim import parts
+from fedsched.sim.record import Metric, Recorder
+from fedsched.sim.scenario import load_scenario
+parts.PART_ROWS = 1000
+recorder = Recorder(Path(sys.argv[1]), load_scenario("datacenter_protocol"))
+for k in range(10**9):
+    recorder.event("round", round=k)
+    recorder.metrics([Metric(float(k), "north", "", "train/loss", float(i)) for i in range(100)])
+    if k % 10 == 0:
+        recorder.checkpoint(k, {"round": k, "weights": list(range(1000))})
+    print(k, (k + 1) * 100 - len(recorder._metrics._rows), flush=True)
+"""
+
+
+def test_a_killed_run_can_be_read_and_continued(tmp_path: Path, scenario: Scenario) -> None:
+    folder = make_folder(scenario, tmp_path / "run")
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    rounds, rows = 0, 0
+    while rounds < 40:
+        rounds, rows = map(int, writer.stdout.readline().split())
+    writer.send_signal(signal.SIGKILL)
+    for line in writer.communicate()[0].splitlines():
+        if len(line.split()) == 2:
+            rounds, rows = map(int, line.split())
+    run = read_run(folder)
+    assert run.status == "crashed"
+    assert [event["round"] for event in run.events][: rounds + 1] == list(range(rounds + 1))
+    assert run.metrics().num_rows >= rows
+    checkpoint = run.checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.state()["round"] == checkpoint.round >= rounds - rounds % 10 - 10
+    assert len(list((folder / "checkpoints").glob("round-*.json"))) <= 3
+    with Recorder(folder, scenario, resume=True) as recorder:
+        recorder.event("round", round=checkpoint.round + 1)
+        recorder.metrics([row(0)])
+    continued = read_run(folder)
+    assert [event["round"] for event in continued.events] == list(range(checkpoint.round + 2))
+    # the checkpoint closed the part that held its round
+    assert continued.metrics().num_rows == (checkpoint.round + 1) * 100 + 1
+    assert continued.status == "done"
+    assert continued.record["started"] == run.record["started"]
+
+
+def test_a_heart_that_has_stopped_means_crashed(tmp_path: Path, scenario: Scenario) -> None:
+    folder = make_folder(scenario, tmp_path / "run")
+    recorder = Recorder(folder, scenario)
+    path = folder / "run.json"
+    alive = json.loads(path.read_bytes())
+    assert read_run(folder).status == "running"
+    path.write_text(json.dumps(alive | {"host": "elsewhere", "heartbeat": time.time() - 3600}))
+    assert read_run(folder).status == "crashed"
+    path.write_text(json.dumps(alive | {"host": "elsewhere"}))
+    assert read_run(folder).status == "running"
+    recorder.close("failed", "test")
+    assert read_run(folder).status == "failed"
+
+
+def test_the_heart_beats_and_open_parts_are_closed_without_new_rows(
+    tmp_path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "BEAT_S", 0.05)
+    monkeypatch.setattr(parts, "PART_S", 0.2)
+    folder = make_folder(scenario, tmp_path / "run")
+    with Recorder(folder, scenario) as recorder:
+        first = read_run(folder).record["heartbeat"]
+        recorder.metrics([row(1)])
+        deadline = time.monotonic() + 20
+        while not read_run(folder).metrics().num_rows and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert read_run(folder).metrics().num_rows == 1
+        assert read_run(folder).record["heartbeat"] > first
+
+
+def test_parts_are_closed_by_size_with_a_fixed_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PART_ROWS", 10)
+    writer = parts.PartWriter(tmp_path / "metrics", parts.METRICS)
+    for k in range(7):
+        writer.add([row(3 * k), row(3 * k + 1), row(3 * k + 2)])
+    assert [pq.read_metadata(path).num_rows for path in parts.list_parts(tmp_path / "metrics")] == [12]
+    writer.close_part()
+    table = parts.read_parts(tmp_path / "metrics", parts.METRICS)
+    assert table["time"].to_pylist() == [float(k) for k in range(21)]
+    assert parts.read_parts(tmp_path / "none", parts.METRICS).num_rows == 0
+
+
+def test_only_the_newest_checkpoint_and_the_one_before_are_kept(tmp_path: Path, scenario: Scenario) -> None:
+    folder = make_folder(scenario, tmp_path / "run")
+    with Recorder(folder, scenario) as recorder:
+        for k in (1, 2, 10):
+            recorder.checkpoint(k, {"k": k})
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "round-000002.json",
+        "round-000002.msgpack",
+        "round-000010.json",
+        "round-000010.msgpack",
+    ]
+    newest = read_run(folder).checkpoint()
+    assert newest is not None
+    assert newest.state() == {"k": 10}
+
+
+def test_what_cannot_be_continued_is_refused(tmp_path: Path, scenario: Scenario) -> None:
+    folder = make_folder(scenario, tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"no run\.json"):
+        Recorder(folder, scenario, resume=True)
+    recorder = Recorder(folder, scenario)
+    with pytest.raises(RunFolderError, match="still running"):
+        Recorder(folder, scenario, resume=True)
+    recorder.close("interrupted", "test")
+    with pytest.raises(RunFolderError, match="no checkpoint to continue from"):
+        Recorder(folder, scenario, resume=True)
+    done = make_folder(scenario, tmp_path / "done")
+    with Recorder(done, scenario):
+        pass
+    with pytest.raises(RunFolderError, match="nothing to continue"):
+        Recorder(done, scenario, resume=True)
+
+
+def test_a_folder_of_another_version_is_refused(tmp_path: Path, scenario: Scenario) -> None:
+    folder = make_folder(scenario, tmp_path / "run")
+    with Recorder(folder, scenario):
+        pass
+    kept = json.loads((folder / "run.json").read_bytes())
+    kept["scenario"]["zzz"] = 1
+    (folder / "run.json").write_text(json.dumps(kept))
+    with pytest.raises(RunFolderError, match="this one cannot read it"):
+        read_run(folder)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail() -> None:
+        with replace_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_state_with_arrays_tensors_and_random_states_reads_back_equal() -> None:
+    network = torch.nn.Linear(3, 2)
+    optimiser = torch.optim.Adam(network.parameters())
+    network(torch.ones(3)).sum().backward()
+    optimiser.step()
+    generator = np.random.default_rng(3)
+    torch.manual_seed(5)
+    state = {
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "numpy": generator.bit_generator.state,
+        "torch": torch.get_rng_state(),
+        "scalar": np.float64(0.1),
+        "empty": np.zeros((0, 4), dtype=np.int16),
+        "mask": np.array([True, False]),
+    }
+    back = decode(encode(state))
+    fresh = torch.nn.Linear(3, 2)
+    fresh.load_state_dict(back["network"])
+    assert torch.equal(fresh.weight, network.weight)
+    again = torch.optim.Adam(fresh.parameters())
+    again.load_state_dict(back["optimiser"])
+    assert again.param_groups[0]["betas"] == optimiser.param_groups[0]["betas"]
+    other = np.random.default_rng(0)
+    other.bit_generator.state = back["numpy"]
+    assert other.random() == generator.random()
+    torch.set_rng_state(back["torch"])
+    assert back["empty"].shape == (0, 4)
+    assert back["mask"].dtype == bool
+    assert back["mask"].flags.writeable
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+trees = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text() | st.integers(-5, 5), inner),
+    max_leaves=20,
+)
+
+
+@given(trees)
+def test_plain_data_reads_back_equal(tree: object) -> None:
+    assert decode(encode({"tree": tree})) == {"tree": tree}
+
+
+def test_what_is_no_plain_data_is_refused_by_its_place() -> None:
+    with pytest.raises(CheckpointError, match=r"state\['a'\]\[1\] is a object"):
+        encode({"a": [1, object()]})
+    with pytest.raises(CheckpointError, match="damaged"):
+        decode(encode({"a": [1, 2]})[:-1])
