@@ -18,7 +18,7 @@ from fedsched.envs.core import Delivery, Lot
 from fedsched.envs.datacenter.arrays import OWN_JOB
 from fedsched.envs.datacenter.kernels.state import GIVEN
 from fedsched.envs.datacenter.model import DatacenterError, FloatArray, IntArray, Jobs
-from fedsched.envs.datacenter.workload import data_mb
+from fedsched.envs.datacenter.generate import data_mb
 from fedsched.envs.datacenter.world import DatacenterWorld
 
 RESOURCE = "processor-hours"
@@ -102,7 +102,7 @@ class DatacenterExchange:
     def give(self, world: DatacenterWorld, row: int, deliveries: list[Delivery]) -> dict[str, Cargo]:
         """Takes the jobs that the deliveries cover out of the queue; by peer, empty cargos left out."""
         site = _Row(world, row)
-        cargos = {}
+        cargos: dict[str, Cargo] = {}
         for delivery in sorted(d for d in deliveries if d.side == "give"):
             chosen = self._fill(site, delivery)
             if chosen:
@@ -191,7 +191,7 @@ class _Row:
         """Waiting jobs that may be handed over: submitted here, and no cluster's reserved head."""
         queue = self.queue()
         heads = self.state["head"][self.row].cpu().numpy()
-        return queue[(self.column("home")[queue] == OWN_JOB) & ~np.isin(queue, heads)]
+        return np.asarray(queue[(self.column("home")[queue] == OWN_JOB) & ~np.isin(queue, heads)])
 
     def area(self, jobs: IntArray) -> FloatArray:
         """Estimated processor-seconds at speed 1."""
@@ -201,7 +201,7 @@ class _Row:
         """Megabytes that each job takes along."""
         site = self.world.site
         log = self.world.log(self.row)
-        return data_mb(log, self.column("id")[jobs], site.data_median_mb, site.data_sigma)
+        return data_mb(log, np.asarray(self.column("id")[jobs]), site.data_median_mb, site.data_sigma)
 
     def queued_work(self) -> float:
         """Estimated processor-seconds that wait."""

@@ -108,6 +108,9 @@ class DatacenterWorld:
         self._windows: OrderedDict[int, Window] = OrderedDict()
         self._logs = [""] * batch
         self._forever = torch.full((batch,), float("inf"), dtype=torch.float64, device=device)
+        self._chosen = torch.zeros((batch, len(site.clusters)), dtype=torch.int64, device=device)
+        self._until = self._forever.clone()
+        self._graph: tuple[int, wp.Graph] | None = None
         self._before = torch.zeros_like(self.arrays.state["total"])
         self._actions = torch.zeros((batch, len(site.clusters), VISIBLE_JOBS + 1, 1), device=device)
         self._actions[:, :, HOLD_ACTION] = 1.0
@@ -125,28 +128,22 @@ class DatacenterWorld:
         opened[list(rows)] = 1
         self._launch_open(opened)
         self._before.copy_(self.arrays.state["total"])
-        return self._observe()
+        return self.observe()
 
     def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
         """Applies the clusters' picks (slot 0 to 127, or 128 to hold) and runs to the next decision or `until_s`."""
         state = self.arrays.state
         before = state["now"].clone()
-        until = self._forever if until_s is None else until_s
-        chosen = actions[KIND].contiguous()
-        model, jobs, live = self.arrays.structs()
-        if self.engine == "event":
-            inputs = [model, jobs, live, wp.from_torch(chosen), wp.from_torch(until)]
-            wp.launch(event.step_event, self.batch, inputs=inputs, device=self.device)
-        else:
-            inputs = [model, jobs, live, wp.from_torch(chosen), int(self.backfill)]
-            wp.launch(committing.step_committing, self.batch, inputs=inputs, device=self.device)
+        chosen = actions[KIND]
+        self._chosen.copy_(chosen)
+        self._until.copy_(self._forever if until_s is None else until_s)
+        wp.capture_launch(self._step_graph())
         self._raise_flags(chosen)
         reward = (state["total"] - self._before).float()
         self._before.copy_(state["total"])
-        observation = self._observe()
         ended = state["terminated"].bool()
         return Transition(
-            observation=observation,
+            observation=self._observation(),
             reward={KIND: reward},
             elapsed_s=state["now"] - before,
             terminated={KIND: ended[:, None].expand(-1, len(self.site.clusters))},
@@ -187,11 +184,12 @@ class DatacenterWorld:
         self.arrays.peers = list(snapshot.extra["peers"])
         self._logs = list(snapshot.extra["logs"])
         self._before.copy_(self.arrays.state["total"])
-        return self._observe()
+        return self.observe()
 
     def observe(self) -> Observation:
         """What the agents see now; needed after `run_rules` or a delivery changed the rows."""
-        return self._observe()
+        self._launch_observe()
+        return self._observation()
 
     def log(self, row: int) -> str:
         """Short name of the log that row `row` was loaded from."""
@@ -220,17 +218,37 @@ class DatacenterWorld:
         wp.launch(kernel, self.batch, inputs=inputs, device=self.device)
         self._raise_flags(None)
 
-    def _observe(self) -> Observation:
-        arrays = self.arrays
-        model, jobs, live = arrays.structs()
-        inputs = [model, jobs, live, arrays.view_struct(), int(self.engine == "committing")]
+    def _step_graph(self) -> wp.Graph:
+        """The kernels of a step, captured once for the arrays as they are (they move when they grow)."""
+        if self._graph is None or self._graph[0] != self.arrays.capacity:
+            # loaded before the capture, since a capture compiles nothing
+            for module in (event, committing, observe):
+                wp.load_module(module, device=self.device)
+            model, jobs, live = self.arrays.structs()
+            shared = [model, jobs, live, wp.from_torch(self._chosen)]
+            with wp.ScopedCapture(device=self.device) as capture:
+                if self.engine == "event":
+                    inputs = [*shared, wp.from_torch(self._until)]
+                    wp.launch(event.step_event, self.batch, inputs=inputs, device=self.device)
+                else:
+                    inputs = [*shared, int(self.backfill)]
+                    wp.launch(committing.step_committing, self.batch, inputs=inputs, device=self.device)
+                self._launch_observe()
+            self._graph = (self.arrays.capacity, capture.graph)
+        return self._graph[1]
+
+    def _launch_observe(self) -> None:
+        model, jobs, live = self.arrays.structs()
+        inputs = [model, jobs, live, self.arrays.view_struct(), int(self.engine == "committing")]
         wp.launch(observe.observe, (self.batch, len(self.site.clusters)), inputs=inputs, device=self.device)
-        view = arrays.view
+
+    def _observation(self) -> Observation:
+        view = self.arrays.view
         tokens = Tokens(
             view["own"], view["entities"], view["entity_mask"], self._actions,
             view["action_mask"], view["active"], view["alive"],
         )  # fmt: skip
-        return Observation(arrays.state["now"], {KIND: tokens})
+        return Observation(self.arrays.state["now"], {KIND: tokens})
 
     def _raise_flags(self, chosen: torch.Tensor | None) -> None:
         flags = self.arrays.state["flag"]

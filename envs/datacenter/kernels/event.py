@@ -107,14 +107,16 @@ def ask(m: Model, jobs: Jobs, s: State, b: int, slots: int) -> int:
             if s.undecided[b, c] == 1:
                 count = int(0)
                 only = int(0)
+                startable = bool(False)
                 k = int(0)
-                while k < n and count < 2:
+                while k < n and s.free[b, c] > 0 and (count < 2 or not startable):
                     j = job_in_slot(s, b, k)
                     if legal(m, jobs, s, b, c, j):
                         count += 1
                         only = j
+                        startable = startable or jobs.processors[b, j] <= s.free[b, c]
                     k += 1
-                if count == 0:
+                if not startable:
                     s.undecided[b, c] = 0
                 elif count == 1 and s.stage[b, c] == 0 and m.deferral == 0:
                     forced += 1
@@ -135,18 +137,24 @@ def choose_by_rule(m: Model, jobs: Jobs, s: State, b: int, rule: int, easy: int)
         s.pick[b, c] = NO_PICK
         if s.undecided[b, c] == 1:
             best = int(-1)
-            if s.stage[b, c] == 0 or easy == 1:
+            startable = bool(False)
+            if s.free[b, c] > 0 and (s.stage[b, c] == 0 or easy == 1):
                 least = INF
-                for k in range(s.queued[b]):
+                n = s.queued[b]
+                k = int(0)
+                while k < n:
                     j = s.queue[b, k]
+                    k += 1
                     if legal(m, jobs, s, b, c, j):
-                        key = priority(rule, jobs, s, b, j)
-                        if best < 0 or key < least:
-                            best = j
-                            least = key
-                        if rule == FCFS:
-                            break  # the queue is in this order already
-            if best < 0:
+                        startable = startable or jobs.processors[b, j] <= s.free[b, c]
+                        if best < 0 or rule != FCFS:
+                            key = priority(rule, jobs, s, b, j)
+                            if best < 0 or key < least:
+                                best = j
+                                least = key
+                        if startable and rule == FCFS:
+                            k = n  # the queue is in this order already
+            if not startable:
                 s.undecided[b, c] = 0
             else:
                 s.pick[b, c] = best
