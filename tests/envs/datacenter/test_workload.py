@@ -1,7 +1,9 @@
 import hashlib
+import heapq
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -74,7 +76,7 @@ def test_windows_do_not_depend_on_process_or_order() -> None:
         "from test_workload import *\n"
         "print([digest(w.window(w.instance('train', 3))) for w in workloads().values()])"
     )
-    command = [sys.executable, "-c", code, str(__import__("pathlib").Path(__file__).parent)]
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     other = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
     here = []
     for workload in workloads().values():
@@ -107,6 +109,28 @@ def test_first_published_window_of_lublin() -> None:
         load("lublin-1").jobs.run_s[1981],
         load("lublin-1").jobs.processors[1981],
     )
+
+
+def slowdown_of_fcfs(jobs: Jobs, free: int) -> float:
+    """Mean bounded slowdown of first come, first served without backfilling on an empty machine."""
+    running: list[tuple[float, int]] = []
+    now, total = 0.0, 0.0
+    for submit, run, need in zip(jobs.submit_s.tolist(), jobs.run_s.tolist(), jobs.processors.tolist(), strict=True):
+        now = max(now, submit)
+        while running and (free < need or running[0][0] <= now):
+            end, size = heapq.heappop(running)
+            now, free = max(now, end), free + size
+        heapq.heappush(running, (now + run, need))
+        free -= need
+        total += max(1.0, (now - submit + run) / max(run, 10.0))
+    return total / len(jobs)
+
+
+@pytest.mark.parametrize(("name", "published"), [("lublin-1", 7273.77), ("hpc2n", 297.18)])
+def test_fcfs_on_the_test_windows_is_the_published_cell(name: str, published: float) -> None:
+    windows = LogWindows(load(name))
+    cells = [slowdown_of_fcfs(windows.window(k).jobs, windows.processors) for k in range(10)]
+    assert np.mean(cells) == pytest.approx(published, abs=0.005)  # RLScheduler (SC'20), no backfilling
 
 
 @pytest.mark.parametrize("name", list(SPLITS))
