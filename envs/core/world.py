@@ -152,13 +152,20 @@ class World(Protocol):
     batch: int
     device: str
 
-    def reset(self, instances: torch.Tensor, seeds: torch.Tensor, where: torch.Tensor | None = None) -> Observation:
-        """Starts new episodes.
+    def reset(
+        self,
+        instances: torch.Tensor,
+        seeds: torch.Tensor,
+        where: torch.Tensor | None = None,
+        until_s: torch.Tensor | None = None,
+    ) -> Observation:
+        """Starts new episodes and runs them to the first decision of any agent, or to `until_s` [B].
 
         Args:
             instances: int64 [B], which problem.
             seeds: int64 [B], the randomness inside it; equal pairs are identical worlds.
             where: bool [B], the rows to reset; all by default.
+            until_s: float64 [B], where the clock stops at the latest; never by default.
 
         Raises:
             WorldError: An unknown instance.

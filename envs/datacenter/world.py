@@ -115,7 +115,13 @@ class DatacenterWorld:
         self._actions = torch.zeros((batch, len(site.clusters), VISIBLE_JOBS + 1, 1), device=device)
         self._actions[:, :, HOLD_ACTION] = 1.0
 
-    def reset(self, instances: torch.Tensor, seeds: torch.Tensor, where: torch.Tensor | None = None) -> Observation:
+    def reset(
+        self,
+        instances: torch.Tensor,
+        seeds: torch.Tensor,
+        where: torch.Tensor | None = None,
+        until_s: torch.Tensor | None = None,
+    ) -> Observation:
         """Starts the episodes of these instances; `seeds` draw nothing here (a log is what it is)."""
         rows = range(self.batch) if where is None else where.nonzero().flatten().tolist()
         del seeds
@@ -126,6 +132,7 @@ class DatacenterWorld:
             self._logs[row] = window.log
         opened = torch.zeros(self.batch, dtype=torch.int32, device=self.device)
         opened[list(rows)] = 1
+        self._until.copy_(self._forever if until_s is None else until_s)
         self._launch_open(opened)
         self._before.copy_(self.arrays.state["total"])
         return self.observe()
@@ -212,10 +219,11 @@ class DatacenterWorld:
     def _launch_open(self, where: torch.Tensor) -> None:
         model, jobs, live = self.arrays.structs()
         if self.engine == "event":
-            kernel, inputs = event.open_event, [model, jobs, live, wp.from_torch(where)]
+            inputs = [model, jobs, live, wp.from_torch(where), wp.from_torch(self._until)]
+            wp.launch(event.open_event, self.batch, inputs=inputs, device=self.device)
         else:
-            kernel, inputs = committing.open_committing, [model, jobs, live, wp.from_torch(where), int(self.backfill)]
-        wp.launch(kernel, self.batch, inputs=inputs, device=self.device)
+            inputs = [model, jobs, live, wp.from_torch(where), int(self.backfill)]
+            wp.launch(committing.open_committing, self.batch, inputs=inputs, device=self.device)
         self._raise_flags(None)
 
     def _step_graph(self) -> wp.Graph:

@@ -244,13 +244,13 @@ def step_event(m: Model, jobs: Jobs, s: State, actions: wp.array2d[wp.int64], un
 
 
 @wp.kernel
-def open_event(m: Model, jobs: Jobs, s: State, where: wp.array1d[wp.int32]):
-    """Runs freshly reset worlds to their first decision."""
+def open_event(m: Model, jobs: Jobs, s: State, where: wp.array1d[wp.int32], until: wp.array1d[wp.float64]):
+    """Runs freshly reset worlds to their first decision or to `until`."""
     b = wp.tid()
     if where[b] == 0:
         return
     while ask(m, jobs, s, b, VISIBLE) == 0:
-        if not next_instant(m, jobs, s, b, INF):
+        if not next_instant(m, jobs, s, b, until[b]):
             return
 
 
