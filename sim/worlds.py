@@ -1,0 +1,218 @@
+"""From a scenario to worlds: what each site trains on, is validated on and operates."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from fedsched.agents.network import SoftRule
+from fedsched.envs.core import WorldError, stream
+from fedsched.envs.datacenter.generate import GeneratedPeriods, GeneratedWindows, LublinFeitelson
+from fedsched.envs.datacenter.model import Cluster, FloatArray, SiteModel
+from fedsched.envs.datacenter.series import carbon, read_hourly, tariff
+from fedsched.envs.datacenter.splits import PER_SPLIT, Split, Splits, chronological
+from fedsched.envs.datacenter.trace import Trace, load
+from fedsched.envs.datacenter.workload import LogPeriods, LogWindows, Workload
+from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld
+from fedsched.sim.errors import UserError
+from fedsched.sim.scenario import DatacenterWorld as WorldSettings
+from fedsched.sim.scenario import Scenario
+
+EASY_RULES = tuple(f"{rule}-easy" for rule in ("fcfs", "sjf", "saf", "wfp3", "unicep", "f1", "f2", "f3", "f4"))
+"""The classical rules that `best-rule` is chosen from."""
+VALIDATION_WINDOWS = 24
+
+_SOFT_RULES = {
+    "saf": {"log_area": -40.0, "hold": -30.0},
+    "wfp3": {"log_slowdown": 120.0, "log_width": 40.0, "hold": -30.0},
+    "fcfs": {"log_wait": 40.0, "hold": -30.0},
+    "f2": {"log_estimate": -20.0, "log_width": -40.0, "hold": -30.0},
+}
+"""Linear scores that rank jobs as the rules do: logarithms of their products, on the scale of the features."""
+
+
+class WorldSetupError(UserError):
+    """A scenario's world that cannot be built; the message is that of the domain."""
+
+
+def soft_rule(start: str) -> dict[str, SoftRule]:
+    """The soft rule a policy starts from, by kind; empty for `none`."""
+    return {} if start == "none" else {KIND: SoftRule(_SOFT_RULES[start], gates=("stage",))}
+
+
+@dataclass(frozen=True)
+class RuleTotals:
+    """What rules do on instances.
+
+    Attributes:
+        bounded_slowdown: float64 [n, rules], means over jobs.
+        wait_s: float64 [n, rules], means over jobs.
+        wait_cost: float64 [n, rules], the reward part `wait` summed over the episode, as a cost.
+    """
+
+    bounded_slowdown: torch.Tensor
+    wait_s: torch.Tensor
+    wait_cost: torch.Tensor
+
+
+class SiteWorlds:
+    """The worlds of one site.
+
+    Args:
+        scenario: The whole scenario.
+        name: The site.
+        device: Where its worlds live.
+
+    Raises:
+        WorldSetupError: A log or a site that cannot be used.
+    """
+
+    def __init__(self, scenario: Scenario, name: str, device: str = "cpu") -> None:
+        self.name, self.device = name, device
+        self.settings = scenario.sites[name].world
+        self._order = list(scenario.sites).index(name)
+        self._seed = scenario.seed
+        self._evaluation = scenario.evaluation
+        data = scenario.plan.data if scenario.plan else None
+        try:
+            self.site = _site_model(self.settings, data.median / 1e6 if data else 0.0, data.sigma if data else 0.0)
+            self._trace = None if self.settings.generator else self._load()
+            self.training = self._training_workload()
+            self.periods = self._period_workload()
+        except WorldError as error:
+            raise WorldSetupError(f"sites.{name}.world: {error}") from error
+
+    def world(self, batch: int, workload: Workload | None = None) -> DatacenterWorld:
+        """A batch of this site on training windows, or on another workload of its own."""
+        return DatacenterWorld(
+            self.site, workload or self.training, batch, self.settings.engine, self.settings.backfill, self.device
+        )
+
+    def draw(self, split: Split, count: int, *keys: int) -> torch.Tensor:
+        """Training or validation instances drawn by seed, int64 [count]; of the test split the first ones."""
+        if split == "test":
+            return torch.tensor([self.training.instance("test", k) for k in range(count)])
+        picked = stream(self._seed, f"sim/{split}", self._order, *keys).integers(PER_SPLIT, size=count)
+        return torch.tensor([self.training.instance(split, int(k)) for k in picked])
+
+    def rules(self, instances: torch.Tensor, names: tuple[str, ...] = EASY_RULES) -> RuleTotals:
+        """Runs rules on instances [n], each from an empty site to the last job."""
+        count = len(names)
+        world = self.world(len(instances) * count)
+        each = instances.repeat_interleave(count)
+        world.reset(each, each)
+        committing = self.settings.engine == "committing"
+        world.run_rules([n.removesuffix("-easy") if committing else n for n in names] * len(instances))
+        figures = world.metrics()
+        cost = -world.arrays.state["total"][:, 0, REWARD_PARTS.index("wait")]
+        shape = (len(instances), count)
+        return RuleTotals(
+            figures["bounded_slowdown"].view(shape), figures["wait_s"].view(shape), cost.clone().view(shape)
+        )
+
+    @cached_property
+    def validation(self) -> tuple[torch.Tensor, RuleTotals]:
+        """Validation instances [n] and what the rules do on them."""
+        instances = self.draw("validation", VALIDATION_WINDOWS)
+        return instances, self.rules(instances)
+
+    @cached_property
+    def best_rule(self) -> str:
+        """The rule with the least mean bounded slowdown on the validation windows."""
+        _, totals = self.validation
+        return EASY_RULES[int(totals.bounded_slowdown.mean(0).argmin())]
+
+    def period(self, split: Split, k: int) -> int:
+        """The number of the k-th operated period."""
+        return self.periods.instance(split, k)
+
+    def _load(self) -> Trace:
+        trace = load(self.settings.trace)
+        if self.settings.jobs is None:
+            return trace
+        first, last = self.settings.jobs
+        if last > len(trace.jobs):
+            raise WorldError(f"jobs: the log {trace.name} ends at job {len(trace.jobs)}, not {last}")
+        return Trace(trace.name, trace.jobs.take(slice(first, last)), trace.processors, trace.header, trace.digest)
+
+    def _splits(self, trace: Trace) -> Splits | None:
+        """The published splits of a whole log, chronological ones of a part."""
+        return None if self.settings.jobs is None else chronological(len(trace.jobs), self.settings.window.jobs or 1)
+
+    def _training_workload(self) -> Workload:
+        window = self.settings.window
+        if window.duration is not None:
+            return self._periods(window.duration)
+        jobs = window.jobs or 0
+        if self._trace is None:
+            return GeneratedWindows(self._model(), jobs, seed=self._stretch_seed())
+        return LogWindows(
+            self._trace,
+            jobs,
+            splits=self._splits(self._trace),
+            widest=self.site.widest,
+            too_wide=self.settings.too_wide,
+            seed=self._stretch_seed(),
+        )
+
+    def _period_workload(self) -> Workload:
+        return self._periods(self._evaluation.period)
+
+    def _periods(self, duration_s: float) -> Workload:
+        power = round(sum(cluster.processors * cluster.speed for cluster in self.site.clusters))
+        load_wanted, seed = self.settings.load, self._stretch_seed()
+        if self._trace is None:
+            return GeneratedPeriods(
+                self._model(), duration_s, processors=power, load=load_wanted, seed=seed, clock=self._seed
+            )
+        return LogPeriods(
+            self._trace,
+            duration_s,
+            processors=power,
+            load=load_wanted,
+            splits=self._splits(self._trace),
+            widest=self.site.widest,
+            too_wide=self.settings.too_wide,
+            seed=seed,
+            clock=self._seed,
+        )
+
+    def _model(self) -> LublinFeitelson:
+        generator = self.settings.generator
+        if generator is None:
+            raise WorldError("trace: generated needs 'generator'")
+        return LublinFeitelson(generator.processors)
+
+    def _stretch_seed(self) -> int:
+        """Sites draw different stretches; a generated site's own seed says which log it has."""
+        own = self.settings.generator.seed if self.settings.generator else self._order
+        return int(stream(self._seed, "sim/stretch", own).integers(1 << 31))
+
+
+def _site_model(world: WorldSettings, data_median_mb: float, data_sigma: float) -> SiteModel:
+    names = ("processors", "speed", "idle_w", "busy_w", "pue")
+    clusters = tuple(Cluster(**{name: getattr(c, name) for name in names}) for c in world.clusters)
+    return SiteModel(
+        clusters=clusters,
+        carbon_g_per_kwh=_carbon(world.carbon),
+        price_per_kwh=_price(world),
+        deferral=world.deferral,
+        data_median_mb=data_median_mb,
+        data_sigma=data_sigma,
+    )
+
+
+def _carbon(name: str) -> FloatArray:
+    if name == "none":
+        return np.zeros(1)
+    return read_hourly(name) if name.endswith((".csv", ".csv.gz")) else carbon(name)
+
+
+def _price(world: WorldSettings) -> FloatArray:
+    settings = world.tariff
+    if settings.kind == "none":
+        return np.zeros(1)
+    if settings.kind == "file" and settings.path is not None:
+        return read_hourly(settings.path)
+    return tariff(settings.seed, settings.utc_offset_h)
