@@ -80,7 +80,8 @@ class AttentionEncoder(nn.Module):
         mask = torch.arange(length, device=counts.device) < counts[:, None]
         queries, keys, values = shaped.unbind(0)
         scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
-        out = scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(3) @ values
+        weights = scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(3)
+        out: torch.Tensor = weights @ values
         return out.transpose(1, 2).reshape(lines * length, width // 3).index_select(0, flat)
 
 

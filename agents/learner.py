@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import torch
 
-from fedsched.agents.advantage import between, gae, group_advantage
 from fedsched.agents.collect import collect
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
-from fedsched.agents.decisions import AgentError, concatenate
+from fedsched.agents.decisions import AgentError
+from fedsched.agents.experience import Discount, Experience, gae_experience, group_experience, merge
 from fedsched.agents.parameters import move_towards
 from fedsched.agents.policy import Policy
-from fedsched.agents.ppo import Experience, Losses, Optimiser, PpoConfig
+from fedsched.agents.ppo import Losses, Optimiser, PpoConfig
 from fedsched.agents.rollout import Reference, Rollouts
 from fedsched.envs.core.world import World
 
@@ -158,87 +158,8 @@ class Learner:
         return 0.0 if self.multiplier is None else self.multiplier.value
 
     def _experience(self, rollouts: Rollouts) -> dict[str, Experience]:
-        costs = step_costs(rollouts, self.config.weights, self.config.constraint, self._lambda)
-        experience = {}
-        for name, taken in rollouts.taken.items():
-            learnt = (~rollouts.greedy)[rollouts.row(name)].nonzero().squeeze(1)
-            if self.config.advantage == "group":
-                advantage, returns = group_advantages(rollouts, name, costs[name], learnt), None
-            else:
-                advantage, returns = self._gae(rollouts, name, costs[name], learnt)
-            whole = Experience(taken.decisions, taken.choice, taken.log_prob, taken.log_prob, taken.value)
-            part = whole.select(learnt)
-            value = None if returns is None else part.value
-            experience[name] = replace(part, advantage=advantage, value=value, returns=returns)
-        return experience
-
-    def _gae(
-        self, rollouts: Rollouts, kind: str, costs: torch.Tensor, learnt: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages and returns, float32 [L] each, of the decisions `learnt` [L] of one kind."""
-        taken = rollouts.taken[kind]
-        if taken.value is None or rollouts.last_value is None:
-            raise AgentError("these rollouts were collected without a critic")
-        agents = costs.shape[2]
-        step, row = rollouts.step(kind)[learnt], rollouts.row(kind)[learnt]
-        column = row * agents + rollouts.agent(kind)[learnt]
-        clock = rollouts.times[:, :, None].expand(-1, -1, agents)
-        elapsed = between(clock.reshape(clock.shape[0], -1), step, column)
-        discount = torch.full_like(elapsed, self.config.gamma)
-        if self.config.tau_s is not None:
-            discount = discount * torch.exp(-elapsed / self.config.tau_s)
-        bootstrap = rollouts.last_value[kind].masked_fill(rollouts.terminated[kind], 0.0).reshape(-1)
-        value = taken.value[learnt]
-        reward = -between(running_sum(costs), step, column)
-        advantage = gae(reward.float(), value, discount.float(), column, bootstrap, self.config.trace)
-        return advantage, advantage + value
-
-
-def running_sum(costs: torch.Tensor) -> torch.Tensor:
-    """Accrued costs before each step and at the end, float64 [T + 1, B * A], from those of each step [T, B, A]."""
-    flat = costs.reshape(costs.shape[0], -1)
-    return torch.cat([flat.new_zeros(1, flat.shape[1]), flat.cumsum(0)])
-
-
-def group_advantages(rollouts: Rollouts, kind: str, costs: torch.Tensor, learnt: torch.Tensor) -> torch.Tensor:
-    """Clock-aligned advantages, float32 [L], of the decisions `learnt` [L] of one kind, greedy rows left out."""
-    agents = costs.shape[2]
-    step, row = rollouts.step(kind)[learnt], rollouts.row(kind)[learnt]
-    kept = (~rollouts.greedy).nonzero().squeeze(1)
-    line = torch.cumsum(~rollouts.greedy, 0) - 1
-    clock = rollouts.times[:, kept].repeat_interleave(agents, 1)
-    group = (rollouts.group[kept, None] * agents + torch.arange(agents, device=kept.device)).reshape(-1)
-    column = line[row] * agents + rollouts.agent(kind)[learnt]
-    time = rollouts.times[step, row]
-    return group_advantage(clock, running_sum(costs[:, kept]), group, column, time).float()
-
-
-def merge(parts: Sequence[Mapping[str, Experience]], moments: Sequence[int]) -> dict[str, Experience]:
-    """Experience of several rollouts by kind, with the moments of later ones behind those of earlier ones.
-
-    Raises:
-        AgentError: No decision at all.
-    """
-    names = sorted({name for part in parts for name in part})
-    if not names:
-        raise AgentError("there are no decisions to learn from")
-    merged = {}
-    for name in names:
-        present = [(part[name], shift) for part, shift in zip(parts, shifts(moments), strict=True) if name in part]
-        several = [part for part, _ in present]
-        value = [part.value for part in several if part.value is not None]
-        returns = [part.returns for part in several if part.returns is not None]
-        merged[name] = Experience(
-            decisions=concatenate([part.decisions for part in several], [shift for _, shift in present]),
-            choice=torch.cat([part.choice for part in several]),
-            log_prob=torch.cat([part.log_prob for part in several]),
-            advantage=torch.cat([part.advantage for part in several]),
-            value=torch.cat(value) if value else None,
-            returns=torch.cat(returns) if returns else None,
-        )
-    return merged
-
-
-def shifts(moments: Sequence[int]) -> list[int]:
-    """By how much the moments of each rollout move so that none are shared."""
-    return [sum(moments[:i]) for i in range(len(moments))]
+        config = self.config
+        costs = step_costs(rollouts, config.weights, config.constraint, self._lambda)
+        if config.advantage == "group":
+            return group_experience(rollouts, costs)
+        return gae_experience(rollouts, costs, Discount(config.gamma, config.tau_s, config.trace))

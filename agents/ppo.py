@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from fedsched.agents.decisions import Decisions
+from fedsched.agents.experience import Experience
 from fedsched.agents.policy import Policy, critic_input
 
 # advantages are cut at this many deviations: one rollout that went wrong must not rule a step
@@ -42,38 +42,6 @@ class PpoConfig:
     value: float = 0.5
     kl_stop: float = 0.03
     average: float = 0.1
-
-
-@dataclass(frozen=True)
-class Experience:
-    """Decisions of one kind with what is to be learned from them.
-
-    Attributes:
-        decisions: D decisions.
-        choice: int64 [D].
-        log_prob: float32 [D], under the policy that chose.
-        advantage: float32 [D].
-        value: float32 [D], the critic's when it was taken; None without a critic.
-        returns: float32 [D]; None without a critic.
-    """
-
-    decisions: Decisions
-    choice: torch.Tensor
-    log_prob: torch.Tensor
-    advantage: torch.Tensor
-    value: torch.Tensor | None = None
-    returns: torch.Tensor | None = None
-
-    def select(self, chosen: torch.Tensor) -> "Experience":
-        """Some decisions, `chosen` int64 [C]."""
-        return Experience(
-            decisions=self.decisions.select(chosen),
-            choice=self.choice.index_select(0, chosen),
-            log_prob=self.log_prob.index_select(0, chosen),
-            advantage=self.advantage.index_select(0, chosen),
-            value=None if self.value is None else self.value.index_select(0, chosen),
-            returns=None if self.returns is None else self.returns.index_select(0, chosen),
-        )
 
 
 @dataclass(frozen=True)

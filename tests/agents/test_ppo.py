@@ -1,0 +1,131 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedsched.agents.collect import collect
+from fedsched.agents.experience import Experience
+from fedsched.agents.network import PolicyConfig
+from fedsched.agents.policy import Policy
+from fedsched.agents.ppo import (
+    Optimiser,
+    PpoConfig,
+    Terms,
+    explained_variance,
+    loss_terms,
+    minibatches,
+    normalise_advantages,
+    policy_terms,
+    value_loss,
+)
+
+
+@pytest.fixture
+def acted(queue: Callable[..., Any]) -> tuple[Policy, dict[str, Experience], int]:
+    """A policy, what it did, and the number of moments."""
+    world = queue(6, jobs=5, agents=2)
+    policy = Policy(world.spec, PolicyConfig(critic=True))
+    rows, no = torch.arange(6), torch.zeros(6, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    rollouts = collect(policy, world, rows, rows, generator, no, rows)
+    taken = rollouts.taken["server"]
+    assert taken.value is not None
+    advantage, noise = torch.randn(2, len(taken.decisions), generator=generator)
+    part = Experience(taken.decisions, taken.choice, taken.log_prob, advantage, taken.value, taken.value + noise)
+    return policy, {"server": part}, rollouts.moments
+
+
+@torch.no_grad()
+def judge(policy: Policy, experience: dict[str, Experience]) -> Terms:
+    return loss_terms(policy, experience, 0.2)
+
+
+def test_the_clipped_losses_equal_loops_over_decisions() -> None:
+    rng = np.random.default_rng(0)
+    new, old, advantage, value, before, returns = rng.normal(size=(6, 300)) * 0.5
+    policy, worth, clipped = 0.0, 0.0, 0
+    for d in range(300):
+        ratio = np.exp(new[d] - old[d])
+        policy -= min(ratio * advantage[d], min(max(ratio, 0.8), 1.2) * advantage[d]) / 300
+        clipped += abs(ratio - 1) > 0.2
+        near = before[d] + min(max(value[d] - before[d], -0.2), 0.2)
+        worth += max((value[d] - returns[d]) ** 2, (near - returns[d]) ** 2) / 600
+    loss, kl, fraction = policy_terms(*map(torch.from_numpy, (new, old, advantage)), 0.2)
+    assert float(loss) == pytest.approx(policy)
+    assert float(fraction) == pytest.approx(clipped / 300)
+    assert float(kl) == pytest.approx(np.mean(np.exp(new - old) - 1 - (new - old)))
+    assert float(value_loss(*map(torch.from_numpy, (value, before, returns)), 0.2)) == pytest.approx(worth)
+
+
+def test_the_first_pass_sees_the_policy_that_acted(acted: tuple[Policy, dict[str, Experience], int]) -> None:
+    """Messages, gates and all are recomputed from what was stored: the ratio is one, the loss minus the advantage."""
+    policy, experience, _ = acted
+    terms = judge(policy, experience)
+    assert float(terms.approx_kl) == pytest.approx(0, abs=1e-9)
+    assert float(terms.policy) == pytest.approx(-float(experience["server"].advantage.mean()), abs=1e-5)
+
+
+def test_minibatches_hold_every_decision_once_and_keep_moments_whole(
+    acted: tuple[Policy, dict[str, Experience], int],
+) -> None:
+    policy, experience, moments = acted
+    pieces = list(minibatches(experience, moments, 12, torch.Generator().manual_seed(0)))
+    assert len(pieces) == 5
+    seen = [set(piece["server"].decisions.moment.tolist()) for piece in pieces]
+    assert sum(len(piece["server"].decisions) for piece in pieces) == len(experience["server"].decisions)
+    assert sum(len(s) for s in seen) == len(set().union(*seen))
+    # and so the loss of the pieces is that of the whole
+    whole = judge(policy, experience).policy
+    parts = [judge(policy, p).policy * len(p["server"].decisions) for p in pieces]
+    total = len(experience["server"].decisions)
+    assert float(torch.stack(parts).sum() / total) == pytest.approx(float(whole), abs=1e-5)
+
+
+def test_an_update_lowers_its_own_loss(acted: tuple[Policy, dict[str, Experience], int]) -> None:
+    policy, experience, moments = acted
+    normal = normalise_advantages(experience)
+    before = judge(policy, normal)
+    optimiser = Optimiser(policy, PpoConfig(lr=3e-3, epochs=5), torch.Generator().manual_seed(0))
+    losses = optimiser.update(experience, moments)
+    after = judge(policy, normal)
+    assert float(after.policy) < float(before.policy)
+    assert float(after.value) < float(before.value)
+    assert losses.epochs == 5
+    assert losses.approx_kl > 0
+
+
+def test_the_kl_stop_ends_an_update_and_the_step_size_falls(
+    acted: tuple[Policy, dict[str, Experience], int],
+) -> None:
+    policy, experience, moments = acted
+    config = PpoConfig(lr=0.1, epochs=10, iterations=4, lr_end=0.1, kl_stop=1e-4)
+    optimiser = Optimiser(policy, config, torch.Generator().manual_seed(0))
+    rates = []
+    for _ in range(6):
+        losses = optimiser.update(experience, moments)
+        assert losses.epochs < 10
+        rates.append(optimiser.adam.param_groups[0]["lr"])
+    np.testing.assert_allclose(rates, [0.1, 0.0775, 0.055, 0.0325, 0.01, 0.01])
+
+
+def test_advantages_are_normal_and_cut(acted: tuple[Policy, dict[str, Experience], int]) -> None:
+    experience = acted[1]
+    wild = experience["server"].advantage.clone()
+    wild[0] = 1e6
+    part = normalise_advantages({"server": Experience(**{**vars(experience["server"]), "advantage": wild})})["server"]
+    assert float(part.advantage.max()) == 5.0
+    plain = normalise_advantages(experience)["server"].advantage
+    assert float(plain.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(plain.std(correction=0)) == pytest.approx(1, abs=1e-4)
+
+
+def test_explained_variance_of_a_perfect_and_of_a_constant_critic(
+    acted: tuple[Policy, dict[str, Experience], int],
+) -> None:
+    part = acted[1]["server"]
+    assert part.returns is not None
+    for value, expected in ((part.returns, 1.0), (torch.zeros_like(part.returns), 0.0)):
+        judged = Experience(**{**vars(part), "value": value})
+        assert explained_variance({"server": judged}) == pytest.approx(expected, abs=1e-6)
