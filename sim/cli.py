@@ -1,0 +1,253 @@
+"""The command line. Whatever is slow to import is imported by the command that needs it."""
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import click
+import typer
+from typer.core import TyperGroup
+
+import fedsched
+from fedsched.sim.errors import UserError
+from fedsched.sim.provenance import silence
+
+if TYPE_CHECKING:
+    from fedsched.sim.scenario import Scenario
+
+WRONG_INPUT, FAILED, INTERRUPTED = 2, 3, 130
+"""Exit codes beside 0; the folder of a failed or interrupted run says more, an interrupted one can be resumed."""
+
+
+class Commands(TyperGroup):
+    """Turns what a command raises into one message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs a command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _report(error, str(error), debug=bool(ctx.params.get("debug")))
+            ctx.exit(WRONG_INPUT)
+        except KeyboardInterrupt as error:
+            _report(error, "interrupted", debug=False)
+            ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            _report(error, f"failed: {type(error).__name__}: {error}", debug=bool(ctx.params.get("debug")))
+            ctx.exit(FAILED)
+
+
+def _report(error: BaseException, message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    typer.echo("\n".join([message, *getattr(error, "__notes__", [])]), err=True)
+
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+scenarios_app = typer.Typer(help="Shipped scenarios: list them, or show one.")
+app.add_typer(scenarios_app, name="scenarios")
+
+ScenarioArgument = Annotated[str, typer.Argument(help="Path of a scenario file, or the name of a shipped one.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Another value for a key.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedsched {fedsched.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Federated multi-agent scheduling: simulate, learn and decide together without pooling data."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="The run folder to make; by default one below runs/.")] = None,
+) -> None:
+    """The main job in minutes: four data centres learn together and settle a plan."""
+    from fedsched.sim.demo import demo as play
+    from fedsched.sim.progress import open_progress
+
+    with open_progress() as progress:
+        folder = play(progress, out)
+    typer.echo(folder)
+
+
+@app.command()
+def run(
+    scenario: Annotated[str | None, typer.Argument(help="A scenario file, or the name of a shipped one.")] = None,
+    overrides: SetOption = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0-4", help="Seeds, one run each.")] = None,
+    grid: Annotated[list[str] | None, typer.Option(metavar="A.B=X,Y", help="Values of a key, one run each.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder to continue.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="A new folder for the run, or for all runs.")] = None,
+    workers: Annotated[Literal["auto", "local", "ray"] | None, typer.Option(help="Where sites live.")] = None,
+) -> None:
+    """Train, federate, settle, evaluate: one run folder per seed and grid point."""
+    if resume is not None:
+        if scenario or overrides or seeds or grid or out or workers:
+            raise UserError("--resume continues a run as it was started; leave the scenario and the other options out")
+        _resume(resume)
+        return
+    if scenario is None:
+        raise UserError(
+            "a scenario is needed: a file, or one of those that `fedsched scenarios` lists; or --resume RUN"
+        )
+    from fedsched.sim.scenario import expand, load_scenario
+
+    changes = [*(overrides or []), *([f"workers.backend={workers}"] if workers else [])]
+    for point, folder in _folders(expand(load_scenario(scenario, changes), grid or [], seeds), out):
+        _run_one(point, folder)
+
+
+def _folders(points: "Sequence[Scenario]", out: Path | None) -> "list[tuple[Scenario, Path]]":
+    """A folder for each run: `out` for a single one, else one in `out` or in runs/ each."""
+    from fedsched.sim.folder import RUNS, RunFolderError, folder_name
+
+    if out is not None and out.exists():
+        raise RunFolderError(f"{out}: exists already; choose another --out, or continue a run with --resume {out}")
+    if out is not None and len(points) == 1:
+        return [(points[0], out)]
+    return [(point, (out or RUNS) / folder_name(point)) for point in points]
+
+
+def _run_one(scenario: "Scenario", folder: Path) -> None:
+    from fedsched.sim.progress import open_progress
+    from fedsched.sim.run import run as run_scenario
+
+    try:
+        with open_progress() as progress:
+            done = run_scenario(scenario=scenario, folder=folder, resume=None, progress=progress)
+    except (Exception, KeyboardInterrupt) as error:
+        _point_to(folder, error)
+        raise
+    typer.echo(done)
+
+
+def _resume(folder: Path) -> None:
+    from fedsched.sim.folder import read_run
+    from fedsched.sim.progress import open_progress
+    from fedsched.sim.run import run as run_scenario
+
+    scenario = read_run(folder).scenario
+    try:
+        with open_progress() as progress:
+            done = run_scenario(scenario=scenario, folder=None, resume=folder, progress=progress)
+    except (Exception, KeyboardInterrupt) as error:
+        _point_to(folder, error)
+        raise
+    typer.echo(done)
+
+
+def _point_to(folder: Path, error: BaseException) -> None:
+    """Adds to an error where to read on and how to go on."""
+    from fedsched.sim.folder import checkpoints
+
+    if isinstance(error, UserError) or not folder.exists():
+        return
+    error.add_note(f"{folder}/log.txt says more")
+    if checkpoints(folder):
+        error.add_note(f"continue with: fedsched run --resume {folder}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    scenario: Annotated[
+        str | None, typer.Option(help="Another scenario to evaluate in; that of the run by default.")
+    ] = None,
+) -> None:
+    """The trained policy of a run and the rules on test periods."""
+    from fedsched.sim.folder import read_run
+    from fedsched.sim.scenario import load_scenario
+
+    read_run(run)  # so that a mistyped folder is refused before anything slow is imported
+    other = None if scenario is None else load_scenario(scenario)
+    from fedsched.sim.evaluate import evaluate_run
+    from fedsched.sim.progress import open_progress
+
+    with open_progress() as progress:
+        rows = evaluate_run(run, other, progress)
+    _print_table(rows)
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints rows with equal keys as a table, numbers to four digits and flush right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in rows[0] if rows else ():
+        numeric = isinstance(rows[0][name], int | float)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+
+
+@scenarios_app.callback(invoke_without_command=True)
+def list_scenarios(ctx: typer.Context) -> None:
+    """Lists the shipped scenarios."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from fedsched.sim.scenario import shipped
+
+    for name, text in shipped().items():
+        typer.echo(f"{name:<24}{text.splitlines()[0].removeprefix('# ')}")
+
+
+@scenarios_app.command()
+def show(
+    name: ScenarioArgument,
+    all_keys: Annotated[bool, typer.Option("--all", help="Every key with its default and what it is.")] = False,
+    overrides: SetOption = None,
+) -> None:
+    """Shows a scenario as it is written, or every key of it."""
+    from fedsched.sim.scenario import commented, load_scenario, scenario_text
+
+    if all_keys:
+        typer.echo(commented(load_scenario(name, overrides or [])), nl=False)
+    elif overrides:
+        raise UserError("--set goes with --all: a file is shown as it is written")
+    else:
+        typer.echo(scenario_text(name)[0], nl=False)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON Schema of scenario files, for editors."""
+    from fedsched.sim.scenario import schema as make_schema
+
+    typer.echo(json.dumps(make_schema(), indent=1))
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed and found here; exit code 1 if something is amiss."""
+    from fedsched.sim.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        typer.echo(f"{'!' if finding.remedy else ' '} {finding.subject:<28}{finding.state}")
+        if finding.remedy:
+            typer.echo(f"  {'':<28}-> {finding.remedy}")
+    if any(finding.remedy for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    silence()
+    sys.exit(app())
