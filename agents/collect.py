@@ -1,12 +1,10 @@
 """Acting: a policy drives a world from reset until all its episodes have ended."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
 from fedsched.agents.critic import critic_features
-from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Recorder, Reference, Rollouts
 from fedsched.envs.core.world import Observation, Transition, World, WorldSpec
@@ -21,26 +19,30 @@ def idle_actions(spec: WorldSpec, batch: int, device: str = "cpu") -> dict[str, 
 
 
 class Ended:
-    """Which agents have terminated and which worlds are over."""
+    """Which agents have terminated and which worlds are over.
+
+    Attributes:
+        terminated: bool [B, A] by kind.
+        truncated: bool [B], cut off before all agents had terminated.
+        over: bool [B], cut off or without a running agent.
+    """
 
     def __init__(self, spec: WorldSpec, batch: int, device: str) -> None:
         """Nobody has ended yet."""
+        self.over = torch.zeros(batch, dtype=torch.bool, device=device)
         self.terminated = {
             k.name: torch.zeros(batch, len(k.agents), dtype=torch.bool, device=device) for k in spec.kinds
         }
         self.truncated = torch.zeros(batch, dtype=torch.bool, device=device)
 
-    @property
-    def over(self) -> torch.Tensor:
-        """Worlds that were cut off or whose agents have all terminated, bool [B]."""
-        return self.truncated | torch.stack([t.all(1) for t in self.terminated.values()]).all(0)
-
     def observe(self, transition: Transition) -> None:
         """Takes note of a step."""
-        over = self.over
-        for name, terminated in transition.terminated.items():
-            self.terminated[name] |= terminated & ~over[:, None]
-        self.truncated |= transition.truncated & ~over
+        running = ~self.over
+        self.truncated = self.truncated | (transition.truncated & running)
+        ended = [t | (transition.terminated[name] & running[:, None]) for name, t in self.terminated.items()]
+        self.terminated = dict(zip(self.terminated, ended, strict=True))
+        everyone = ended[0] if len(ended) == 1 else torch.cat(ended, 1)
+        self.over = self.truncated | everyone.all(1)
 
 
 def quieten(observation: Observation, over: torch.Tensor) -> Observation:
@@ -49,17 +51,6 @@ def quieten(observation: Observation, over: torch.Tensor) -> Observation:
         return observation
     kinds = {name: replace(tokens, active=tokens.active & ~over[:, None]) for name, tokens in observation.kinds.items()}
     return replace(observation, kinds=kinds)
-
-
-def choose(
-    distribution: Mapping[str, RaggedCategorical], greedy: Mapping[str, torch.Tensor], generator: torch.Generator
-) -> dict[str, torch.Tensor]:
-    """One row of every decision, int64 [D] by kind: the likeliest where `greedy` [D], sampled elsewhere."""
-    choice = {}
-    for name, part in distribution.items():
-        sampled = part.sample(generator)
-        choice[name] = torch.where(greedy[name], part.mode(), sampled) if bool(greedy[name].any()) else sampled
-    return choice
 
 
 @torch.no_grad()
@@ -92,11 +83,12 @@ def collect(
     idle = idle_actions(spec, world.batch, world.device)
     ended = Ended(spec, world.batch, world.device)
     over = ended.over
+    some = bool(greedy.any())
     while not bool(over.all()):
         step = policy(spec, quieten(observation, over), None, mailbox)
         mailbox = step.mailbox
-        rows = {name: greedy.index_select(0, part.moment) for name, part in step.decisions.items()}
-        choice = choose(step.distribution, rows, generator)
+        quiet = {name: greedy.index_select(0, part.moment) if some else None for name, part in step.decisions.items()}
+        choice = {name: part.sample(generator, quiet[name]) for name, part in step.distribution.items()}
         recorder.decide(step, choice, {n: d.log_prob(choice[n]) for n, d in step.distribution.items()})
         transition = world.step(step.actions(choice, idle))
         recorder.advance(transition, ~over)

@@ -35,11 +35,18 @@ class RaggedCategorical:
         """The number of decisions D."""
         return self.pointers.shape[0] - 1
 
-    def sample(self, generator: torch.Generator) -> torch.Tensor:
-        """One row of every decision, int64 [D], by the Gumbel-max trick; rows count inside the decision."""
+    def sample(self, generator: torch.Generator, greedy: torch.Tensor | None = None) -> torch.Tensor:
+        """One row of every decision, int64 [D], by the Gumbel-max trick; rows count inside the decision.
+
+        Args:
+            generator: Of the noise.
+            greedy: bool [D], decisions that take their likeliest row instead; the noise drawn is the same.
+        """
         uniform = torch.rand(self.log_probs.shape, generator=generator, device=self.log_probs.device)
         exponential = -torch.log1p(-uniform)
         gumbel = -torch.log(exponential.clamp(min=1e-20))
+        if greedy is not None:
+            gumbel = gumbel.masked_fill(greedy.index_select(0, self.segment), 0.0)
         return self._best(self.log_probs.detach() + gumbel)
 
     def mode(self) -> torch.Tensor:
