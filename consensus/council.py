@@ -42,7 +42,7 @@ class Settlement:
         bytes: Their size.
         evidence: What honest replicas can prove against others.
         faulty: Sites that were told to misbehave, sorted.
-        agreed: Whether every honest replica settled the same plan.
+        agreed: Whether every honest replica ordered the same bids and settled the same plan.
         trace: Digest of all frames; equal for equal inputs.
     """
 
@@ -193,7 +193,7 @@ class Council:
             bytes=network.bytes,
             evidence=network.evidence,
             faulty=tuple(self._faults),
-            agreed=len({one.plan.digest for one in plans}) == 1,
+            agreed=network.agreed,
             trace=network.trace,
         )
 

@@ -109,6 +109,12 @@ class Network:
         return [replica for replica in range(len(self._replicas)) if replica not in self._culprits]
 
     @property
+    def agreed(self) -> bool:
+        """Whether all honest replicas decided the same at every step, the plan included."""
+        histories = {tuple(one.pre_prepare.proposal.digest for one in self._replicas[i].decisions) for i in self.honest}
+        return len(histories) == 1
+
+    @property
     def evidence(self) -> tuple[Evidence, ...]:
         """What honest replicas can prove, in order of discovery, each once."""
         return tuple(self._evidence)

@@ -113,19 +113,20 @@ def rules_digest(links: Iterable[Link]) -> bytes:
     return digest("rules", sorted((link.source, link.target, link) for link in links))
 
 
-def surplus(transfer: Transfer, bids: Iterable[Bid], links: Iterable[Link]) -> int:
-    """What one transfer gains over no transfer, milli-currency; its references must exist."""
-    by_site = {bid.site: bid for bid in bids}
-    link = next(one for one in links if (one.source, one.target) == (transfer.giver, transfer.taker))
-    wanted = by_site[transfer.giver].asks[transfer.ask]
-    free = by_site[transfer.taker].offers[transfer.offer]
-    return transfer.quantity * (wanted.unit_value - free.unit_value - transfer.data_per_unit * link.unit_cost)
-
-
 def objective(transfers: Iterable[Transfer], bids: Iterable[Bid], links: Iterable[Link]) -> int:
-    """Total surplus of `transfers`, milli-currency, recomputed from the bids."""
-    bids, links = tuple(bids), tuple(links)
-    return sum(surplus(transfer, bids, links) for transfer in transfers)
+    """Total surplus of `transfers` over no transfer, milli-currency, recomputed from the bids.
+
+    Raises:
+        LookupError: A transfer names a site, lot or link that does not exist.
+    """
+    by_site = {bid.site: bid for bid in bids}
+    costs = {(link.source, link.target): link.unit_cost for link in links}
+    total = 0
+    for one in transfers:
+        ask, offer = by_site[one.giver].asks[one.ask], by_site[one.taker].offers[one.offer]
+        freight = one.data_per_unit * costs[one.giver, one.taker]
+        total += one.quantity * (ask.unit_value - offer.unit_value - freight)
+    return total
 
 
 def propose(log: Log) -> Plan:
@@ -174,9 +175,9 @@ def _input_violation(plan: Plan, log: Log) -> str | None:
     return None
 
 
-def _term_violation(transfer: Transfer, asks: Iterable[Bid], links: Iterable[Link]) -> str | None:
+def _term_violation(transfer: Transfer, bids: Iterable[Bid], links: Iterable[Link]) -> str | None:
     """V3 for one transfer: nobody is bound to what it did not sign."""
-    by_site = {bid.site: bid for bid in asks}
+    by_site = {bid.site: bid for bid in bids}
     link = next((one for one in links if (one.source, one.target) == (transfer.giver, transfer.taker)), None)
     giver, taker = by_site.get(transfer.giver), by_site.get(transfer.taker)
     if giver is None or taker is None or link is None:
