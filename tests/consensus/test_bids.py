@@ -1,5 +1,7 @@
 """Lots, bids and links refuse what cannot be meant, at home and from peers alike."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -25,7 +27,7 @@ GOOD = {"resource": "hours", "quantity": 5, "unit_value": 7, "window": (0, 60), 
         {"limits": (("a", -1),)},
     ],
 )
-def test_a_lot_out_of_bounds_is_refused_at_home_and_from_peers(change):
+def test_a_lot_out_of_bounds_is_refused_at_home_and_from_peers(change: Any) -> None:
     fields = GOOD | change
     with pytest.raises(BidError):
         Lot(**fields)
@@ -33,7 +35,7 @@ def test_a_lot_out_of_bounds_is_refused_at_home_and_from_peers(change):
         msgspec.msgpack.decode(canonical(fields), type=Lot)
 
 
-def test_a_bid_is_bounded_in_lots_and_worth():
+def test_a_bid_is_bounded_in_lots_and_worth() -> None:
     lot = Lot(**GOOD)
     with pytest.raises(BidError, match="16 of each"):
         Bid("east", 0, (lot,) * (MAX_LOTS + 1))
@@ -42,14 +44,14 @@ def test_a_bid_is_bounded_in_lots_and_worth():
         Bid("east", 0, (), (dear,))
 
 
-def test_links_join_two_sites():
+def test_links_join_two_sites() -> None:
     with pytest.raises(BidError, match="twice"):
         Link("east", "east", 1)
     with pytest.raises(BidError, match="capacity"):
         Link("east", "west", -1)
 
 
-def test_a_bid_holds_for_its_own_site_epoch_and_content_only(federation):
+def test_a_bid_holds_for_its_own_site_epoch_and_content_only(federation: Any) -> None:
     scope = federation.scope(epoch=2)
     bid = federation.bids(2)["east"]
     signed = SignedBid.by(federation.keys["east"], bid, scope)

@@ -1,6 +1,7 @@
 """Certificates and records: believed by a stranger when genuine, refused after any change."""
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,20 +10,20 @@ from fedsched.consensus import CertificateError, Council, Membership, load_recor
 
 
 @pytest.fixture
-def settlement(federation):
+def settlement(federation: Any) -> Any:
     return Council("toy", federation.keys, links=federation.links).settle(0, federation.bids())
 
 
-def change(record, **fields):
+def change(record: Any, **fields: dict[str, Any]) -> Any:
     return msgspec.structs.replace(record, **fields)
 
 
-def test_a_stranger_with_the_membership_list_believes_a_genuine_certificate(settlement, federation):
+def test_a_stranger_with_the_membership_list_believes_a_genuine_certificate(settlement: Any, federation: Any) -> None:
     strangers_list = Membership("toy", federation.membership.sites)
     verify_certificate(settlement.plan, settlement.certificate, strangers_list)
 
 
-def test_every_change_to_plan_or_certificate_is_refused(settlement, federation):
+def test_every_change_to_plan_or_certificate_is_refused(settlement: Any, federation: Any) -> None:
     plan, certificate, membership = settlement.plan, settlement.certificate, federation.membership
     (name, signature), *rest = certificate.signatures
     tampered = [
@@ -44,7 +45,7 @@ def test_every_change_to_plan_or_certificate_is_refused(settlement, federation):
             verify_certificate(other_plan, other_certificate, membership)
 
 
-def test_the_record_survives_json_and_verifies(settlement, federation):
+def test_the_record_survives_json_and_verifies(settlement: Any, federation: Any) -> None:
     text = json.dumps(settlement.record().to_builtins())
     record = load_record(text)
     assert record == settlement.record() == load_record(json.loads(text))
@@ -64,7 +65,7 @@ def test_the_record_survives_json_and_verifies(settlement, federation):
         (("membership", "federation"), "other"),
     ],
 )
-def test_any_edit_of_the_file_is_found(settlement, path, value):
+def test_any_edit_of_the_file_is_found(settlement: Any, path: Any, value: Any) -> None:
     loaded = json.loads(json.dumps(settlement.record().to_builtins()))
     place = loaded
     for step in path[:-1]:
@@ -75,14 +76,14 @@ def test_any_edit_of_the_file_is_found(settlement, path, value):
         load_record(loaded).verify()
 
 
-def test_a_removed_bid_is_found(settlement):
+def test_a_removed_bid_is_found(settlement: Any) -> None:
     loaded = settlement.record().to_builtins()
     loaded["bids"] = loaded["bids"][1:]
     with pytest.raises(CertificateError, match="V2"):
         load_record(loaded).verify()
 
 
-def test_a_record_with_its_own_forged_membership_fails_the_auditors_list(settlement, federation_of):
+def test_a_record_with_its_own_forged_membership_fails_the_auditors_list(settlement: Any, federation_of: Any) -> None:
     record = settlement.record()
     record.verify()
     with pytest.raises(CertificateError, match="another membership"):
@@ -90,11 +91,11 @@ def test_a_record_with_its_own_forged_membership_fails_the_auditors_list(settlem
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", '{"version": 1}'])
-def test_what_is_no_record_is_refused(text):
+def test_what_is_no_record_is_refused(text: Any) -> None:
     with pytest.raises(CertificateError, match="not a plan record"):
         load_record(text)
 
 
-def test_another_version_is_refused(settlement):
+def test_another_version_is_refused(settlement: Any) -> None:
     with pytest.raises(CertificateError, match="version 2"):
         load_record(settlement.record().to_builtins() | {"version": 2})

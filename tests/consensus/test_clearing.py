@@ -1,6 +1,7 @@
-"""Laws of the clearing: conservation, bounds, rationality, indifference to order, nothing left over; and toy markets."""
+"""Laws of the clearing: conservation, bounds, rationality, indifference to order, nothing left over; toy markets."""
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ law = settings(max_examples=150, deadline=None, derandomize=True)
 
 @given(markets, networks)
 @law
-def test_no_lot_and_no_link_is_used_beyond_what_it_holds(bids, links):
+def test_no_lot_and_no_link_is_used_beyond_what_it_holds(bids: tuple[Bid, ...], links: tuple[Link, ...]) -> None:
     asks, offers, data = Counter(), Counter(), Counter()
     for one in clear(bids, links):
         asks[one.giver, one.ask] += one.quantity
@@ -49,7 +50,7 @@ def test_no_lot_and_no_link_is_used_beyond_what_it_holds(bids, links):
 
 @given(markets, networks)
 @law
-def test_both_ends_gain_and_get_what_they_signed(bids, links):
+def test_both_ends_gain_and_get_what_they_signed(bids: tuple[Bid, ...], links: tuple[Link, ...]) -> None:
     by_site = {bid.site: bid for bid in bids}
     costs = {(link.source, link.target): link.unit_cost for link in links}
     for one in clear(bids, links):
@@ -67,7 +68,7 @@ def test_both_ends_gain_and_get_what_they_signed(bids, links):
 
 @given(markets, networks)
 @law
-def test_no_site_gives_and_takes_one_resource_at_once(bids, links):
+def test_no_site_gives_and_takes_one_resource_at_once(bids: tuple[Bid, ...], links: tuple[Link, ...]) -> None:
     plan = clear(bids, links)
     givers, takers = ({(getattr(one, end), one.resource) for one in plan} for end in ("giver", "taker"))
     assert givers.isdisjoint(takers)
@@ -75,7 +76,7 @@ def test_no_site_gives_and_takes_one_resource_at_once(bids, links):
 
 @given(markets, networks, st.randoms(use_true_random=False))
 @law
-def test_the_order_of_bids_and_links_does_not_matter(bids, links, rng):
+def test_the_order_of_bids_and_links_does_not_matter(bids: tuple[Bid, ...], links: tuple[Link, ...], rng: Any) -> None:
     shuffled, rewired = list(bids), list(links)
     rng.shuffle(shuffled)
     rng.shuffle(rewired)
@@ -84,7 +85,7 @@ def test_the_order_of_bids_and_links_does_not_matter(bids, links, rng):
 
 @given(markets, networks)
 @law
-def test_nothing_profitable_is_left_over(bids, links):
+def test_nothing_profitable_is_left_over(bids: tuple[Bid, ...], links: tuple[Link, ...]) -> None:
     """The slow twin: try to add one unit of every possible pair to the finished plan."""
     plan = clear(bids, links)
     asks, offers, data = Counter(), Counter(), Counter()
@@ -111,11 +112,11 @@ def test_nothing_profitable_is_left_over(bids, links):
                 assert not fits
 
 
-def hours(quantity, value, **bounds):
+def hours(quantity: Any, value: Any, **bounds: Any) -> Any:
     return Lot("hours", quantity, value, (0, 10), tuple(sorted(bounds.items())))
 
 
-def test_toy_market_by_hand():
+def test_toy_market_by_hand() -> None:
     """a asks 10 at 9, b asks 10 at 7; c offers 12 at 3, d offers 5 at 1. Best first: a-d 5, a-c 5, b-c 7."""
     bids = (
         Bid("a", 0, (), (hours(10, 9),)),
@@ -133,7 +134,7 @@ def test_toy_market_by_hand():
     assert objective(plan, bids, links) == 5 * 8 + 5 * 6 + 7 * 4
 
 
-def test_a_narrow_link_cuts_the_quantity_and_the_rest_goes_elsewhere():
+def test_a_narrow_link_cuts_the_quantity_and_the_rest_goes_elsewhere() -> None:
     bids = (
         Bid("a", 0, (), (hours(10, 9, data_mb_per_unit=4),)),
         Bid("b", 0, (hours(10, 1),)),
@@ -143,13 +144,13 @@ def test_a_narrow_link_cuts_the_quantity_and_the_rest_goes_elsewhere():
     assert [(one.taker, one.quantity) for one in clear(bids, links)] == [("b", 3), ("c", 7)]
 
 
-def test_without_a_link_in_that_direction_there_is_no_trade():
+def test_without_a_link_in_that_direction_there_is_no_trade() -> None:
     bids = (Bid("a", 0, (), (hours(1, 9),)), Bid("b", 0, (hours(1, 1),)))
     assert clear(bids, (Link("b", "a", 100),)) == ()
     assert len(clear(bids, (Link("a", "b", 100),))) == 1
 
 
-def test_the_better_match_decides_whether_a_site_gives_or_takes():
+def test_the_better_match_decides_whether_a_site_gives_or_takes() -> None:
     bids = (
         Bid("a", 0, (), (hours(5, 20),)),
         Bid("b", 0, (hours(5, 1),), (hours(5, 9),)),
@@ -159,11 +160,11 @@ def test_the_better_match_decides_whether_a_site_gives_or_takes():
     assert [(one.giver, one.taker) for one in clear(bids, links)] == [("a", "b")]
 
 
-def test_meet_takes_the_lower_bound_of_both_sides():
+def test_meet_takes_the_lower_bound_of_both_sides() -> None:
     assert meet((("width", 32), ("x", 1)), (("estimate", 5), ("width", 8))) == (("estimate", 5), ("width", 8), ("x", 1))
 
 
-def test_at_equal_surplus_the_offer_that_keeps_the_limits_comes_first():
+def test_at_equal_surplus_the_offer_that_keeps_the_limits_comes_first() -> None:
     bids = (
         Bid("a", 0, (), (hours(5, 9, max_width=32),)),
         Bid("b", 0, (hours(5, 1, max_width=8),)),

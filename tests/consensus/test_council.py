@@ -1,6 +1,7 @@
 """The call that a run makes: one fault at a time as leader and as backup, chains of plans, snapshots, refusals."""
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,13 +15,15 @@ FAULTS = ("silent", "equivocating", "slow", "lying")
 LEADER, BACKUP = "east", "south"
 
 
-def council(federation, **options):
+def council(federation: Any, **options: Any) -> Any:
     return Council("toy", federation.keys, links=federation.links, **options)
 
 
 @pytest.mark.parametrize("site", [LEADER, BACKUP])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_fault_at_a_time_changes_nothing_but_what_its_site_does_not_say(federation, fault, site):
+def test_one_fault_at_a_time_changes_nothing_but_what_its_site_does_not_say(
+    federation: Any, fault: str, site: str
+) -> None:
     bids = federation.bids()
     settlement = council(federation, faults={site: fault}).settle(0, bids)
     ordered = tuple(signed.bid for signed in settlement.bids)
@@ -35,7 +38,9 @@ def test_one_fault_at_a_time_changes_nothing_but_what_its_site_does_not_say(fede
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("equivocating", "equivocation"), ("lying", "invalid-proposal")])
-def test_a_provable_fault_of_the_leader_costs_it_the_view_and_leaves_proof(federation, fault, kind):
+def test_a_provable_fault_of_the_leader_costs_it_the_view_and_leaves_proof(
+    federation: Any, fault: str, kind: Any
+) -> None:
     settlement = council(federation, faults={LEADER: fault}).settle(0, federation.bids())
     assert settlement.view == settlement.view_changes == 1
     assert {(proof.kind, proof.site) for proof in settlement.evidence} >= {(kind, LEADER)}
@@ -43,7 +48,7 @@ def test_a_provable_fault_of_the_leader_costs_it_the_view_and_leaves_proof(feder
     assert settlement.latency_ms < patience_ms
 
 
-def test_equivocation_and_lies_leave_the_faultless_plan(federation):
+def test_equivocation_and_lies_leave_the_faultless_plan(federation: Any) -> None:
     """The cases of the test above in which the faulty site's bid is ordered, so that it cannot pass emptily."""
     plan = council(federation).settle(0, federation.bids()).plan
     for fault in ("equivocating", "lying"):
@@ -51,21 +56,21 @@ def test_equivocation_and_lies_leave_the_faultless_plan(federation):
             assert council(federation, faults={site: fault}).settle(0, federation.bids()).plan == plan
 
 
-def test_without_faults_the_first_leader_settles_within_eight_delays(federation):
+def test_without_faults_the_first_leader_settles_within_eight_delays(federation: Any) -> None:
     settlement = council(federation).settle(0, federation.bids())
     assert settlement.view == settlement.view_changes == 0
     assert settlement.evidence == ()
     assert settlement.latency_ms <= 7 * 75
 
 
-def test_a_silent_leader_costs_about_one_time_out(federation):
+def test_a_silent_leader_costs_about_one_time_out(federation: Any) -> None:
     settlement = council(federation, faults={LEADER: "silent"}).settle(0, federation.bids())
     assert settlement.view == 1
     assert 20 * 50 <= settlement.latency_ms <= 30 * 50
     assert LEADER not in {signed.bid.site for signed in settlement.bids}
 
 
-def test_plans_chain_by_row(federation):
+def test_plans_chain_by_row(federation: Any) -> None:
     held = council(federation)
     first = held.settle(0, federation.bids(0), row=0)
     second = held.settle(3, federation.bids(3), row=0)
@@ -75,7 +80,7 @@ def test_plans_chain_by_row(federation):
     assert held.settle(4, federation.bids(4), row=1).plan.parent == other.plan.digest
 
 
-def test_an_epoch_is_settled_once(federation):
+def test_an_epoch_is_settled_once(federation: Any) -> None:
     held = council(federation)
     held.settle(2, federation.bids(2))
     for epoch in (2, 1):
@@ -83,7 +88,7 @@ def test_an_epoch_is_settled_once(federation):
             held.settle(epoch, federation.bids(epoch))
 
 
-def test_a_restored_council_goes_on_as_if_it_had_never_stopped(federation):
+def test_a_restored_council_goes_on_as_if_it_had_never_stopped(federation: Any) -> None:
     whole, broken = council(federation, seed=5), council(federation, seed=5)
     for held in (whole, broken):
         for row in range(2):
@@ -94,7 +99,7 @@ def test_a_restored_council_goes_on_as_if_it_had_never_stopped(federation):
         assert resumed.settle(1, federation.bids(1), row) == whole.settle(1, federation.bids(1), row)
 
 
-def test_a_snapshot_of_another_federation_is_refused(federation, federation_of):
+def test_a_snapshot_of_another_federation_is_refused(federation: Any, federation_of: Any) -> None:
     snapshot = council(federation).snapshot()
     with pytest.raises(ConsensusError, match="another federation"):
         council(federation_of(5)).restore(snapshot)
@@ -102,7 +107,7 @@ def test_a_snapshot_of_another_federation_is_refused(federation, federation_of):
         council(federation).restore(snapshot | {"version": 2})
 
 
-def test_a_site_without_a_bid_is_there_with_an_empty_one(federation):
+def test_a_site_without_a_bid_is_there_with_an_empty_one(federation: Any) -> None:
     bids = federation.bids()
     del bids["west"]
     settlement = council(federation).settle(0, bids)
@@ -110,7 +115,7 @@ def test_a_site_without_a_bid_is_there_with_an_empty_one(federation):
     assert all("west" not in (one.giver, one.taker) for one in settlement.plan.transfers)
 
 
-def test_too_many_faults_end_in_a_typed_error_that_says_how_far_it_got(federation):
+def test_too_many_faults_end_in_a_typed_error_that_says_how_far_it_got(federation: Any) -> None:
     held = council(federation, faults={"east": "silent", "south": "silent"})
     with pytest.raises(UnsettledError, match=r"0 of 2 honest replicas.*4 sites tolerate 1"):
         held.settle(0, federation.bids())
@@ -118,7 +123,7 @@ def test_too_many_faults_end_in_a_typed_error_that_says_how_far_it_got(federatio
     assert LIMIT_TICKS * NetworkConfig().tick_ms <= 100_000
 
 
-def test_wrong_use_is_refused_with_a_remedy(federation, federation_of):
+def test_wrong_use_is_refused_with_a_remedy(federation: Any) -> None:
     bids = federation.bids()
     with pytest.raises(MembershipError, match="at least 4"):
         Council("toy", dict(list(federation.keys.items())[:3]))
@@ -135,7 +140,7 @@ def test_wrong_use_is_refused_with_a_remedy(federation, federation_of):
             council(federation).settle(0, {site: bid})
 
 
-def test_the_settlement_does_not_depend_on_the_order_of_sites_and_bids(federation):
+def test_the_settlement_does_not_depend_on_the_order_of_sites_and_bids(federation: Any) -> None:
     backwards = dict(reversed(list(federation.bids().items())))
     keys = dict(reversed(list(federation.keys.items())))
     first = council(federation).settle(0, federation.bids())

@@ -1,5 +1,7 @@
 """The edge: forged, foreign, mutated and nonsensical input is dropped there, and nothing ever raises in the core."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -29,7 +31,7 @@ ALL = (0, 1, 2, 3)
 
 
 @pytest.fixture
-def traffic(bench):
+def traffic(bench: Any) -> Any:
     """One verified message of every kind, by type, from a settlement that lost its first leader."""
     bench.submit(*ALL)
     bench.run(lambda _s, _t, message: not (isinstance(message, Commit) and message.view == 0))
@@ -41,20 +43,20 @@ def traffic(bench):
     return found
 
 
-def change(record, **fields):
+def change(record: Any, **fields: dict[str, Any]) -> Any:
     return msgspec.structs.replace(record, **fields)
 
 
-def refused(bench, message):
+def refused(bench: Any, message: Any) -> None:
     with pytest.raises(PeerError):
         bench.gate.open(encode(message))
 
 
-def test_the_traffic_holds_every_kind_of_message(traffic):
+def test_the_traffic_holds_every_kind_of_message(traffic: Any) -> None:
     assert set(traffic) == {Request, PrePrepare, Prepare, Commit, Decided, ViewChange, NewView, Status}
 
 
-def test_every_message_of_another_signer_or_scope_is_refused(bench, traffic):
+def test_every_message_of_another_signer_or_scope_is_refused(bench: Any, traffic: Any) -> None:
     other_epoch = Gate(bench.federation.scope(epoch=1))
     other_row = Gate(bench.federation.scope(row=1))
     for message in traffic.values():
@@ -66,7 +68,7 @@ def test_every_message_of_another_signer_or_scope_is_refused(bench, traffic):
                 refused(bench, change(message, replica=replica))
 
 
-def test_every_signed_field_is_covered(bench, traffic):
+def test_every_signed_field_is_covered(bench: Any, traffic: Any) -> None:
     for kind, fields in [
         (Commit, {"view": 7}),
         (Commit, {"seq": 1}),
@@ -83,16 +85,16 @@ def test_every_signed_field_is_covered(bench, traffic):
         refused(bench, change(traffic[kind], **fields))
 
 
-def test_a_prepare_does_not_pass_as_a_commit(bench, traffic):
+def test_a_prepare_does_not_pass_as_a_commit(bench: Any, traffic: Any) -> None:
     prepare = traffic[Prepare]
     refused(bench, Commit(*prepare.proposal.place, prepare.replica, prepare.signature))
 
 
-def test_an_operation_that_is_not_the_proposed_one_is_refused(bench, traffic):
+def test_an_operation_that_is_not_the_proposed_one_is_refused(bench: Any, traffic: Any) -> None:
     refused(bench, change(traffic[PrePrepare], operation=bench.federation.signed()[:1]))
 
 
-def test_certificates_need_a_quorum_of_distinct_signers_of_one_thing(bench, traffic):
+def test_certificates_need_a_quorum_of_distinct_signers_of_one_thing(bench: Any, traffic: Any) -> None:
     decided = traffic[Decided]
     first, second, third = decided.commits
     for commits in [(), (first, second), (first, second, second), (first, second, change(third, view=9))]:
@@ -105,7 +107,7 @@ def test_certificates_need_a_quorum_of_distinct_signers_of_one_thing(bench, traf
     refused(bench, twice)
 
 
-def test_a_view_change_with_a_bad_certificate_is_refused_whole(bench, traffic):
+def test_a_view_change_with_a_bad_certificate_is_refused_whole(bench: Any, traffic: Any) -> None:
     shown = next(one for one in traffic[NewView].changes if one.prepared is not None)
     name = bench.federation.names[shown.replica]
     scope, key = bench.federation.scope(), bench.federation.keys[name]
@@ -115,12 +117,12 @@ def test_a_view_change_with_a_bad_certificate_is_refused_whole(bench, traffic):
     refused(bench, ViewChange(shown.view, shown.decided, weak, shown.replica, signature))
 
 
-def test_frames_are_bounded(bench):
+def test_frames_are_bounded(bench: Any) -> None:
     with pytest.raises(PeerError, match="at most"):
         bench.gate.open(bytes(MAX_FRAME_BYTES + 1))
 
 
-def mutated(frames, draws):
+def mutated(frames: Any, draws: Any) -> Any:
     """A frame with bytes changed, cut, inserted or taken from another frame."""
     frame = bytearray(frames[draws.below(len(frames))])
     place = draws.below(len(frame))
@@ -140,7 +142,7 @@ def mutated(frames, draws):
     return bytes(frame)
 
 
-def test_mutated_frames_never_raise_in_the_core_and_never_stop_it(bench, traffic, bench_of):
+def test_mutated_frames_never_raise_in_the_core_and_never_stop_it(bench: Any, traffic: Any, bench_of: Any) -> None:
     draws = Draws((7,), "mutations")
     fresh = bench_of(bench.federation)
     frames = list(dict.fromkeys(bench.frames))
@@ -161,7 +163,7 @@ def test_mutated_frames_never_raise_in_the_core_and_never_stop_it(bench, traffic
     assert set(fresh.settled) == set(ALL)
 
 
-def nonsense(culprit, draws, scope, key, heard, operations):
+def nonsense(culprit: Any, draws: Any, scope: Any, key: Any, heard: Any, operations: Any) -> Any:
     """A message that a faulty replica signs correctly, of arbitrary content and out of any order."""
     view, seq = draws.below(4), 1 + draws.below(4)
     operation = operations[draws.below(len(operations))]
@@ -180,7 +182,7 @@ def nonsense(culprit, draws, scope, key, heard, operations):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_correctly_signed_nonsense_never_raises_and_never_breaks_agreement(bench, seed):
+def test_correctly_signed_nonsense_never_raises_and_never_breaks_agreement(bench: Any, seed: int) -> None:
     federation, draws = bench.federation, Draws((seed,), "nonsense")
     scope, signed = federation.scope(), federation.signed()
     operations = [signed, signed[:3], signed[1:], (), propose(federation.log()), propose(federation.log(full=False))]
@@ -189,7 +191,7 @@ def test_correctly_signed_nonsense_never_raises_and_never_breaks_agreement(bench
     bench.submit(*honest)
     heard = []
 
-    def overhear(_source, target, message):
+    def overhear(_source: Any, target: Any, message: Any) -> Any:
         heard.append(message)
         return target != culprit
 

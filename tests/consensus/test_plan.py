@@ -1,28 +1,30 @@
 """The validity predicate: a good plan passes, and each single change to it is refused by the rule that it breaks."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
-from fedsched.consensus import Bid, SignedBid, clear, objective, plan_violation, valid
+from fedsched.consensus import Bid, Log, Plan, SignedBid, clear, objective, plan_violation, valid
 from fedsched.consensus.clearing import Transfer
 from fedsched.consensus.plan import MAX_TRANSFERS, Input, batch_violation, propose
 
 
 @pytest.fixture
-def log(federation):
+def log(federation: Any) -> Any:
     return federation.log()
 
 
 @pytest.fixture
-def plan(log):
+def plan(log: Log) -> Any:
     return propose(log)
 
 
-def change(record, **fields):
+def change(record: Any, **fields: dict[str, Any]) -> Any:
     return msgspec.structs.replace(record, **fields)
 
 
-def with_first(plan, log, **fields):
+def with_first(plan: Plan, log: Log, **fields: dict[str, Any]) -> Any:
     """The plan with its first transfer changed and its objective stated as it recomputes, if it does."""
     transfers = (change(plan.transfers[0], **fields), *plan.transfers[1:])
     try:
@@ -32,7 +34,7 @@ def with_first(plan, log, **fields):
     return change(plan, transfers=transfers, objective=stated)
 
 
-def test_the_shipped_proposal_is_valid_and_states_its_worth(plan, log):
+def test_the_shipped_proposal_is_valid_and_states_its_worth(plan: Plan, log: Log) -> None:
     assert valid(plan, log)
     assert len(plan.transfers) > 3
     assert plan.transfers == clear(log.open_bids, log.links)
@@ -51,22 +53,22 @@ def test_the_shipped_proposal_is_valid_and_states_its_worth(plan, log):
         {"rules": bytes(32)},
     ],
 )
-def test_v1_the_header_matches_the_log(plan, log, fields):
+def test_v1_the_header_matches_the_log(plan: Plan, log: Log, fields: dict[str, Any]) -> None:
     assert plan_violation(change(plan, **fields), log).startswith("V1")
 
 
-def test_v2_the_inputs_are_exactly_the_ordered_bids(plan, log):
+def test_v2_the_inputs_are_exactly_the_ordered_bids(plan: Plan, log: Log) -> None:
     inputs = plan.inputs
     for wrong in (inputs[1:], inputs[::-1], (*inputs, inputs[0]), (Input("east", bytes(32), b""), *inputs[1:])):
         assert plan_violation(change(plan, inputs=wrong), log).startswith("V2")
 
 
-def test_v2_too_few_ordered_bids(federation):
+def test_v2_too_few_ordered_bids(federation: Any) -> None:
     log = federation.log(full=False).extended(federation.signed()[:2])
     assert plan_violation(propose(log), log).startswith("V2: 2 bids ordered, 3 required")
 
 
-def test_v2_a_bid_in_the_log_that_its_site_did_not_sign(federation, log):
+def test_v2_a_bid_in_the_log_that_its_site_did_not_sign(log: Log) -> None:
     forged = change(log.bids[0], signature=bytes(64))
     bad = change(log, bids=(forged, *log.bids[1:]))
     assert plan_violation(propose(bad), bad).startswith("V2")
@@ -91,12 +93,12 @@ def test_v2_a_bid_in_the_log_that_its_site_did_not_sign(federation, log):
         {"price": 0},
     ],
 )
-def test_v3_nobody_is_bound_to_what_it_did_not_sign(plan, log, fields):
+def test_v3_nobody_is_bound_to_what_it_did_not_sign(plan: Plan, log: Log, fields: dict[str, Any]) -> None:
     reason = plan_violation(with_first(plan, log, **fields), log)
     assert reason.startswith(("V3", "V7: transfers are not sorted"))
 
 
-def test_v4_one_lot_cannot_serve_twice(plan, log):
+def test_v4_one_lot_cannot_serve_twice(plan: Plan, log: Log) -> None:
     """A second taker for the first ask, within the second taker's own offer."""
     first = plan.transfers[0]
     served = [one for one in plan.transfers if (one.giver, one.ask) == (first.giver, first.ask)]
@@ -116,13 +118,13 @@ def test_v4_one_lot_cannot_serve_twice(plan, log):
     assert plan_violation(greedy, log).startswith("V4: ask")
 
 
-def test_v4_a_link_cannot_carry_more_than_its_capacity(federation, log, plan):
+def test_v4_a_link_cannot_carry_more_than_its_capacity(log: Log, plan: Plan) -> None:
     narrow = change(log, links=tuple(change(link, capacity=100) for link in log.links))
     moved = change(plan, rules=propose(narrow).rules)
     assert plan_violation(moved, narrow).startswith("V4: link")
 
 
-def test_v4_no_site_gives_and_takes_at_once(federation):
+def test_v4_no_site_gives_and_takes_at_once(federation: Any) -> None:
     """North both asks and offers; a plan may use either lot but not both."""
     bids = federation.bids()
     bids["north"] = Bid("north", 0, bids["north"].offers, (federation.lot(50, 2000),))
@@ -138,7 +140,7 @@ def test_v4_no_site_gives_and_takes_at_once(federation):
     assert plan_violation(both, log) == "V4: north gives and takes processor-hours at once"
 
 
-def test_v5_a_plan_below_the_baseline_or_with_a_false_claim_is_refused(plan, log):
+def test_v5_a_plan_below_the_baseline_or_with_a_false_claim_is_refused(plan: Plan, log: Log) -> None:
     worse = change(plan, transfers=plan.transfers[1:])
     stated = objective(worse.transfers, log.open_bids, log.links)
     assert plan_violation(change(worse, objective=stated), log).startswith("V5: objective")
@@ -147,7 +149,7 @@ def test_v5_a_plan_below_the_baseline_or_with_a_false_claim_is_refused(plan, log
     assert plan_violation(change(plan, baseline=0), log).startswith("V5: the stated")
 
 
-def test_v7_expiry_order_and_size(plan, log):
+def test_v7_expiry_order_and_size(plan: Plan, log: Log) -> None:
     transfers = plan.transfers
     assert plan_violation(change(plan, expires=5), log).startswith("V7")
     assert plan_violation(change(plan, transfers=transfers[::-1]), log).startswith("V7")
@@ -155,7 +157,7 @@ def test_v7_expiry_order_and_size(plan, log):
     assert plan_violation(change(plan, transfers=transfers[:1] * (MAX_TRANSFERS + 1)), log).startswith("V7")
 
 
-def test_a_better_plan_than_the_baseline_is_valid(federation):
+def test_a_better_plan_than_the_baseline_is_valid(federation: Any) -> None:
     """Greedy takes the best pair and so fixes north as giver; serving two pairs through north's offer is worth more."""
     lot, links = federation.lot, federation.links
     bids = (
@@ -178,7 +180,7 @@ def test_a_better_plan_than_the_baseline_is_valid(federation):
     assert valid(change(floor, transfers=better, objective=worth), log)
 
 
-def test_batches_hold_each_site_once_and_signed(federation):
+def test_batches_hold_each_site_once_and_signed(federation: Any) -> None:
     empty, signed = federation.log(full=False), federation.signed()
     assert batch_violation(signed, empty) is None
     assert batch_violation((), empty) is not None
@@ -188,7 +190,7 @@ def test_batches_hold_each_site_once_and_signed(federation):
     assert batch_violation((change(signed[0], signature=bytes(64)),), empty) is not None
 
 
-def test_the_digest_covers_every_field(plan):
+def test_the_digest_covers_every_field(plan: Plan) -> None:
     digests = {plan.digest}
     for name in plan.__struct_fields__:
         value = getattr(plan, name)
