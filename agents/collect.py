@@ -1,13 +1,14 @@
 """Acting: a policy drives a world from reset until all its episodes have ended."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 
 from fedsched.agents.critic import critic_features
-from fedsched.agents.policy import Policy
+from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.agents.rollout import Recorder, Reference, Rollouts
-from fedsched.envs.core.world import Observation, Transition, World, WorldSpec
+from fedsched.envs.core import Observation, Transition, World, WorldSpec
 
 
 def idle_actions(spec: WorldSpec, batch: int, device: str = "cpu") -> dict[str, torch.Tensor]:
@@ -117,18 +118,39 @@ def _last_values(policy: Policy, observation: Observation) -> dict[str, torch.Te
     return {name: policy.critic(name).values(features[name]) for name in observation.kinds}
 
 
-@torch.no_grad()
-def evaluate(policy: Policy, world: World, instances: torch.Tensor, seeds: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The world's metrics, each [B], after greedy episodes on `instances` [B] and `seeds` [B]."""
-    spec = world.spec
+class GreedyActor:
+    """A policy as something that acts: the likeliest action of every active agent, the idle one of the others."""
+
+    def __init__(self, policy: Policy, spec: WorldSpec, batch: int, device: str = "cpu") -> None:
+        """Binds a policy to worlds of a spec; its mailbox starts empty."""
+        self._policy, self._spec = policy, spec
+        self._idle = idle_actions(spec, batch, device)
+        self.mailbox = policy.mailbox(spec, batch, device)
+
+    @torch.no_grad()
+    def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
+        """Actions int64 [B, A] by kind."""
+        step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox)
+        self.mailbox = step.mailbox
+        return step.actions({name: part.mode() for name, part in step.distribution.items()}, self._idle)
+
+
+def play(
+    world: World,
+    instances: torch.Tensor,
+    seeds: torch.Tensor,
+    act: Callable[[Observation], Mapping[str, torch.Tensor]],
+) -> dict[str, torch.Tensor]:
+    """The world's metrics, each [B], after `act` has played every row from its reset to its end."""
     observation = world.reset(instances, seeds)
-    mailbox = policy.mailbox(spec, world.batch, world.device)
-    idle = idle_actions(spec, world.batch, world.device)
-    ended = Ended(spec, world.batch, world.device)
+    ended = Ended(world.spec, world.batch, world.device)
     while not bool(ended.over.all()):
-        step = policy(spec, quieten(observation, ended.over), None, mailbox)
-        mailbox = step.mailbox
-        transition = world.step(step.actions({n: d.mode() for n, d in step.distribution.items()}, idle))
+        transition = world.step(act(quieten(observation, ended.over)))
         ended.observe(transition)
         observation = transition.observation
     return {name: values.clone() for name, values in world.metrics().items()}
+
+
+def evaluate(policy: Policy, world: World, instances: torch.Tensor, seeds: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The world's metrics, each [B], after greedy episodes on `instances` [B] and `seeds` [B]."""
+    return play(world, instances, seeds, GreedyActor(policy, world.spec, world.batch, world.device))

@@ -7,7 +7,7 @@ import torch
 
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.rollout import Rollouts
-from fedsched.envs.core.world import WorldSpec
+from fedsched.envs.core import WorldSpec
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fedsched.envs.core.world import KindSpec, Observation, Tokens, WorldSpec
+from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
 
 
 def critic_features(observation: Observation) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from fedsched.agents.segments import pointers_of, rows_of, segment_of
-from fedsched.envs.core.world import KindSpec, Tokens
+from fedsched.envs.core import KindSpec, Tokens
 
 
 class AgentError(ValueError):

@@ -15,7 +15,7 @@ from fedsched.agents.parameters import move_towards
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import Losses, Optimiser, PpoConfig
 from fedsched.agents.rollout import Reference, Rollouts
-from fedsched.envs.core.world import World
+from fedsched.envs.core import World
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.encoder import AttentionEncoder, PointwiseEncoder
 from fedsched.agents.segments import segment_mean
-from fedsched.envs.core.world import KindSpec
+from fedsched.envs.core import KindSpec
 
 # skip weights are stored divided by this: one Adam step then moves a soft rule as far as it needs
 SKIP_SCALE = 10.0

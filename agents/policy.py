@@ -15,7 +15,7 @@ from fedsched.agents.decisions import AgentError, Decisions, gather
 from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.messages import Mailbox, Messenger, Traffic, concatenate_heard, listeners
 from fedsched.agents.network import KindNetwork, PolicyConfig, SoftRule
-from fedsched.envs.core.world import Observation, WorldSpec
+from fedsched.envs.core import Observation, WorldSpec
 
 
 @dataclass(frozen=True)

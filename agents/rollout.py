@@ -13,7 +13,7 @@ from fedsched.agents.decisions import AgentError, Decisions, Heard
 from fedsched.agents.messages import Traffic
 from fedsched.agents.policy import PolicyStep
 from fedsched.agents.segments import pointers_of
-from fedsched.envs.core.world import Transition, WorldSpec
+from fedsched.envs.core import Transition, WorldSpec
 
 
 class Column:

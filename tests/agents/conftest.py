@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsched.envs.core.world import KindSpec, Observation, Snapshot, Tokens, Transition, WorldSpec
+from fedsched.envs.core import KindSpec, Observation, Snapshot, Tokens, Transition, WorldSpec
 
 torch.set_num_threads(1)
 

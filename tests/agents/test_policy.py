@@ -10,7 +10,7 @@ from fedsched.agents.decisions import AgentError
 from fedsched.agents.network import PolicyConfig, SoftRule
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy, PolicyStep
-from fedsched.envs.core.world import Observation, WorldError
+from fedsched.envs.core import Observation, WorldError
 
 Encoder = Literal["pointwise", "attention"]
 both = pytest.mark.parametrize("encoder", ["pointwise", "attention"])

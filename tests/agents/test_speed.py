@@ -12,7 +12,7 @@ from fedsched.agents.experience import Experience
 from fedsched.agents.network import PolicyConfig
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import Optimiser, PpoConfig
-from fedsched.envs.core.world import KindSpec, Observation, Tokens, WorldSpec
+from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
 
 OWN, ENTITY, SLOTS = 16, 11, 128
 

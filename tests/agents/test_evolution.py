@@ -1,0 +1,82 @@
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedsched.agents.collect import evaluate
+from fedsched.agents.decisions import AgentError
+from fedsched.agents.evolution import Cma, FloatArray
+from fedsched.agents.network import PolicyConfig, SoftRule
+from fedsched.agents.policy import Policy
+from fedsched.agents.population import linear_weights, play_population, set_linear_weights
+
+
+def search(cma: Cma, cost: Callable[[FloatArray], FloatArray], generations: int) -> None:
+    for _ in range(generations):
+        candidates = cma.ask()
+        cma.tell(candidates, cost(candidates))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_an_ill_conditioned_quadratic_is_solved(seed: int) -> None:
+    """Axes of length 1 to 1000, turned: plain random search cannot, an adapted covariance can."""
+    turn = np.linalg.qr(np.random.default_rng(9).normal(size=(8, 8)))[0]
+    scale = np.logspace(0, 3, 8)
+    cma = Cma(np.ones(8), 0.5, population=12, seed=seed)
+    search(cma, lambda x: ((x @ turn * scale) ** 2).sum(1), 350)
+    assert np.sum((cma.mean @ turn * scale) ** 2) < 1e-4  # from about 1e6
+
+
+def test_a_search_resumes_to_the_same_numbers() -> None:
+    def cost(x: FloatArray) -> FloatArray:
+        return np.abs(x - 3).sum(1)
+
+    straight, again, resumed = (Cma(np.zeros(4), 1.0, 8, seed=s) for s in (5, 5, 6))
+    search(straight, cost, 20)
+    search(again, cost, 10)
+    resumed.load(pickle.loads(pickle.dumps(again.state())))
+    search(resumed, cost, 10)
+    assert np.array_equal(straight.mean, resumed.mean)
+    assert straight.sigma == resumed.sigma
+
+
+def test_a_candidate_of_a_population_plays_like_the_policy_with_its_weights(queue: Callable[..., Any]) -> None:
+    population, single = queue(12, jobs=6, agents=2), queue(4, jobs=6, agents=2)
+    policy = Policy(single.spec, PolicyConfig(rounds=0), {"server": SoftRule(gates=("left",))})
+    with torch.no_grad():
+        policy.network("server").score.weight.zero_()
+    candidates = np.random.default_rng(0).normal(size=(3, 6))
+    instances, seeds = torch.arange(4), torch.arange(4)
+    together = play_population(policy, candidates, population, instances, seeds)["wait"]
+    for candidate, waits in zip(candidates, together, strict=True):
+        set_linear_weights(policy, "server", candidate)
+        np.testing.assert_allclose(linear_weights(policy, "server"), candidate, rtol=1e-6)
+        np.testing.assert_allclose(evaluate(policy, single, instances, seeds)["wait"], waits, rtol=1e-6)
+
+
+def test_evolution_finds_shortest_job_first(queue: Callable[..., Any]) -> None:
+    world = queue(8 * 16, jobs=5)
+    policy = Policy(world.spec, PolicyConfig(rounds=0), {"server": SoftRule({"size": 2.0})})
+    cma = Cma(linear_weights(policy, "server"), 1.0, population=8, seed=0)
+    zeros = torch.zeros(16, dtype=torch.int64)
+    for generation in range(15):
+        candidates = cma.ask()
+        instances = torch.arange(16) + 16 * generation
+        cma.tell(candidates, play_population(policy, candidates, world, instances, zeros)["wait"].mean(1).numpy())
+    set_linear_weights(policy, "server", cma.mean)
+    rows = torch.arange(world.batch) + 10**6
+    assert float((evaluate(policy, world, rows, rows)["wait"] / world.optimum()).mean()) < 1.01
+
+
+def test_what_a_population_cannot_play_is_named(queue: Callable[..., Any], relay: Callable[..., Any]) -> None:
+    with pytest.raises(AgentError, match="population of at least 4"):
+        Cma(np.zeros(2), 1.0, population=3, seed=0)
+    world, pair = queue(7), relay(4)
+    rows = torch.arange(4)
+    with pytest.raises(AgentError, match="3 candidates cannot share 7 rows"):
+        play_population(Policy(world.spec, PolicyConfig()), np.zeros((3, 3)), world, rows, rows)
+    with pytest.raises(AgentError, match="relay has 2 kinds"):
+        play_population(Policy(pair.spec, PolicyConfig()), np.zeros((2, 1)), pair, rows, rows)
