@@ -32,6 +32,14 @@ _SOFT_RULES = {
 """Linear scores that rank jobs as the rules do: logarithms of their products, on the scale of the features."""
 
 
+def plays_windows(scenario: Scenario) -> bool:
+    """Whether operated rows are the test windows of a published protocol, run until their jobs have ended.
+
+    So it is where windows are counted in jobs and nobody trades; else rows are periods of equal duration on one clock.
+    """
+    return scenario.plan is None and all(site.world.window.jobs for site in scenario.sites.values())
+
+
 class WorldSetupError(UserError):
     """A scenario's world that cannot be built; the message is that of the domain."""
 
@@ -74,6 +82,7 @@ class SiteWorlds:
         self._order = list(scenario.sites).index(name)
         self._seed = scenario.seed
         self._evaluation = scenario.evaluation
+        self.plays_windows = plays_windows(scenario)
         data = scenario.plan.data if scenario.plan else None
         try:
             self.site = _site_model(self.settings, data.median / 1e6 if data else 0.0, data.sigma if data else 0.0)
@@ -157,7 +166,7 @@ class SiteWorlds:
         )
 
     def _period_workload(self) -> Workload:
-        return self._periods(self._evaluation.period)
+        return self.training if self.plays_windows else self._periods(self._evaluation.period)
 
     def _periods(self, duration_s: float) -> Workload:
         power = round(sum(cluster.processors * cluster.speed for cluster in self.site.clusters))
@@ -182,6 +191,11 @@ class SiteWorlds:
         generator = self.settings.generator
         if generator is None:
             raise WorldError("trace: generated needs 'generator'")
+        if generator.processors > self.site.widest:
+            raise WorldError(
+                f"generator.processors: {generator.processors} make jobs that no cluster holds, the widest has "
+                f"{self.site.widest}; use at most that"
+            )
         return LublinFeitelson(generator.processors)
 
     def _stretch_seed(self) -> int:

@@ -1,0 +1,110 @@
+"""Evaluation: rules, the learned policy, and both with the settled plan, on the same operated periods."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fedsched.envs.datacenter.splits import Split
+from fedsched.sim.errors import UserError
+from fedsched.sim.folder import read_run
+from fedsched.sim.operate import FIGURES, Operated, Operator
+from fedsched.sim.progress import Progress
+from fedsched.sim.record import Metric, Recorder
+from fedsched.sim.scenario import Plan, Scenario
+from fedsched.sim.site import POLICY, Site
+from fedsched.sim.training import Parameters
+from fedsched.sim.workers import Workers, start
+
+BEST_RULE = "best-rule"
+"""Each site under the rule that does best on its own validation windows."""
+WITH_PLAN = "+plan"
+
+
+def compare_actors(
+    scenario: Scenario,
+    workers: Workers[Site],
+    parameters: Mapping[str, Parameters],
+    split: Split,
+    recorder: Recorder | None,
+    progress: Progress,
+) -> dict[str, Operated]:
+    """Operates the scenario's periods under every actor, without and with the plan.
+
+    Args:
+        scenario: The whole scenario.
+        workers: Where the sites live.
+        parameters: The policy of each site.
+        split: Which periods.
+        recorder: Takes figures, plans and settlements; None: nothing is written.
+        progress: Where to report.
+
+    Returns:
+        What each actor achieved; names ending in `+plan` traded.
+    """
+    best = workers.map("best_rule", dict.fromkeys(scenario.sites, ()))
+    arms: dict[str, Mapping[str, str]] = {
+        rule: dict.fromkeys(scenario.sites, rule) for rule in scenario.evaluation.against
+    }
+    arms |= {BEST_RULE: best, POLICY: dict.fromkeys(scenario.sites, POLICY)}
+    runs: list[tuple[str, Mapping[str, str], Plan | None]] = [(name, actors, None) for name, actors in arms.items()]
+    if scenario.plan is not None:
+        runs += [(f"{name}{WITH_PLAN}", arms[name], scenario.plan) for name in (BEST_RULE, POLICY)]
+    progress.begin("evaluation", len(runs))
+    results = {}
+    for name, actors, plan in runs:
+        # the plans of the policy are the ones a run folder shows
+        writer = recorder if name.startswith(POLICY) else None
+        operator = Operator(workers, scenario, writer)
+        results[name] = operator.operate(actors, parameters, split, plan, f"{split}/{name}")
+        if recorder is not None:
+            _record(name, actors, results[name], split, recorder)
+        progress.step("evaluation", name)
+    return results
+
+
+def _record(name: str, actors: Mapping[str, str], operated: Operated, split: Split, recorder: Recorder) -> None:
+    sites = {
+        site: {"actor": actors[site], **{figure: operated.mean(site, figure) for figure in FIGURES}}
+        for site in operated.figures
+    }
+    recorder.event("operated", split=split, actor=name, sites=sites, traffic=vars(operated.traffic))
+    recorder.metrics(
+        [
+            Metric(float(row), site, name, f"operate/{figure}", float(value))
+            for site, by_name in operated.figures.items()
+            for figure, values in by_name.items()
+            for row, value in enumerate(values)
+        ]
+    )
+
+
+def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) -> list[dict[str, Any]]:
+    """The trained policy of a run and the rules on test periods; one table row per site and actor.
+
+    Args:
+        folder: A run folder with a checkpoint.
+        scenario: Evaluate in this scenario instead of the run's own; sites take the policy of the run's site of the
+            same name, or of its first one.
+        progress: Where to report.
+
+    Raises:
+        UserError: The run has no checkpoint yet.
+    """
+    run = read_run(folder)
+    checkpoint = run.checkpoint()
+    if checkpoint is None:
+        raise UserError(f"{folder}: has no checkpoint, so there is no policy to evaluate; run it again")
+    trained: dict[str, Parameters] = checkpoint.state()["selection"]["parameters"]
+    chosen = scenario or run.scenario
+    parameters = {name: trained.get(name, next(iter(trained.values()))) for name in chosen.sites}
+    with start({name: partial(Site, chosen, name) for name in chosen.sites}, chosen.workers) as workers:
+        results = compare_actors(chosen, workers, parameters, "test", None, progress)
+    return [row for name, operated in results.items() for row in _rows(name, operated)]
+
+
+def _rows(name: str, operated: Operated) -> list[dict[str, Any]]:
+    return [
+        {"site": site, "actor": name, **{figure: operated.mean(site, figure) for figure in FIGURES}}
+        for site in operated.figures
+    ]

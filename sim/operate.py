@@ -1,0 +1,215 @@
+"""Operating: all sites run the same periods on one clock and settle a plan at every epoch boundary."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsched.consensus import Council, Settlement
+from fedsched.envs.core import Delivery
+from fedsched.envs.datacenter.splits import Split
+from fedsched.sim.market import bid_of, deliveries_of, make_council, settlement_event
+from fedsched.sim.record import Recorder
+from fedsched.sim.scenario import Plan, Scenario
+from fedsched.sim.site import Outcome, Site
+from fedsched.sim.training import Parameters
+from fedsched.sim.workers import Result, Workers
+from fedsched.sim.worlds import plays_windows
+
+if TYPE_CHECKING:
+    from fedsched.envs.datacenter.exchange import Cargo
+
+Gives = dict[str, dict[int, list[Delivery]]]
+"""What every giver hands over, by site and row."""
+
+FIGURES = (
+    "bounded_slowdown",
+    "wait_s",
+    "p99_wait_s",
+    "utilization",
+    "energy_kwh",
+    "carbon_kg",
+    "cost",
+    "jobs",
+    "unfinished",
+)
+"""What is known of each site and row after a period."""
+DRAIN = 1.0
+"""Periods of drain after the period of arrivals, so that all work of the period is done and paid for."""
+
+_SHORTEST_RUN_S = 10.0
+
+
+@dataclass
+class Traffic:
+    """What settling and delivering sent over the network.
+
+    Attributes:
+        settlements: Plans settled.
+        transfers: Commitments in them.
+        quantity: Processor-hours committed.
+        jobs: Jobs that moved.
+        data_mb: Data that moved with them, megabytes.
+        consensus_bytes: Sent between replicas.
+        message_bytes: Sent between agents.
+        views: Settlements that needed a new view.
+        certificate: Digest of the last settled plan, and how many sites signed it.
+    """
+
+    settlements: int = 0
+    transfers: int = 0
+    quantity: int = 0
+    jobs: int = 0
+    data_mb: float = 0.0
+    consensus_bytes: int = 0
+    message_bytes: int = 0
+    views: int = 0
+    certificate: str = ""
+
+    def note(self, settlement: Settlement) -> None:
+        """Adds a settlement."""
+        plan = settlement.plan
+        self.settlements += 1
+        self.transfers += len(plan.transfers)
+        self.quantity += sum(transfer.quantity for transfer in plan.transfers)
+        self.consensus_bytes += settlement.bytes
+        self.views += settlement.view_changes > 0
+        signatures, sites = len(settlement.certificate.signatures), len(settlement.membership.names)
+        self.certificate = f"{plan.digest.hex()[:16]} signed by {signatures} of {sites} sites"
+
+
+@dataclass(frozen=True)
+class Operated:
+    """What an actor achieved.
+
+    Attributes:
+        figures: float64 [rows] by site and figure; waits and slowdowns count at the home site.
+        traffic: Over the network.
+    """
+
+    figures: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def mean(self, site: str, figure: str) -> float:
+        """Mean of a figure of a site over rows."""
+        return float(np.nanmean(self.figures[site][figure]))
+
+    def total(self, figure: str) -> npt.NDArray[np.float64]:
+        """Sum of a figure over sites, [rows]."""
+        return np.asarray(np.sum([by_name[figure] for by_name in self.figures.values()], axis=0))
+
+
+class Operator:
+    """Runs the scenario's evaluation periods at all sites.
+
+    Args:
+        workers: Where the sites live.
+        scenario: The whole scenario.
+        recorder: Takes plans and settlements; None: nothing is written.
+    """
+
+    def __init__(self, workers: Workers[Site], scenario: Scenario, recorder: Recorder | None = None) -> None:
+        self._workers, self._scenario, self._recorder = workers, scenario, recorder
+        self._sites = tuple(scenario.sites)
+
+    def operate(
+        self,
+        actors: Mapping[str, str],
+        parameters: Mapping[str, Parameters],
+        split: Split,
+        plan: Plan | None = None,
+        occasion: str = "",
+    ) -> Operated:
+        """Runs all periods once, from empty sites to the end of the drain.
+
+        Args:
+            actors: Who drives each site: a rule's name or `policy`.
+            parameters: Of the policies, by site; rules need none.
+            split: Which periods.
+            plan: Settled and carried out at every epoch boundary; None: sites do not trade.
+            occasion: Short name for records and certificates.
+        """
+        evaluation = self._scenario.evaluation
+        opened = {s: (actors[s], split, evaluation.windows, parameters.get(s)) for s in self._sites}
+        self._workers.map("open", opened)
+        horizon = math.inf if plays_windows(self._scenario) else evaluation.period * (1.0 + DRAIN)
+        traffic = Traffic()
+        if plan is not None:
+            council = make_council(self._scenario, plan, occasion)
+            for epoch in range(math.ceil(horizon / plan.epoch) - 1):
+                end = (epoch + 1) * plan.epoch
+                self._all("advance", end)
+                window = (math.ceil(end), math.ceil(min(horizon, end + plan.epoch)))
+                self._deliver(self._settle(plan, council, epoch, window, traffic, occasion), traffic)
+        self._all("advance", horizon)
+        outcomes: dict[str, Outcome] = self._all("outcome")
+        traffic.message_bytes = sum(outcome.message_bytes for outcome in outcomes.values())
+        return Operated(figures_at_home(outcomes), traffic)
+
+    def _all(self, method: str, *arguments: object) -> dict[str, Result]:
+        return self._workers.map(method, dict.fromkeys(self._sites, arguments))
+
+    def _settle(
+        self, plan: Plan, council: Council, epoch: int, window: tuple[int, int], traffic: Traffic, occasion: str
+    ) -> Gives:
+        """Bids, and one settlement per row; returns what every giver has to hand over."""
+        lots = self._all("lots", window)
+        gives: Gives = {}
+        for row in range(self._scenario.evaluation.windows):
+            bids = {site: bid_of(site, epoch, lots[site][row]) for site in self._sites}
+            settlement = council.settle(epoch, bids, row)
+            for site, deliveries in deliveries_of(settlement, plan).items():
+                gives.setdefault(site, {})[row] = deliveries
+            traffic.note(settlement)
+            if self._recorder is not None:
+                self._recorder.plan(row, epoch, {"occasion": occasion, **settlement.record().to_builtins()})
+                notes = settlement_event(settlement)
+                self._recorder.event("settlement", occasion=occasion, row=row, epoch=epoch, **notes)
+        return gives
+
+    def _deliver(self, gives: Gives, traffic: Traffic) -> None:
+        handed = self._workers.map("give", {site: (wanted,) for site, wanted in gives.items()})
+        takes: dict[str, dict[int, dict[str, Cargo]]] = {}
+        for giver, by_row in handed.items():
+            for row, by_peer in by_row.items():
+                for taker, cargo in by_peer.items():
+                    takes.setdefault(taker, {}).setdefault(row, {})[giver] = cargo
+                    traffic.jobs += len(cargo.jobs)
+                    traffic.data_mb += float(cargo.data_mb.sum())
+        self._workers.map("take", {site: (cargos,) for site, cargos in takes.items()})
+
+
+def figures_at_home(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
+    """Figures by site, waits and slowdowns of handed-over jobs counted at their home site."""
+    rows = len(next(iter(outcomes.values())).records)
+    figures = {site: {name: np.full(rows, np.nan) for name in FIGURES} for site in outcomes}
+    for site, outcome in outcomes.items():
+        for name in ("energy_kwh", "carbon_kg", "cost", "utilization"):
+            figures[site][name] = np.asarray(getattr(outcome, name), dtype=np.float64)
+        for row in range(rows):
+            for name, value in _job_figures(outcomes, site, row).items():
+                figures[site][name][row] = value
+    return figures
+
+
+def _job_figures(outcomes: Mapping[str, Outcome], home: str, row: int) -> dict[str, float]:
+    waits, slowdowns, unfinished = [], [], 0
+    for site, outcome in outcomes.items():
+        record = outcome.records[row]
+        label = "" if site == home else home
+        mine = np.array([name == label for name in record.home], dtype=bool)
+        wait, run = record.wait_s[mine], record.run_s[mine]
+        waits.append(wait)
+        slowdowns.append(np.maximum(1.0, (wait + run) / np.maximum(run, _SHORTEST_RUN_S)))
+        unfinished += int((~record.started[mine]).sum())
+    wait, slowdown = np.concatenate(waits), np.concatenate(slowdowns)
+    return {
+        "bounded_slowdown": float(slowdown.mean()),
+        "wait_s": float(wait.mean()),
+        "p99_wait_s": float(np.quantile(wait, 0.99)),
+        "jobs": float(len(wait)),
+        "unfinished": float(unfinished),
+    }

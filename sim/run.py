@@ -1,0 +1,115 @@
+"""A run, from scenario to results. Read it top to bottom: this is what happens."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fedsched.sim.evaluate import compare_actors
+from fedsched.sim.folder import make_folder, read_run
+from fedsched.sim.learning import Learning, Report, Selection, make_learning
+from fedsched.sim.progress import Progress
+from fedsched.sim.record import Metric, Recorder
+from fedsched.sim.scenario import Scenario
+from fedsched.sim.site import Site
+from fedsched.sim.workers import start
+from fedsched.sim.worlds import SiteWorlds
+
+
+def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: Progress) -> Path:
+    """Trains, federates, settles, evaluates; everything that happens goes into the run folder.
+
+    Args:
+        scenario: What to run.
+        folder: A new folder; None: one below `runs/`.
+        resume: Continue this folder's run instead.
+        progress: Where to report.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: A scenario that cannot run, an existing folder; nothing is written then.
+        FederationError: Too few sites took part in a round.
+        UnsettledError: The replicas could not agree.
+    """
+    for name in scenario.sites:
+        SiteWorlds(scenario, name)  # what is wrong with a log is said before anything is written
+    place = resume if resume is not None else make_folder(scenario, folder)
+    checkpoint = read_run(resume).checkpoint() if resume is not None else None
+    with Recorder(place, scenario, resume=resume is not None) as recorder:
+        device = "cuda:0" if scenario.workers.gpus_per_site else "cpu"
+        with start(
+            {name: partial(Site, scenario, name, device) for name in scenario.sites}, scenario.workers
+        ) as workers:
+            learning, selection = make_learning(scenario, workers), Selection(scenario)
+            done = 0
+            if checkpoint is not None:
+                done = _load(checkpoint.state(), learning, selection)
+            learn(scenario, learning, selection, recorder, progress, done)
+            compare_actors(scenario, workers, selection.parameters, "test", recorder, progress)
+    return place
+
+
+def learn(
+    scenario: Scenario, learning: Learning, selection: Selection, recorder: Recorder, progress: Progress, done: int
+) -> None:
+    """The rounds of learning after the first `done`; each ends with a checkpoint."""
+    rounds = scenario.federation.rounds
+    progress.begin("rounds", rounds)
+    for _ in range(done):
+        progress.step("rounds")
+    if done == 0:
+        _judge(0, learning, selection, recorder)
+        recorder.checkpoint(0, _state(0, learning, selection))
+    for number in range(done + 1, rounds + 1):
+        report = learning.round(number)
+        _record_round(number, report, recorder)
+        note = f"left out: {', '.join(report.left_out)}" if report.left_out else ""
+        if number % scenario.evaluation.every == 0 or number == rounds:
+            note = f"{_judge(number, learning, selection, recorder)} {note}".rstrip()
+        recorder.checkpoint(number, _state(number, learning, selection))
+        progress.step("rounds", note)
+
+
+def _judge(number: int, learning: Learning, selection: Selection, recorder: Recorder) -> str:
+    """Judges the current parameters on validation windows and keeps the best; returns a note for people."""
+    judged = learning.judge()
+    better = selection.offer(number, learning.parameters(), judged)
+    rows = [
+        Metric(number, site, "", f"validation/{name}", value)
+        for site, figures in judged.items()
+        for name, value in figures.items()
+    ]
+    recorder.metrics(rows)
+    recorder.event("validation", round=number, sites=judged, selected=better)
+    slowdown = sum(figures["slowdown_ratio"] for figures in judged.values()) / len(judged)
+    wait = sum(figures["wait_ratio"] for figures in judged.values()) / len(judged)
+    return f"slowdown x{slowdown:.3f}, wait x{wait:.3f} of the best rules" + (", best so far" if better else "")
+
+
+def _record_round(number: int, report: Report, recorder: Recorder) -> None:
+    recorder.metrics(
+        [
+            Metric(number, site, "", f"train/{name}", value)
+            for site, figures in report.metrics.items()
+            for name, value in figures.items()
+        ]
+    )
+    recorder.event(
+        "round",
+        round=number,
+        took_part=list(report.took_part),
+        left_out=dict(report.left_out),
+        bytes_up=dict(report.bytes_up),
+        bytes_down=dict(report.bytes_down),
+    )
+
+
+def _state(done: int, learning: Learning, selection: Selection) -> dict[str, Any]:
+    return {"done": done, "learning": learning.state(), "selection": selection.state()}
+
+
+def _load(state: dict[str, Any], learning: Learning, selection: Selection) -> int:
+    learning.load(state["learning"])
+    selection.load(state["selection"])
+    return int(state["done"])
