@@ -11,18 +11,7 @@ The state changes are in this file; the rule of the view change is in `viewchang
 """
 
 from fedsched.consensus.certificate import Certificate
-from fedsched.consensus.events import (
-    Accuse,
-    Effect,
-    Entered,
-    Event,
-    Received,
-    Send,
-    Settled,
-    Submit,
-    Tick,
-    Timing,
-)
+from fedsched.consensus.events import Accuse, Effect, Entered, Event, Received, Send, Settled, Submit, Tick, Timing
 from fedsched.consensus.evidence import equivocation, invalid_proposal
 from fedsched.consensus.keys import SiteKey
 from fedsched.consensus.messages import (
