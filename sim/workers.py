@@ -7,6 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -243,15 +244,18 @@ def _join_ray(sites: int, settings: Settings) -> bool:
 
     if ray.is_initialized():
         return False
+    if settings.address:
+        _bring_token()
     # logical CPUs: four sites fit on two cores, they only share them
     cpus = max(os.cpu_count() or 1, math.ceil(sites * settings.cpus_per_site))
     place = {"address": settings.address} if settings.address else {"address": "local", "num_cpus": cpus}
-    for attempt in range(_START_ATTEMPTS):
+    attempts = 1 if settings.address else _START_ATTEMPTS
+    for attempt in range(attempts):
         try:
             ray.init(**place, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         except (RuntimeError, OSError, TimeoutError, ray.exceptions.RayError) as error:
             ray.shutdown()
-            if attempt == _START_ATTEMPTS - 1:
+            if attempt == attempts - 1:
                 raise WorkersError(_start_message(settings, error)) from error
             time.sleep(2.0**attempt)
         else:
@@ -259,9 +263,19 @@ def _join_ray(sites: int, settings: Settings) -> bool:
     return False
 
 
+def _bring_token() -> None:
+    """Lets Ray show the cluster's token where there is one: clusters of Ray 2.60 ask for it, drivers hide it."""
+    known = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if known or (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 def _start_message(settings: Settings, error: BaseException) -> str:
     if settings.address:
-        return f"workers.address: no Ray cluster answers at {settings.address} ({error}); check it with `ray status`"
+        return (
+            f"workers.address: no Ray cluster answers at {settings.address} ({error}); check it with `ray status`, and "
+            "that RAY_AUTH_TOKEN_PATH names the file with its token"
+        )
     return f"workers: Ray does not start after {_START_ATTEMPTS} attempts ({error}); use `--workers local`"
 
 
