@@ -158,13 +158,15 @@ class Messenger(nn.Module):
     def _receive(self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor) -> torch.Tensor:
         count, neighbours = audible.shape
         null = self.null.reshape(1, 1, 2 * self.size).expand(count, 1, -1)
-        both = torch.cat([null, self.listen(said)], 1).reshape(count, neighbours + 1, 2, self.heads, -1)
+        both = torch.cat([null, self.listen(said)], 1).reshape(
+            count, neighbours + 1, 2, self.heads, self.size // self.heads
+        )
         keys, values = both[:, :, 0], both[:, :, 1]
-        scores = torch.einsum("dhm,dkhm->dhk", query.reshape(count, self.heads, -1), keys)
+        scores = torch.einsum("dhm,dkhm->dhk", query.reshape(count, self.heads, self.size // self.heads), keys)
         mask = torch.cat([audible.new_ones(count, 1), audible], 1)[:, None]
         scores = scores * (self.size // self.heads) ** -0.5
         weights = scores.masked_fill(~mask, -torch.inf).softmax(2)
-        context: torch.Tensor = self.merge(torch.einsum("dhk,dkhm->dhm", weights, values).reshape(count, -1))
+        context: torch.Tensor = self.merge(torch.einsum("dhk,dkhm->dhm", weights, values).reshape(count, self.size))
         return context
 
 
