@@ -9,6 +9,9 @@ from fedsched.agents.decisions import AgentError
 from fedsched.agents.rollout import Rollouts
 from fedsched.envs.core import WorldSpec
 
+# an instance on which the rule hardly waits must not outweigh all others
+LIMIT_FLOOR = 0.1
+
 
 @dataclass(frozen=True)
 class Constraint:
@@ -75,18 +78,23 @@ def part_index(spec: WorldSpec, part: str) -> int:
     return spec.reward_parts.index(part)
 
 
-def greedy_ratio(rollouts: Rollouts, constraint: Constraint) -> float:
+def greedy_ratio(rollouts: Rollouts, constraint: Constraint) -> float | None:
     """Total of the constrained part over the greedy rows, relative to the reference's; the mean over agents.
+
+    None where the reference's total is zero: nothing can be compared with it.
 
     Raises:
         AgentError: No greedy rows or no reference.
     """
     if rollouts.reference is None or not bool(rollouts.greedy.any()):
         raise AgentError("a constraint needs greedy rows and the reference's totals")
+    allowed = float(rollouts.reference.limit[rollouts.greedy].sum())
+    if allowed == 0:
+        return None
     part = part_index(rollouts.spec, constraint.part)
     totals = torch.cat([r[..., part].sum(0, dtype=torch.float64) for r in rollouts.rewards.values()], 1)
     spent = -totals.mean(1)[rollouts.greedy].sum()
-    return float(spent / rollouts.reference.limit[rollouts.greedy].sum())
+    return float(spent) / allowed
 
 
 def step_costs(
@@ -96,6 +104,7 @@ def step_costs(
 
     cost = -(weights . reward) / level_group + multiplier * (-reward_part) / limit_row. The level is the mean absolute
     total over the sampled rows of the group plus the reference's offset; without a reference costs are not divided.
+    A limit counts as at least `LIMIT_FLOOR` of the mean limit; where all are zero the bound is left out.
 
     Raises:
         AgentError: An unknown reward part, or a constraint without a reference.
@@ -112,7 +121,8 @@ def step_costs(
             if rollouts.reference is None:
                 raise AgentError("a constraint needs the reference's totals")
             bounded = reward[..., part_index(rollouts.spec, constraint.part)]
-            cost = cost - multiplier * bounded / rollouts.reference.limit[:, None]
+            limit = rollouts.reference.limit.clamp(min=LIMIT_FLOOR * float(rollouts.reference.limit.mean()))
+            cost = cost - multiplier * bounded / limit[:, None].masked_fill(limit[:, None] == 0, torch.inf)
         costs[name] = cost
     return costs
 

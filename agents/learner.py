@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from fedsched.agents.collect import collect
+from fedsched.agents.acting import collect
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, Experience, gae_experience, group_experience, merge
@@ -85,14 +85,14 @@ class Learner:
             reference: Per instance [n]; needed under a constraint.
 
         Raises:
-            AgentError: A batch that does not fit, or a constraint without a positive reference.
+            AgentError: A batch that does not fit, or a constraint without a reference.
         """
         rows = self.config.rows_per_instance
         count = instances.shape[0]
         if world.batch != count * rows:
             raise AgentError(f"{count} instances of {rows} rows each need a world of batch {count * rows}")
-        if self.config.constraint is not None and (reference is None or not bool((reference.limit > 0).all())):
-            raise AgentError("a constraint needs the reference rule's total, above zero, for every instance")
+        if self.config.constraint is not None and reference is None:
+            raise AgentError("a constraint needs the reference rule's total for every instance")
         place = torch.arange(world.batch, device=instances.device)
         greedy = (place % rows == 0) & (self.multiplier is not None)
         return collect(
@@ -114,8 +114,11 @@ class Learner:
         """
         ratio = 0.0
         if self.multiplier is not None and self.config.constraint is not None:
-            ratio = sum(greedy_ratio(part, self.config.constraint) for part in rollouts) / max(1, len(rollouts))
-            self.multiplier.observe(ratio)
+            found = [greedy_ratio(part, self.config.constraint) for part in rollouts]
+            ratios = [r for r in found if r is not None]
+            if ratios:
+                ratio = sum(ratios) / len(ratios)
+                self.multiplier.observe(ratio)
         parts = [self._experience(part) for part in rollouts]
         experience = merge(parts, [part.moments for part in rollouts])
         for name, part in experience.items():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsched.agents.collect import collect, evaluate
+from fedsched.agents.acting import collect, evaluate
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, gae_experience
@@ -151,6 +151,17 @@ def test_costs_are_divided_by_the_level_of_their_group_and_the_bound_by_the_rule
     np.testing.assert_allclose(costs, expected, rtol=1e-6)
 
 
+def test_a_rule_that_never_waits_bounds_nothing(queue: Callable[..., Any]) -> None:
+    world = queue(18, jobs=5)
+    pupil = learner(world, constraint=Constraint("wait"))
+    reference = Reference(torch.zeros(2).double(), torch.ones(2).double())
+    rollouts = pupil.collect(world, torch.tensor([0, 1]), torch.zeros(2).long(), reference)
+    assert greedy_ratio(rollouts, Constraint("wait")) is None
+    bounded = step_costs(rollouts, {"wait": 1.0}, Constraint("wait"), 3.0)["server"]
+    assert torch.equal(bounded, step_costs(rollouts, {"wait": 1.0}, None, 0.0)["server"])
+    assert pupil.update([rollouts]).multiplier == Constraint().start
+
+
 def test_the_multiplier_grows_while_the_greedy_policy_breaks_the_bound_and_falls_to_zero_after() -> None:
     multiplier = Multiplier(Constraint(start=0.5, integral=0.1, proportional=4.0, smoothing=0.5))
     assert multiplier.value == 0.5
@@ -187,7 +198,7 @@ def test_misuse_is_named(queue: Callable[..., Any]) -> None:
     zeros = torch.zeros(1).long()
     with pytest.raises(AgentError, match="1 instances of 8 rows each need a world of batch 8"):
         learner(world).collect(world, zeros, zeros)
-    with pytest.raises(AgentError, match="above zero, for every instance"):
+    with pytest.raises(AgentError, match="for every instance"):
         learner(world, constraint=Constraint("wait")).collect(world, zeros, zeros)
     with pytest.raises(AgentError, match="no decisions to learn from"):
         learner(world).update([])
