@@ -1,6 +1,6 @@
 """Policies and how they learn: token networks, messages, rollouts, PPO, evolution."""
 
-from fedsched.agents.acting import GreedyActor, collect, evaluate, play
+from fedsched.agents.collect import GreedyActor, evaluate, play
 from fedsched.agents.constraint import Constraint, Multiplier
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.evolution import Cma
@@ -31,7 +31,6 @@ __all__ = [
     "Rollouts",
     "SoftRule",
     "Traffic",
-    "collect",
     "evaluate",
     "linear_weights",
     "parameters_from_numpy",

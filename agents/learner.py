@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from fedsched.agents.acting import collect
+from fedsched.agents.collect import collect
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, Experience, gae_experience, group_experience, merge

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedsched.agents.acting import idle_actions, play
+from fedsched.agents.collect import idle_actions, play
 from fedsched.agents.decisions import AgentError, gather
 from fedsched.agents.network import SKIP_SCALE
 from fedsched.agents.policy import Policy

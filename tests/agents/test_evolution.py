@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsched.agents.acting import evaluate
+from fedsched.agents.collect import evaluate
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.evolution import Cma, FloatArray
 from fedsched.agents.network import PolicyConfig, SoftRule

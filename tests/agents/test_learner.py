@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsched.agents.acting import collect, evaluate
+from fedsched.agents.collect import collect, evaluate
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, gae_experience

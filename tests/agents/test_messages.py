@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedsched.agents.acting import evaluate
+from fedsched.agents.collect import evaluate
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.messages import Mailbox, Messenger, Traffic, fresh_speakers, listeners
 from fedsched.agents.network import PolicyConfig

@@ -160,6 +160,18 @@ def test_the_step_does_not_alias_the_world(queue: Callable[..., Any]) -> None:
     assert torch.equal(step.decisions["server"].rows, before)
 
 
+@both
+def test_a_moment_without_decisions_is_no_error(encoder: Encoder, queue: Callable[..., Any]) -> None:
+    world = queue(2, jobs=4, agents=2)
+    observation = start(world)
+    tokens = observation.kinds["server"]
+    asleep = replace(observation, kinds={"server": replace(tokens, active=torch.zeros_like(tokens.active))})
+    step = act(Policy(world.spec, PolicyConfig(encoder=encoder, rounds=2, critic=True)), world, asleep)
+    assert len(step.decisions["server"]) == 0
+    assert step.distribution["server"].sample(torch.Generator()).shape == (0,)
+    assert not bool(step.mailbox.known.any())
+
+
 def test_equal_seeds_give_equal_parameters_and_leave_the_global_generator_alone(queue: Callable[..., Any]) -> None:
     spec = queue(1).spec
     torch.manual_seed(3)

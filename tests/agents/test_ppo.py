@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsched.agents.acting import collect
+from fedsched.agents.collect import collect
 from fedsched.agents.experience import Experience
 from fedsched.agents.network import PolicyConfig
 from fedsched.agents.policy import Policy

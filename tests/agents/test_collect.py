@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsched.agents.acting import Ended, collect, evaluate, quieten
+from fedsched.agents.collect import Ended, collect, evaluate, quieten
 from fedsched.agents.decisions import AgentError, row_features
 from fedsched.agents.network import PolicyConfig
 from fedsched.agents.policy import Policy
