@@ -15,6 +15,7 @@ from fedsched.consensus.keys import SiteKey, digest, verify
 from fedsched.consensus.membership import Scope
 
 DATA_LIMIT = "data_mb_per_unit"
+ABOVE = "_above"
 MAX_LOTS = 16
 MAX_LIMITS = 16
 MAX_NAME = 64
@@ -44,7 +45,8 @@ class Lot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         unit_value: Milli-currency per unit: an offer's reserve price, or what an ask is worth to its site at most.
         window: Start and end, whole seconds on the common clock; the end is later.
         limits: Named bounds, sorted by name. On an offer the widest work accepted, on an ask the widest there is.
-            `data_mb_per_unit` bounds the megabytes that move with a unit.
+            `data_mb_per_unit` bounds the megabytes that move with a unit; a name in `_above` is the exclusive lower
+            end of the limit it extends, so that `width_above` 8 and `width` 16 mean a class of widths from 9 to 16.
 
     Raises:
         BidError: A field breaks its bound.

@@ -62,8 +62,10 @@ def verify_certificate(plan: Plan, certificate: Certificate, membership: Members
             raise CertificateError(f"{here}: the signature of {site!r} is not genuine")
 
 
-class PlanRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PlanRecord(msgspec.Struct, frozen=True):
     """All that an auditor needs of one settlement; what `plans/<row>/epoch-*.json` holds.
+
+    A run may write notes of its own beside these fields; nobody signed them and the loader passes over them.
 
     Attributes:
         version: Version of this layout.

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from fedsched.consensus.bids import DATA_LIMIT, Bid, Limits, Link, Lot
+from fedsched.consensus.bids import ABOVE, DATA_LIMIT, Bid, Limits, Link, Lot
 
 
 class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         resource: What is traded.
         quantity: Units at most.
         window: Start and end, whole seconds: where both lots' windows overlap.
-        limits: Bounds on every piece of work, sorted by name: the lower one of both lots.
+        limits: Bounds on every piece of work, sorted by name: the tighter one of both lots.
         price: Milli-currency per unit that the giver pays the taker.
     """
 
@@ -64,11 +64,19 @@ class Match(NamedTuple):
 
 
 def meet(first: Limits, second: Limits) -> Limits:
-    """The limits that satisfy both sides: the lower bound where both name one, else the only one."""
+    """The limits that satisfy both sides: the tighter bound where both name one, else the only one."""
     merged = dict(first)
     for name, bound in second:
-        merged[name] = min(bound, merged.get(name, bound))
+        tighter = max if name.endswith(ABOVE) else min
+        merged[name] = tighter(bound, merged.get(name, bound))
     return tuple(sorted(merged.items()))
+
+
+def is_empty(limits: Limits) -> bool:
+    """Whether no piece of work can satisfy the limits: a bound does not exceed its own `_above`."""
+    bounds = dict(limits)
+    floors = ((name.removesuffix(ABOVE), floor) for name, floor in limits if name.endswith(ABOVE))
+    return any(name in bounds and bounds[name] <= floor for name, floor in floors)
 
 
 def match(giver: str, ask: tuple[int, Lot], taker: str, offer: tuple[int, Lot], link: Link) -> Match | None:
@@ -78,8 +86,11 @@ def match(giver: str, ask: tuple[int, Lot], taker: str, offer: tuple[int, Lot], 
     if giver == taker or wanted.resource != free.resource or window[0] >= window[1]:
         return None
     limits = meet(wanted.limits, free.limits)
-    surplus = wanted.unit_value - free.unit_value - dict(limits).get(DATA_LIMIT, 0) * link.unit_cost
-    narrowed = any(dict(limits)[name] < bound for name, bound in wanted.limits)
+    if is_empty(limits):
+        return None
+    bounds = dict(limits)
+    surplus = wanted.unit_value - free.unit_value - bounds.get(DATA_LIMIT, 0) * link.unit_cost
+    narrowed = any(bounds[name] != bound for name, bound in wanted.limits)
     quantity = min(wanted.quantity, free.quantity)
     price = free.unit_value + surplus // 2
     return Match(surplus, narrowed, Transfer(giver, i, taker, j, wanted.resource, quantity, window, limits, price))

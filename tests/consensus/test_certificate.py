@@ -50,6 +50,7 @@ def test_the_record_survives_json_and_verifies(settlement: Any, federation: Any)
     record = load_record(text)
     assert record == settlement.record() == load_record(json.loads(text))
     record.verify(federation.membership)
+    assert load_record(json.loads(text) | {"occasion": "a note of the run"}) == record
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,18 @@ def test_meet_takes_the_lower_bound_of_both_sides() -> None:
     assert meet((("width", 32), ("x", 1)), (("estimate", 5), ("width", 8))) == (("estimate", 5), ("width", 8), ("x", 1))
 
 
+def test_a_class_of_work_that_the_offer_cannot_take_at_all_is_not_promised() -> None:
+    """Widths 9 to 16 do not fit an offer of width 8, in part they fit one of width 12."""
+    wanted = hours(5, 9, width=16, width_above=8)
+    bids = (Bid("a", 0, (), (wanted,)), Bid("b", 0, (hours(5, 1, width=8),)), Bid("c", 0, (hours(5, 2, width=12),)))
+    plan = clear(bids, (Link("a", "b", 100), Link("a", "c", 100)))
+    assert [(one.taker, one.limits) for one in plan] == [("c", (("width", 12), ("width_above", 8)))]
+
+
+def test_meet_takes_the_higher_bound_of_lower_ends() -> None:
+    assert meet((("width_above", 4),), (("width_above", 8),)) == (("width_above", 8),)
+
+
 def test_at_equal_surplus_the_offer_that_keeps_the_limits_comes_first() -> None:
     bids = (
         Bid("a", 0, (), (hours(5, 9, max_width=32),)),
