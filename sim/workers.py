@@ -240,12 +240,12 @@ def _join_ray(sites: int, settings: Settings) -> bool:
     silence()
     # Ray announces a change of this default in a warning at every start
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if settings.address:
+        _bring_token()  # before the import, which reads the environment
     import ray
 
     if ray.is_initialized():
         return False
-    if settings.address:
-        _bring_token()
     # logical CPUs: four sites fit on two cores, they only share them
     cpus = max(os.cpu_count() or 1, math.ceil(sites * settings.cpus_per_site))
     place = {"address": settings.address} if settings.address else {"address": "local", "num_cpus": cpus}
