@@ -30,8 +30,8 @@ class Metric(NamedTuple):
     """One number.
 
     Attributes:
-        time: Round of learning, or seconds on the clock of an operated period; the name says which: `train/...` counts
-            rounds, `operate/...` seconds.
+        time: Round of learning, or seconds on the clock of an operated period; the name says which: `train/...` and
+            `validation/...` count rounds, `operate/...` seconds.
         site: Name of the site; empty where all are meant.
         agent: Name of the agent; empty where the site is meant.
         name: What was measured.
