@@ -13,11 +13,13 @@ from fedsched.envs.datacenter.kernels.state import FLAG_ILLEGAL, INF, VISIBLE, J
 
 @wp.func
 def release_one(jobs: Jobs, s: State, b: int, t: wp.float64):
-    """Frees the processors of the first job whose true end is t."""
+    """Frees the processors of a job whose true end is t; of several the one that started first."""
     n = s.running_count[b, 0]
-    k = int(0)
-    while k < n - 1 and s.running_end[b, 0, k] != t:
-        k += 1
+    k = int(-1)
+    for other in range(n):
+        if s.running_end[b, 0, other] == t:
+            if k < 0 or s.start[b, s.running[b, 0, other]] < s.start[b, s.running[b, 0, k]]:
+                k = other
     s.free[b, 0] = s.free[b, 0] + jobs.processors[b, s.running[b, 0, k]]
     while k < n - 1:
         s.running[b, 0, k] = s.running[b, 0, k + 1]

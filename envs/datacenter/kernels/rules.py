@@ -38,7 +38,7 @@ def priority(rule: int, jobs: Jobs, s: State, b: int, j: int) -> wp.float64:
     if rule == F1:
         return log10_or_tenth(estimate) * n + wp.float64(870.0) * log10_or_tenth(submit)
     if rule == F2:
-        return wp.sqrt(estimate) * n + wp.float64(25600.0) * log10_or_tenth(submit)
+        return wp.sqrt(wp.max(estimate, wp.float64(0.0))) * n + wp.float64(25600.0) * log10_or_tenth(submit)
     if rule == F3:
         return estimate * n + wp.float64(6860000.0) * log10_or_tenth(submit)
     if rule == F4:
@@ -46,11 +46,13 @@ def priority(rule: int, jobs: Jobs, s: State, b: int, j: int) -> wp.float64:
     wait = s.now[b] - jobs.submit[b, j]
     if rule == WFP3_PUBLISHED or rule == UNICEP_PUBLISHED:
         wait = wp.float64(-1.0) - submit
-    estimate = wp.max(estimate, wp.float64(1.0))
+    else:
+        estimate = wp.max(estimate, wp.float64(1.0))
     if rule == WFP3 or rule == WFP3_PUBLISHED:
         ratio = wait / estimate
         return -ratio * ratio * ratio * n
     log2 = wp.log2(n)
     if n <= wp.float64(1.0):
         log2 = wp.log2(wp.float64(1.0) + wp.float64(1.0e-15))
-    return -wait / (log2 * estimate)
+    # the tiny term ranks jobs of one processor before they have waited
+    return -(wait + wp.float64(1.0e-15)) / (log2 * estimate)
