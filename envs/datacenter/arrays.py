@@ -16,7 +16,7 @@ OWN_JOB = -1
 """Home of a job that was submitted here; others hold the index of a peer."""
 
 _JOB_COLUMNS = ("submit", "run", "estimate", "first_submit", "processors", "id", "home")
-_PER_JOB = (*_JOB_COLUMNS, "queue", "start", "cluster")
+_PER_JOB = (*_JOB_COLUMNS, "queue", "start", "rank", "cluster")
 _F64, _I32, _I64 = torch.float64, torch.int32, torch.int64
 
 
@@ -50,6 +50,7 @@ class Arrays:
         self.state = {
             "now": self._new(_F64, *one), "arrived": self._new(_I32), "queued": self._new(_I32),
             "queue": self._new(_I32, 0), "start": self._new(_F64, 0), "cluster": self._new(_I32, 0),
+            "rank": self._new(_I32, 0), "starts": self._new(_I32),
             "running": self._new(_I32, *slots), "running_until": self._new(_F64, *slots),
             "running_end": self._new(_F64, *slots), "running_count": self._new(_I32, *pair),
             "free": self._new(_I32, *pair), "stage": self._new(_I32, *pair), "head": self._new(_I32, *pair),

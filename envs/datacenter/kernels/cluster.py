@@ -44,6 +44,8 @@ def start_job(m: Model, jobs: Jobs, s: State, b: int, c: int, j: int):
     s.running_end[b, c, k] = now + jobs.run[b, j] / m.speed[c]
     s.free[b, c] = s.free[b, c] - need
     s.start[b, j] = now
+    s.rank[b, j] = s.starts[b]
+    s.starts[b] = s.starts[b] + 1
     s.cluster[b, j] = c
     for other in range(m.processors.shape[0]):
         if other != c and s.head[b, other] == j:

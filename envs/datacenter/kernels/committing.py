@@ -18,7 +18,7 @@ def release_one(jobs: Jobs, s: State, b: int, t: wp.float64):
     k = int(-1)
     for other in range(n):
         if s.running_end[b, 0, other] == t:
-            if k < 0 or s.start[b, s.running[b, 0, other]] < s.start[b, s.running[b, 0, k]]:
+            if k < 0 or s.rank[b, s.running[b, 0, other]] < s.rank[b, s.running[b, 0, k]]:
                 k = other
     s.free[b, 0] = s.free[b, 0] + jobs.processors[b, s.running[b, 0, k]]
     while k < n - 1:

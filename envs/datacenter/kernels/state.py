@@ -81,6 +81,8 @@ class State:
     queue: wp.array2d[wp.int32]  # [B, J] waiting jobs in order of arrival
     queued: wp.array1d[wp.int32]
     start: wp.array2d[wp.float64]  # [B, J], NaN before the start
+    rank: wp.array2d[wp.int32]  # [B, J] how many jobs of the world started before
+    starts: wp.array1d[wp.int32]
     cluster: wp.array2d[wp.int32]  # [B, J], -1 before the start, GIVEN when handed to a peer
     running: wp.array3d[wp.int32]  # [B, C, R] by estimated end
     running_until: wp.array3d[wp.float64]  # estimated ends
