@@ -138,10 +138,10 @@ def _tour(env: pettingzoo.ParallelEnv, cycles: int) -> list[bytes]:
 
 def _check_seen(env: pettingzoo.ParallelEnv, agent: str, seen: object, info: dict[str, Any]) -> None:
     space = env.observation_space(agent)
-    require(bool(space.contains(seen)), "space", f"{agent}: an observation lies outside {space}")
     values = seen.values() if isinstance(seen, dict) else [seen]
     finite = all(bool(np.isfinite(np.asarray(value)).all()) for value in values)
     require(finite, "finite", f"{agent}: an observation holds NaN or infinity")
+    require(bool(space.contains(seen)), "space", f"{agent}: an observation lies outside {space}")
     if isinstance(seen, dict) and "action_mask" in seen:
         mask = seen["action_mask"]
         require(bool(mask.any()), "legal action", f"{agent}: the mask allows nothing")
