@@ -148,6 +148,7 @@ class Arrays:
                 "deferral": int(self.site.deferral),
             }  # fmt: skip
             self._bound = (
-                bind(Model, {**self.model, **scalars}), bind(Jobs, self.jobs), bind(State, self.state), bind(View, self.view)
+                bind(Model, {**self.model, **scalars}), bind(Jobs, self.jobs),
+                bind(State, self.state), bind(View, self.view),
             )  # fmt: skip
         return self._bound

@@ -19,7 +19,7 @@ from fedsched.envs.core import (
 )
 from fedsched.envs.datacenter import metrics
 from fedsched.envs.datacenter.arrays import Arrays
-from fedsched.envs.datacenter.kernels import committing, event, observe
+from fedsched.envs.datacenter.kernels import committing, event, linear, observe
 from fedsched.envs.datacenter.kernels.state import FLAG_ILLEGAL
 from fedsched.envs.datacenter.model import VISIBLE_JOBS, DatacenterError, SiteModel, Window
 from fedsched.envs.datacenter.rules import parse_rule
@@ -174,6 +174,28 @@ class DatacenterWorld:
         else:
             inputs = [model, jobs, live, wp.from_torch(rule), int(self.backfill)]
             wp.launch(committing.run_committing_rule, self.batch, inputs=inputs, device=self.device)
+        self._raise_flags(None)
+        self._before.copy_(self.arrays.state["total"])
+
+    def run_linear(self, weights: torch.Tensor, until_s: torch.Tensor | None = None) -> None:
+        """Runs every row by a linear score of the visible jobs to its end or to `until_s`, inside the kernel.
+
+        Args:
+            weights: float32 [B, 2, Fe + 1], of the features of a job and of holding; the second line is added while a
+                head is reserved (`stage`). The legal action with the highest score is taken.
+            until_s: float64 [B].
+
+        Raises:
+            DatacenterError: The committing engine, or weights of another shape.
+        """
+        shape = (self.batch, 2, len(JOB_FEATURES) + 1)
+        if self.engine != "event" or tuple(weights.shape) != shape:
+            raise DatacenterError(f"linear scores run in the event engine with weights {shape}, got {weights.shape}")
+        until = self._forever if until_s is None else until_s
+        model, jobs, live = self.arrays.structs()
+        scores = wp.from_torch(weights.contiguous())
+        inputs = [model, jobs, live, self.arrays.view_struct(), scores, wp.from_torch(until)]
+        wp.launch(linear.run_event_linear, self.batch, inputs=inputs, device=self.device)
         self._raise_flags(None)
         self._before.copy_(self.arrays.state["total"])
 

@@ -120,9 +120,9 @@ def see_own(
     v.own[b, c, 15] = relative(m.price, m.price_hours, hour, wp.float64(6.0) * HOUR)
 
 
-@wp.kernel
-def observe(m: Model, jobs: Jobs, s: State, v: View, committing: int):
-    b, c = wp.tid()
+@wp.func
+def see(m: Model, jobs: Jobs, s: State, v: View, committing: int, b: int, c: int):
+    """Writes everything that cluster c of world b sees."""
     n = wp.min(s.queued[b], VISIBLE)
     ended = s.terminated[b] == 1 or s.truncated[b] == 1
     active = s.undecided[b, c] == 1 and not ended
@@ -155,3 +155,9 @@ def observe(m: Model, jobs: Jobs, s: State, v: View, committing: int):
     v.action_mask[b, c, VISIBLE] = not active or may_hold
     v.active[b, c] = active
     v.alive[b, c] = not ended
+
+
+@wp.kernel
+def observe(m: Model, jobs: Jobs, s: State, v: View, committing: int):
+    b, c = wp.tid()
+    see(m, jobs, s, v, committing, b, c)
