@@ -18,12 +18,10 @@ from fedsched.envs.datacenter.model import (
     Window,
 )
 from fedsched.envs.datacenter.rules import parse_rule, priority
-from fedsched.envs.datacenter.schedule import Schedule
+from fedsched.envs.datacenter.schedule import HOUR_S, Schedule
 
 HOLD = -1
 """What a chooser returns instead of a job to hold."""
-
-HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -271,7 +269,8 @@ class _CommittingSite(_Site):
             return
         cluster = self.clusters[0]
         self.now_s = end_s
-        cluster.release(next(job for job in cluster.running if job.end_s == end_s))
+        ending = (job for job in cluster.running if job.end_s == end_s)
+        cluster.release(min(ending, key=lambda job: (self.start_s[job.job], job.until_s)))
 
     def commit(self, job: int, backfill: bool) -> None:
         """Waits until the job fits, letting others by if `backfill`, and starts it."""

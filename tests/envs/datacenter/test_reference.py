@@ -121,6 +121,11 @@ def test_all_jobs_that_end_at_the_shadow_time_leave_extra_processors() -> None:
     assert plan.start_s.tolist() == [0, 0, 10, 0, 15, 0]
 
 
+def test_a_job_that_ends_by_the_shadow_time_leaves_the_extra_processors() -> None:
+    jobs = make_jobs((0, 10, 10, 2), (0, 10, 10, 1), (0, 5, 5, 4), (0, 10, 10, 1), (0, 100, 100, 1))
+    assert simulate_rule(Window(jobs), make_site(5), "fcfs-easy").start_s.tolist() == [0, 0, 10, 0, 0]
+
+
 @pytest.mark.parametrize(("head", "follower_start_s"), [(2, 6), (3, 25)])
 def test_an_overdue_job_counts_as_ending_now(head: int, follower_start_s: float) -> None:
     jobs = make_jobs((0, 20, 5, 2), (6, 5, 5, head), (6, 9, 100, 1))
@@ -143,8 +148,9 @@ def test_two_idle_clusters_pick_the_same_job_and_the_faster_one_gets_it() -> Non
 
 
 def test_a_contested_head_goes_where_it_can_start_first() -> None:
-    jobs = make_jobs((0, 10, 10, 2), (0, 5, 5, 2), (1, 5, 5, 3), (1, 1, 1, 1))
-    plan = simulate_rule(Window(jobs), make_site(3, 3), "fcfs-easy")
+    jobs = make_jobs((0, 100, 100, 2), (0, 5, 5, 2), (1, 90, 90, 3), (1, 1, 1, 1))
+    plan = simulate_rule(Window(jobs), SiteModel((Cluster(3, speed=10.0), Cluster(3))), "fcfs")
+    # Job 2 would end at 19 on cluster 0 and at 95 on cluster 1, but it can start at 10 there and at 5 here.
     assert plan.cluster.tolist() == [0, 1, 1, 0]
     assert plan.start_s.tolist() == [0, 0, 5, 1]
 
@@ -187,6 +193,12 @@ def test_the_published_backfilling_is_strict_and_arrivals_wait_for_time_to_move(
     plan = simulate_committing(jobs, 3, by_rule(jobs, "fcfs"), backfill=True)
     # Job 2 would end at the shadow time 10, which is not before it; job 3 ends at 9 and passes.
     assert plan.start_s.tolist() == [0, 10, 15, 0, 15]
+
+
+def test_the_published_engine_admits_an_arrival_before_a_completion_of_the_same_instant() -> None:
+    jobs = make_jobs((0, 10, 20, 2), (0, 5, 5, 3), (10, 4, 5, 1))
+    plan = simulate_committing(jobs, 3, by_rule(jobs, "fcfs"), backfill=True)
+    assert plan.start_s.tolist() == [0, 14, 10]
 
 
 def test_a_committed_job_blocks_without_backfilling() -> None:
