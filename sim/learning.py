@@ -1,16 +1,23 @@
 """How sites learn: federated, each alone, or one learner for all. The run loop sees only rounds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedsched.federation import Federation, SecureAggregation, make_strategy
+import numpy as np
+
+from fedsched.agents.evolution import Cma
+from fedsched.envs.core import stream
+from fedsched.federation import Federation, FederationError, SecureAggregation, make_strategy
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.site import REPORTED_LOSSES, Site
-from fedsched.sim.training import Parameters, Trainer
+from fedsched.sim.training import FloatArray, Parameters, Trainer
 from fedsched.sim.workers import Workers
 from fedsched.sim.worlds import SiteWorlds
+
+AVERAGE = 0.1
+"""Weight of a generation's centre in the running average that a search ends with."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,18 @@ class Learning(ABC):
     @abstractmethod
     def round(self, number: int) -> Report:
         """One round; raises FederationError if too few sites took part."""
+
+    @abstractmethod
+    def start_from(self, weights: Mapping[str, FloatArray]) -> None:
+        """Starts from linear scores [n] by site; sites of one group have the same."""
+
+    @abstractmethod
+    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> dict[str, FloatArray]:
+        """Costs [P] by site of linear candidates [P, n] by site."""
+
+    def linear(self) -> FloatArray:
+        """The linear scores [n] that all sites start from."""
+        return np.asarray(self._workers.call(self._sites[0], "linear"))
 
     @abstractmethod
     def parameters(self) -> dict[str, Parameters]:
@@ -81,6 +100,20 @@ class FederatedLearning(Learning):
         self._parameters = result.parameters
         return Report(result.metrics, result.took_part, result.left_out, result.bytes_up, result.bytes_down)
 
+    def start_from(self, weights: Mapping[str, FloatArray]) -> None:
+        """The common parameters take the common scores."""
+        first = self._sites[0]
+        self._parameters = self._workers.call(first, "start_from", weights[first])
+
+    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> dict[str, FloatArray]:
+        """Candidates go out as parameters do; what comes back is one cost each."""
+        common = {"candidates": candidates[self._sites[0]].astype(np.float32)}
+        answer = self._federation.evaluate(generation, common, {"generation": generation})
+        costs = {site: np.array([by_name[n] for n in sorted(by_name)]) for site, by_name in answer.metrics.items()}
+        if not costs:
+            raise FederationError("no site tried the candidates", "search", 0, 1, answer.left_out)
+        return costs
+
     def parameters(self) -> dict[str, Parameters]:
         """The common parameters."""
         return dict.fromkeys(self._sites, self._parameters)
@@ -103,6 +136,14 @@ class LocalLearning(Learning):
         del number
         return Report(self._workers.map("learn", dict.fromkeys(self._sites, (self._updates,))), self._sites)
 
+    def start_from(self, weights: Mapping[str, FloatArray]) -> None:
+        """Each site takes its own scores."""
+        self._workers.map("start_from", {site: (weights[site],) for site in self._sites})
+
+    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> dict[str, FloatArray]:
+        """Each site tries its own candidates."""
+        return self._workers.map("trial", {site: (candidates[site], generation) for site in self._sites})
+
     def parameters(self) -> dict[str, Parameters]:
         """The running average of each site's own updates."""
         return self._workers.map("averaged", dict.fromkeys(self._sites, ()))
@@ -113,7 +154,8 @@ class CentralLearning(Learning):
 
     def __init__(self, scenario: Scenario, workers: Workers[Site]) -> None:
         super().__init__(scenario, workers)
-        self._trainer = Trainer(scenario, [SiteWorlds(scenario, name) for name in self._sites])
+        self._worlds = {name: SiteWorlds(scenario, name) for name in self._sites}
+        self._trainer = Trainer(scenario, list(self._worlds.values()))
 
     def round(self, number: int) -> Report:
         """Joint training."""
@@ -121,6 +163,14 @@ class CentralLearning(Learning):
         losses = [self._trainer.update() for _ in range(self._updates)]
         metrics = {name: float(getattr(losses[-1], name)) for name in REPORTED_LOSSES}
         return Report({"": metrics}, self._sites)
+
+    def start_from(self, weights: Mapping[str, FloatArray]) -> None:
+        """The one learner takes the common scores."""
+        self._trainer.start_from(weights[self._sites[0]])
+
+    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> dict[str, FloatArray]:
+        """The one learner tries them at every site."""
+        return {n: self._trainer.trial(w, candidates[n], generation) for n, w in self._worlds.items()}
 
     def parameters(self) -> dict[str, Parameters]:
         """The common parameters."""
@@ -147,35 +197,71 @@ def make_learning(scenario: Scenario, workers: Workers[Site]) -> Learning:
     return _KINDS[scenario.learning](scenario, workers)
 
 
+def groups(scenario: Scenario) -> list[tuple[str, ...]]:
+    """Sites that share parameters."""
+    sites = tuple(scenario.sites)
+    return [(site,) for site in sites] if scenario.learning == "local" else [sites]
+
+
+def search(scenario: Scenario, learning: Learning, after_generation: Callable[[int], None]) -> None:
+    """Searches for linear scores to start from, one search for each group of sites that share parameters.
+
+    The answer is the running average of the search's centres, since single generations are noisy.
+    """
+    settings = scenario.agents.search
+    if settings is None:
+        return
+    start, shared = learning.linear(), groups(scenario)
+    seeds = [int(stream(scenario.seed, "sim/search", k).integers(1 << 31)) for k in range(len(shared))]
+    searches = [Cma(start, settings.sigma, settings.population, seed) for seed in seeds]
+    centres = [start.copy() for _ in shared]
+    for generation in range(settings.generations):
+        asked = [one.ask() for one in searches]
+        candidates = {site: asked[k] for k, group in enumerate(shared) for site in group}
+        costs = learning.trials(candidates, generation)
+        for k, group in enumerate(shared):
+            heard = [costs[site] for site in group if site in costs]
+            searches[k].tell(asked[k], np.mean(heard, axis=0))
+            centres[k] += AVERAGE * (searches[k].mean - centres[k])
+        after_generation(generation + 1)
+    learning.start_from({site: centres[k] for k, group in enumerate(shared) for site in group})
+
+
 class Selection:
-    """Keeps the parameters that were best on validation windows; sites that share parameters are judged together."""
+    """Keeps the parameters to use in the end, judged on validation windows; sites that share parameters go together.
+
+    Later parameters replace those kept unless their score is worse than the best by more than its standard error: what
+    the windows cannot tell apart is decided for more training (the one-standard-error rule of Breiman et al. 1984).
+    """
 
     def __init__(self, scenario: Scenario) -> None:
-        sites = tuple(scenario.sites)
-        self._groups = [(site,) for site in sites] if scenario.learning == "local" else [sites]
-        self._scores: dict[str, float] = {}
+        self._groups = groups(scenario)
+        self._least: dict[str, tuple[float, float]] = {}
         self.parameters: dict[str, Parameters] = {}
-        self.round = dict.fromkeys(sites, 0)
+        self.round = dict.fromkeys(scenario.sites, 0)
 
     def offer(
         self, number: int, parameters: Mapping[str, Parameters], judged: Mapping[str, Mapping[str, float]]
     ) -> bool:
-        """Takes parameters with a better mean score than those kept; returns whether any were."""
-        better = False
+        """Takes parameters that are good enough; returns whether any were."""
+        taken = False
         for group in self._groups:
             score = sum(judged[site]["score"] for site in group) / len(group)
-            if score < self._scores.get(group[0], float("inf")):
-                better = True
+            noise = sum(judged[site]["noise"] ** 2 for site in group) ** 0.5 / len(group)
+            least, margin = self._least.get(group[0], (float("inf"), 0.0))
+            if score < least:
+                self._least[group[0]] = (score, noise)
+            if score <= least + margin:
+                taken = True
                 for site in group:
-                    self._scores[site], self.round[site] = score, number
-                    self.parameters[site] = parameters[site]
-        return better
+                    self.round[site], self.parameters[site] = number, parameters[site]
+        return taken
 
     def state(self) -> dict[str, Any]:
         """What `load` needs."""
-        return {"scores": dict(self._scores), "parameters": dict(self.parameters), "round": dict(self.round)}
+        return {"least": dict(self._least), "parameters": dict(self.parameters), "round": dict(self.round)}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continues from a state."""
-        self._scores, self.parameters = dict(state["scores"]), dict(state["parameters"])
+        self._least, self.parameters = dict(state["least"]), dict(state["parameters"])
         self.round = dict(state["round"])

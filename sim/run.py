@@ -6,7 +6,7 @@ from typing import Any
 
 from fedsched.sim.evaluate import compare_actors
 from fedsched.sim.folder import make_folder, read_run
-from fedsched.sim.learning import Learning, Report, Selection, make_learning
+from fedsched.sim.learning import Learning, Report, Selection, make_learning, search
 from fedsched.sim.progress import Progress
 from fedsched.sim.record import Metric, Recorder
 from fedsched.sim.scenario import Scenario
@@ -42,7 +42,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
             {name: partial(Site, scenario, name, device) for name in scenario.sites}, scenario.workers
         ) as workers:
             learning, selection = make_learning(scenario, workers), Selection(scenario)
-            done = 0
+            done = -1
             if checkpoint is not None:
                 done = _load(checkpoint.state(), learning, selection)
             learn(scenario, learning, selection, recorder, progress, done)
@@ -53,15 +53,19 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
 def learn(
     scenario: Scenario, learning: Learning, selection: Selection, recorder: Recorder, progress: Progress, done: int
 ) -> None:
-    """The rounds of learning after the first `done`; each ends with a checkpoint."""
+    """The search for a start (unless `done` >= 0), then the rounds after the first `done`; each leaves a checkpoint."""
+    if done < 0:
+        recorder.checkpoint(0, _state(-1, learning, selection))
+        if scenario.agents.search is not None:
+            progress.begin("search", scenario.agents.search.generations)
+            search(scenario, learning, lambda _generation: progress.step("search"))
+        _judge(0, learning, selection, recorder)
+        recorder.checkpoint(0, _state(0, learning, selection))
     rounds = scenario.federation.rounds
     progress.begin("rounds", rounds)
     for _ in range(done):
         progress.step("rounds")
-    if done == 0:
-        _judge(0, learning, selection, recorder)
-        recorder.checkpoint(0, _state(0, learning, selection))
-    for number in range(done + 1, rounds + 1):
+    for number in range(max(done, 0) + 1, rounds + 1):
         report = learning.round(number)
         _record_round(number, report, recorder)
         note = f"left out: {', '.join(report.left_out)}" if report.left_out else ""

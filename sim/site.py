@@ -21,7 +21,7 @@ from fedsched.envs.datacenter.splits import Split
 from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld
 from fedsched.federation import Update
 from fedsched.sim.scenario import Scenario
-from fedsched.sim.training import Parameters, Trainer, make_policy
+from fedsched.sim.training import FloatArray, Parameters, Trainer, make_policy
 from fedsched.sim.worlds import SiteWorlds
 
 POLICY = "policy"
@@ -78,12 +78,31 @@ class Site:
     def evaluate(
         self, parameters: Parameters, config: Mapping[str, bool | int | float | str | bytes]
     ) -> dict[str, float]:
-        """Judges parameters on this site's validation windows."""
-        del config
+        """Judges parameters on validation windows; or, with a `generation`, the linear candidates of a search."""
+        if "generation" in config:
+            costs = self.trial(parameters["candidates"].astype(np.float64), int(config["generation"]))
+            return {f"cost_{k:03d}": float(cost) for k, cost in enumerate(costs)}
         judgement = self.trainer.judge(self.worlds, parameters)
         wait = self._scenario.agents.constraints.wait
         score = judgement.score(None if wait is None else wait.at_most)
-        return {"slowdown_ratio": judgement.slowdown, "wait_ratio": judgement.wait, "score": score}
+        return {
+            "slowdown_ratio": judgement.slowdown,
+            "wait_ratio": judgement.wait,
+            "score": score,
+            "noise": judgement.noise,
+        }
+
+    def trial(self, candidates: FloatArray, generation: int) -> FloatArray:
+        """Costs [P] of linear scores [P, n] on this site's training windows."""
+        return self.trainer.trial(self.worlds, candidates, generation)
+
+    def linear(self) -> FloatArray:
+        """The linear scores [n] that the policy starts from."""
+        return self.trainer.linear()
+
+    def start_from(self, weights: FloatArray) -> Parameters:
+        """Gives this site's policy other linear scores [n] to start from; returns its parameters."""
+        return self.trainer.start_from(weights)
 
     def learn(self, updates: int) -> dict[str, float]:
         """Learns from its own parameters on; returns the decisions learned from and diagnostics of the last update."""

@@ -14,14 +14,16 @@ from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.network import PolicyConfig
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy
+from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Reference, Rollouts
 from fedsched.envs.core import stream
-from fedsched.envs.datacenter.world import DatacenterWorld
+from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.worlds import EASY_RULES, SiteWorlds, soft_rule
 
 Parameters = dict[str, npt.NDArray[np.float32]]
+FloatArray = npt.NDArray[np.float64]
 
 WAIT_PRICE = 5.0
 """What a unit of excess over the bound on the wait costs a checkpoint's score."""
@@ -52,7 +54,7 @@ def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerC
         gamma=ppo.discount,
         tau_s=ppo.tau,
         trace=ppo.gae_lambda,
-        constraint=None if wait is None else Constraint("wait", wait.at_most),
+        constraint=None if wait is None else Constraint("wait", wait.aim),
         ppo=PpoConfig(
             lr=ppo.learning_rate,
             iterations=max(1, scenario.federation.rounds * scenario.federation.local_updates),
@@ -70,11 +72,13 @@ class Judgement:
 
     Attributes:
         slowdown: Ratio of mean bounded slowdowns.
+        noise: Standard error of that ratio over the windows, paired with the rule.
         wait: Ratio of mean waits.
         rule: That rule.
     """
 
     slowdown: float
+    noise: float
     wait: float
     rule: str
 
@@ -131,12 +135,49 @@ class Trainer:
         instances, totals = worlds.validation
         world = self._world(worlds, "validation", len(instances))
         figures = evaluate(policy, world, instances, instances)
-        best = EASY_RULES.index(worlds.best_rule)
+        best = totals.bounded_slowdown[:, EASY_RULES.index(worlds.best_rule)]
+        difference = (figures["bounded_slowdown"] - best) / best.mean()
         return Judgement(
-            slowdown=float(figures["bounded_slowdown"].mean() / totals.bounded_slowdown[:, best].mean()),
+            slowdown=float(1.0 + difference.mean()),
+            noise=float(difference.std() / len(instances) ** 0.5),
             wait=float(figures["wait_s"].mean() / totals.wait_s[:, self._bounding_rule(worlds)].mean().clamp(min=1e-9)),
             rule=worlds.best_rule,
         )
+
+    def trial(self, worlds: SiteWorlds, candidates: FloatArray, generation: int) -> FloatArray:
+        """Costs [P] of linear scores [P, n] on fresh training windows.
+
+        The mean over windows of ln(jobs + weighted cost), and a price for each unit of wait beyond what training aims
+        at, relative to the bounding rule.
+        """
+        search = self._scenario.agents.search
+        assert search is not None
+        count = len(candidates)
+        instances = worlds.draw("train", search.windows, generation, 1)
+        world = self._world(worlds, "search", count * search.windows)
+        each = instances.repeat(count)
+        world.reset(each, each)
+        lines = torch.from_numpy(candidates).float().reshape(count, 2, -1)
+        world.run_linear(lines.repeat_interleave(search.windows, 0).to(world.device))
+        totals = -world.arrays.state["total"].mean(1).view(count, search.windows, -1)
+        mix = torch.tensor([self._config.weights.get(part, 0.0) for part in REWARD_PARTS], dtype=torch.float64)
+        reference = self._reference(worlds, instances)
+        cost = (reference.offset + totals @ mix).clamp(min=1e-9).log().mean(1)
+        wait = self._scenario.agents.constraints.wait
+        if wait is not None:
+            ratio = totals[:, :, REWARD_PARTS.index("wait")].sum(1) / reference.limit.sum()
+            cost += WAIT_PRICE * (ratio - wait.aim).clamp(min=0.0)
+        return np.asarray(cost.numpy())
+
+    def linear(self) -> FloatArray:
+        """The linear scores [n] that the policy starts from."""
+        return linear_weights(self.policy, KIND)
+
+    def start_from(self, weights: FloatArray) -> Parameters:
+        """Gives the policy other linear scores [n] to start from; returns its parameters."""
+        for policy in (self.policy, self.learner.averaged):
+            set_linear_weights(policy, KIND, weights)
+        return self.parameters
 
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs to go on exactly."""

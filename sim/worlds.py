@@ -21,7 +21,6 @@ from fedsched.sim.scenario import Scenario
 
 EASY_RULES = tuple(f"{rule}-easy" for rule in ("fcfs", "sjf", "saf", "wfp3", "unicep", "f1", "f2", "f3", "f4"))
 """The classical rules that `best-rule` is chosen from."""
-VALIDATION_WINDOWS = 24
 
 _SOFT_RULES = {
     "saf": {"log_area": -40.0, "hold": -30.0},
@@ -123,7 +122,7 @@ class SiteWorlds:
     @cached_property
     def validation(self) -> tuple[torch.Tensor, RuleTotals]:
         """Validation instances [n] and what the rules do on them."""
-        instances = self.draw("validation", VALIDATION_WINDOWS)
+        instances = self.draw("validation", self._evaluation.validation)
         return instances, self.rules(instances)
 
     @cached_property
@@ -162,6 +161,7 @@ class SiteWorlds:
             splits=self._splits(self._trace),
             widest=self.site.widest,
             too_wide=self.settings.too_wide,
+            stretch=window.stretch,
             seed=self._stretch_seed(),
         )
 

@@ -63,6 +63,8 @@ class LogWindows:
         starts: First jobs of the test windows instead of those of the splits, for example the 256-job lists.
         widest: Processors of the site's widest cluster; default the log's machine.
         too_wide: See `fit`.
+        stretch: Bounds of a factor on all gaps of a training or validation window, drawn log-uniformly for each, so
+            that learners meet loads which these parts of the log do not have.
         seed: Of the training and validation windows.
     """
 
@@ -75,16 +77,20 @@ class LogWindows:
         starts: tuple[int, ...] | None = None,
         widest: int | None = None,
         too_wide: TooWide = "error",
+        stretch: tuple[float, float] = (1.0, 1.0),
         seed: int = 0,
     ) -> None:
         if jobs < 1:
             raise DatacenterError(f"{trace.name}: a window of {jobs} jobs is empty; ask for at least 1 job")
+        if not 0.0 < stretch[0] <= stretch[1]:
+            raise DatacenterError(f"{trace.name}: stretch needs ascending factors above 0, got {stretch}")
         self.name = trace.name
         self.processors = trace.processors
         self.splits = splits or SPLITS.get(trace.name) or chronological(len(trace.jobs), jobs)
         self.starts = starts or self.splits.starts
         self._trace, self._jobs, self._seed = trace, jobs, seed
         self._widest, self._too_wide = widest or trace.processors, too_wide
+        self._stretch = stretch
         last = len(trace.jobs) - jobs
         for start in self.starts:
             if not 0 <= start <= last:
@@ -124,11 +130,16 @@ class LogWindows:
 
     def _submit(self, instance: int, index: IntArray) -> FloatArray:
         submit = self._trace.jobs.submit_s
-        if locate(instance)[0] == "test" or not self.splits.resample:
-            return np.asarray(submit[index] - submit[index[0]])
+        test = locate(instance)[0] == "test"
+        factor = 1.0
+        if not test and self._stretch != (1.0, 1.0):
+            low, high = np.log(self._stretch)
+            factor = float(np.exp(stream(self._seed, "datacenter/stretch", instance).uniform(low, high)))
+        if test or not self.splits.resample:
+            return np.asarray((submit[index] - submit[index[0]]) * factor)
         gap = submit[index] - submit[np.maximum(index - 1, 0)]
         gap *= np.exp(stream(self._seed, "datacenter/gap", instance).normal(0.0, _GAP_SIGMA, len(gap)))
-        return np.asarray(np.cumsum(gap) - gap[0])
+        return np.asarray((np.cumsum(gap) - gap[0]) * factor)
 
     def _segments(self, split: Split) -> tuple[Segment, ...]:
         segments = self.splits.train if split == "train" else self.splits.validation

@@ -14,6 +14,7 @@ from fedsched.sim.scenario.learning import (
     Federation,
     Messages,
     Ppo,
+    Search,
     SecureAggregation,
     WaitBound,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Encoder",
     "Messages",
     "Ppo",
+    "Search",
     "Constraints",
     "WaitBound",
     "Federation",

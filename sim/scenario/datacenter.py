@@ -73,11 +73,21 @@ class Window(Part):
 
     jobs: int | None = Field(default=None, ge=1, description="Number of consecutive jobs; runs until all have ended")
     duration: Seconds | None = Field(default=None, gt=0, description="Period of the log in which the jobs arrive")
+    stretch: tuple[float, float] = Field(
+        default=(1.0, 1.0),
+        strict=False,
+        description="Bounds of a factor on the times between arrivals, drawn for each training and validation window "
+        "of 'jobs', so that agents meet other loads than the log's",
+    )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """A window is given in jobs or in time."""
         if (self.jobs is None) == (self.duration is None):
             yield (), "a window has either 'jobs' or 'duration'; set the other one to null"
+        if not 0.0 < self.stretch[0] <= self.stretch[1]:
+            yield ("stretch",), f"ascending factors above 0 are needed, such as [0.7, 1.1], got {list(self.stretch)}"
+        if self.duration is not None and self.stretch != (1.0, 1.0):
+            yield ("stretch",), "goes with windows of 'jobs'; with 'duration' set 'load' instead"
 
 
 class Generator(Part):

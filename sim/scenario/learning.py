@@ -63,7 +63,8 @@ class Ppo(Part):
 class WaitBound(Part):
     """A bound on the mean wait of the greedy policy."""
 
-    at_most: float = Field(gt=0, description="Multiple of the rule's mean wait")
+    at_most: float = Field(gt=0, description="Multiple of the rule's mean wait that a chosen policy keeps to")
+    aim: float = Field(default=1.0, gt=0, description="Multiple that training aims at, lower to leave a margin")
     of: Literal["best-rule"] | Rule = Field(default="best-rule", description="The rule: best-rule, or one by name")
 
 
@@ -71,6 +72,15 @@ class Constraints(Part):
     """What a policy must keep to whatever the reward says; a multiplier for each is learned."""
 
     wait: WaitBound | None = Field(default=None, description="Bound on the mean wait; null: none")
+
+
+class Search(Part):
+    """A search over linear scores (CMA-ES) before PPO: it finds where to start."""
+
+    generations: int = Field(default=60, ge=1, description="Generations")
+    population: int = Field(default=16, ge=4, description="Candidates in a generation")
+    windows: int = Field(default=16, ge=1, description="Training windows that each candidate plays at a site")
+    sigma: float = Field(default=4.0, gt=0, description="Spread of the first generation, in units of score")
 
 
 class Agents(Part):
@@ -82,8 +92,8 @@ class Agents(Part):
     start: Literal["saf", "wfp3", "fcfs", "f2", "none"] = Field(
         default="saf", description="Rule that the untrained policy follows softly"
     )
+    search: Search | None = Field(default=None, description="Search for a better start before PPO; null: none")
     constraints: Constraints = Field(default=Constraints(), description="Bounds that hold beside the reward")
-    sharing: Literal["kind"] = Field(default="kind", description="Who shares parameters: all agents of a kind")
 
 
 class FedAvg(Part):

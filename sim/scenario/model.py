@@ -76,6 +76,9 @@ class Evaluation(Part):
         default=5, ge=1, description="Rounds between two evaluations; the last round is always evaluated"
     )
     windows: int = Field(default=10, ge=1, description="Evaluation periods, one row of the operated batch each")
+    validation: int = Field(
+        default=24, ge=2, description="Validation windows that policies are chosen by and the best rule is found on"
+    )
     period: Seconds = Field(default=24 * 3600.0, gt=0, description="Length of an evaluation period")
     against: tuple[Rule, ...] = Field(
         default=("fcfs-easy", "saf-easy", "f2-easy"), strict=False, description="Rules to compare with"
