@@ -185,8 +185,8 @@ class Operation:
         self.world: DatacenterWorld = worlds.world(rows, worlds.periods)
         self._actor, self._policy, self._period = actor, policy, period_s
         self._windows = worlds.plays_windows
-        instances = torch.tensor([worlds.period(split, k) for k in range(rows)])
-        self.world.reset(instances, instances, until_s=torch.zeros(rows, dtype=torch.float64))
+        instances = torch.tensor([worlds.period(split, k) for k in range(rows)], device=worlds.device)
+        self.world.reset(instances, instances, until_s=torch.zeros(rows, dtype=torch.float64, device=worlds.device))
         self._mailbox = policy.mailbox(self.world.spec, rows, self.world.device) if policy else None
         self._busy = torch.zeros(rows, dtype=torch.float64)
         self._message_bytes = 0
@@ -205,19 +205,19 @@ class Operation:
 
     def outcome(self) -> Outcome:
         """The jobs and the energy of every row."""
-        figures = {name: values.numpy() for name, values in self.world.metrics().items()}
+        figures = {name: values.cpu().numpy() for name, values in self.world.metrics().items()}
         return Outcome(
             records=[records(self.world, row) for row in range(self.world.batch)],
             energy_kwh=figures["energy_kwh"],
             carbon_kg=figures["carbon_kg"],
             cost=figures["cost"],
-            utilization=self._busy.numpy(),
+            utilization=self._busy.cpu().numpy(),
             decisions=figures["decisions"],
             message_bytes=self._message_bytes,
         )
 
     def _drive(self, until_s: float) -> None:
-        until = torch.full((self.world.batch,), until_s, dtype=torch.float64)
+        until = torch.full((self.world.batch,), until_s, dtype=torch.float64, device=self.world.device)
         if self._policy is None:
             self.world.run_rules([self._actor] * self.world.batch, until)
             return

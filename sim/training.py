@@ -41,7 +41,7 @@ def make_policy(scenario: Scenario, worlds: SiteWorlds) -> Policy:
         message=agents.messages.latent,
         critic=agents.ppo.advantage == "gae",
     )
-    return Policy(worlds.world(1).spec, config, soft_rule(agents.start), seed=scenario.seed)
+    return Policy(worlds.world(1).spec, config, soft_rule(agents.start), seed=scenario.seed).to(worlds.device)
 
 
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:
@@ -160,14 +160,14 @@ class Trainer:
         lines = torch.from_numpy(candidates).float().reshape(count, 2, -1)
         world.run_linear(lines.repeat_interleave(search.windows, 0).to(world.device))
         totals = -world.arrays.state["total"].mean(1).view(count, search.windows, -1)
-        mix = torch.tensor([self._config.weights.get(part, 0.0) for part in REWARD_PARTS], dtype=torch.float64)
+        mix = totals.new_tensor([self._config.weights.get(part, 0.0) for part in REWARD_PARTS])
         reference = self._reference(worlds, instances)
         cost = (reference.offset + totals @ mix).clamp(min=1e-9).log().mean(1)
         wait = self._scenario.agents.constraints.wait
         if wait is not None:
             ratio = totals[:, :, REWARD_PARTS.index("wait")].sum(1) / reference.limit.sum()
             cost += WAIT_PRICE * (ratio - wait.aim).clamp(min=0.0)
-        return np.asarray(cost.numpy())
+        return np.asarray(cost.cpu().numpy())
 
     def linear(self) -> FloatArray:
         """The linear scores [n] that the policy starts from."""
@@ -200,7 +200,7 @@ class Trainer:
         jobs = [len(worlds.training.window(int(instance)).jobs) for instance in instances]
         rule = EASY_RULES[self._bounding_rule(worlds)]
         limit = worlds.rules(instances, (rule,)).wait_cost[:, 0].clamp(min=1e-3)
-        return Reference(limit, torch.tensor(jobs, dtype=torch.float64))
+        return Reference(limit, torch.tensor(jobs, dtype=torch.float64, device=worlds.device))
 
     def _bounding_rule(self, worlds: SiteWorlds) -> int:
         wait = self._scenario.agents.constraints.wait

@@ -100,9 +100,9 @@ class SiteWorlds:
     def draw(self, split: Split, count: int, *keys: int) -> torch.Tensor:
         """Training or validation instances drawn by seed, int64 [count]; of the test split the first ones."""
         if split == "test":
-            return torch.tensor([self.training.instance("test", k) for k in range(count)])
+            return torch.tensor([self.training.instance("test", k) for k in range(count)], device=self.device)
         picked = stream(self._seed, f"sim/{split}", self._order, *keys).integers(PER_SPLIT, size=count)
-        return torch.tensor([self.training.instance(split, int(k)) for k in picked])
+        return torch.tensor([self.training.instance(split, int(k)) for k in picked], device=self.device)
 
     def rules(self, instances: torch.Tensor, names: tuple[str, ...] = EASY_RULES) -> RuleTotals:
         """Runs rules on instances [n], each from an empty site to the last job."""

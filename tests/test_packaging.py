@@ -1,0 +1,34 @@
+"""The wheel: every module and data file of the rooms under `fedsched`, nothing else, and no host or path of a machine."""
+
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("agents", "federation", "envs", "consensus", "sim")
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return done.stdout.splitlines()
+
+
+def test_wheel_holds_exactly_the_tracked_files_of_the_rooms(tmp_path: Path, tracked: list[str]) -> None:
+    wheel = next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {f"fedsched/{name}" for name in tracked if name.split("/")[0] in ROOMS}
+    expected |= {name for name in tracked if name.startswith("fedsched/")}
+    assert inside == expected
+
+
+def test_requirements_name_versions_and_no_hosts() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[A-Za-z0-9._\-\[\]]+==[A-Za-z0-9.]+( ;.*)?", line) for line in lines), lines
+    assert "torch==2.13.0" in lines
