@@ -45,10 +45,12 @@ def _devices() -> Iterator[Finding]:
     import torch
     import warp as wp
 
+    from fedsched.envs.core.device import start_warp
+
     yield Finding("CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads for torch")
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     yield Finding("GPUs seen by torch", ", ".join(gpus) or "none")
-    wp.config.log_level = 40
+    start_warp()
     yield Finding("devices seen by warp", ", ".join(str(device) for device in wp.get_devices()))
 
 

@@ -84,7 +84,7 @@ def _shipped(name: str) -> Trace:
 
 def _outside(name: str, folder: str | Path | None) -> Path:
     place = folder or os.environ.get(FOLDER_VARIABLE)
-    remedy = f"get {OUTSIDE[name]} (see {_ARCHIVE}) and name its folder by the option `folder` or by {FOLDER_VARIABLE}"
+    remedy = f"get {OUTSIDE[name]} (see {_ARCHIVE}) and name its folder in {FOLDER_VARIABLE}"
     if not place:
         raise DatacenterError(f"log {name!r} is not shipped: {remedy}")
     path = Path(place) / OUTSIDE[name]

@@ -5,31 +5,13 @@ float64 seconds since the start of the episode; single precision would lose the 
 """
 
 import math
-import os
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import warp as wp
 
-wp.config.log_level = 40  # errors only: the banner and compile notes are not the user's business
-wp.config.enable_backward = False
+from fedsched.envs.core.device import start_warp
 
-
-def _start_warp() -> None:
-    """Starts Warp without the line its native part prints on a machine without a CUDA driver."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            wp.init()
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-_start_warp()
+start_warp()
 
 VISIBLE = wp.constant(128)
 HOLD = wp.constant(-1)
