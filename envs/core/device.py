@@ -19,7 +19,7 @@ def start_warp() -> None:
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
-            wp.init()
+            wp.get_devices()
         finally:
             os.dup2(kept, 2)
             os.close(kept)
