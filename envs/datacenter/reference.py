@@ -269,8 +269,7 @@ class _CommittingSite(_Site):
             return
         cluster = self.clusters[0]
         self.now_s = end_s
-        ending = (job for job in cluster.running if job.end_s == end_s)
-        cluster.release(min(ending, key=lambda job: (self.start_s[job.job], job.until_s)))
+        cluster.release(next(job for job in cluster.running if job.end_s == end_s))  # in order of starts
 
     def commit(self, job: int, backfill: bool) -> None:
         """Waits until the job fits, letting others by if `backfill`, and starts it."""
