@@ -19,10 +19,10 @@ from fedsched.envs.core import (
 )
 from fedsched.envs.datacenter import metrics
 from fedsched.envs.datacenter.arrays import Arrays
-from fedsched.envs.datacenter.kernels import committing, event, linear, observe
+from fedsched.envs.datacenter.kernels import committing, controller, event, linear, observe
 from fedsched.envs.datacenter.kernels.state import FLAG_ILLEGAL
 from fedsched.envs.datacenter.model import VISIBLE_JOBS, DatacenterError, SiteModel, Window
-from fedsched.envs.datacenter.rules import parse_rule
+from fedsched.envs.datacenter.rules import Rule, parse_rule
 
 KIND = "cluster"
 KEPT_WINDOWS = 256
@@ -176,6 +176,15 @@ class DatacenterWorld:
             wp.launch(committing.run_committing_rule, self.batch, inputs=inputs, device=self.device)
         self._raise_flags(None)
         self._before.copy_(self.arrays.state["total"])
+
+    def rule_actions(self, rule: Rule, easy: bool) -> torch.Tensor:
+        """What a rule would pick now among the visible jobs, int64 [B, C]; hold where a cluster need not decide."""
+        actions = torch.empty((self.batch, len(self.site.clusters)), dtype=torch.int64, device=self.device)
+        model, jobs, live = self.arrays.structs()
+        committing_engine = int(self.engine == "committing")
+        inputs = [model, jobs, live, int(rule), int(easy), committing_engine, wp.from_torch(actions)]
+        wp.launch(controller.pick_by_rule, tuple(actions.shape), inputs=inputs, device=self.device)
+        return actions
 
     def run_linear(self, weights: torch.Tensor, until_s: torch.Tensor | None = None) -> None:
         """Runs every row by a linear score of the visible jobs to its end or to `until_s`, inside the kernel.
