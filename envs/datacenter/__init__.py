@@ -1,1 +1,28 @@
-"""fedsched.envs.datacenter."""
+"""Data centres: queues of parallel jobs before clusters, on real or generated logs.
+
+Importing this registers `fedsched/datacenter-v0` with PettingZoo, and nothing heavy before an environment is made.
+"""
+
+from typing import TYPE_CHECKING
+
+import pettingzoo
+
+if TYPE_CHECKING:
+    from fedsched.envs.datacenter.env import parallel_env
+
+__all__ = ["parallel_env"]
+
+ENVIRONMENT = "fedsched/datacenter-v0"
+"""Id of the PettingZoo environment."""
+
+if ENVIRONMENT not in pettingzoo.parallel_registry:
+    # not through envs.core.pettingzoo, which imports torch
+    pettingzoo.register("parallel", ENVIRONMENT, "fedsched.envs.datacenter.env:parallel_env")
+
+
+def __getattr__(name: str) -> object:
+    if name == "parallel_env":
+        from fedsched.envs.datacenter.env import parallel_env
+
+        return parallel_env
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
