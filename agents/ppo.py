@@ -75,6 +75,10 @@ class Losses:
     greedy_ratio: float = 0.0
 
 
+NOTHING_LEARNED = Losses(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, epochs=0, decisions=0)
+"""An update on worlds that left nobody a choice, as in a period of little load."""
+
+
 @dataclass(frozen=True)
 class Terms:
     """The parts of the loss of a minibatch, each a scalar tensor; see `Losses`."""
@@ -161,8 +165,11 @@ class Optimiser:
         self.updates = 0
 
     def update(self, experience: Mapping[str, Experience], moments: int) -> Losses:
-        """Improves the policy on decisions whose moments lie below `moments`."""
+        """Improves the policy on decisions whose moments lie below `moments`; without any it stays as it is."""
         config = self._config
+        if not any(len(part.decisions) for part in experience.values()):
+            self.updates += 1
+            return NOTHING_LEARNED
         done = min(1.0, self.updates / max(1, config.iterations))
         for group in self.adam.param_groups:
             group["lr"] = config.lr * (1 - (1 - config.lr_end) * done)

@@ -2,7 +2,7 @@
 
 `violation` is what a backup asks before it prepares anything: it looks at the ordered log and at the proposed operation
 and at nothing else (no clock, no local state), so every honest replica gives the same answer, today and in any later
-view. Its rules carry the numbers of the validity table in the project's consensus notes (V1 to V5, V7, V9).
+view. Its rules are numbered as on docs/consensus.md.
 """
 
 from collections.abc import Callable, Iterable

@@ -30,10 +30,10 @@ class Metric(NamedTuple):
     """One number.
 
     Attributes:
-        time: Round of learning, or seconds on the clock of an operated period; the name says which: `train/...` and
-            `validation/...` count rounds, `operate/...` seconds.
+        time: Round of learning, or row of the operated batch; the name says which: `train/...` and `validation/...`
+            count rounds, `operate/...` rows.
         site: Name of the site; empty where all are meant.
-        agent: Name of the agent; empty where the site is meant.
+        agent: Name of the agent, or who drives the operated site; empty where the site is meant.
         name: What was measured.
         value: How much.
     """

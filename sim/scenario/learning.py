@@ -97,7 +97,7 @@ class Agents(Part):
 
 
 class FedAvg(Part):
-    """Average of the sites' updates, weighted by their decisions."""
+    """Average of the sites' updates; every site counts the same."""
 
     kind: Literal["fedavg"] = Field(default="fedavg", description="How updates become one")
 

@@ -115,6 +115,9 @@ class Scenario(Part):
         if not self.sites:
             yield ("sites",), "zero sites; a scenario needs at least one, such as north: {world: {...}}"
         yield from self._group_problems()
+        for name, site in self.sites.items():
+            if self.agents.search is not None and site.world.engine == "committing":
+                yield ("agents", "search"), f"tries scores in the event engine, {name} has the committing one"
         if self.plan is not None:
             yield from self._plan_problems(self.plan)
         yield from self._fault_problems()
