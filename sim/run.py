@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedsched.envs.core import WorldError
 from fedsched.sim.evaluate import compare_actors
 from fedsched.sim.folder import make_folder, read_run
 from fedsched.sim.learning import Learning, Report, Selection, make_learning, search
@@ -12,7 +13,7 @@ from fedsched.sim.record import Metric, Recorder
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.site import Site
 from fedsched.sim.workers import start
-from fedsched.sim.worlds import SiteWorlds
+from fedsched.sim.worlds import SiteWorlds, WorldSetupError
 
 
 def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: Progress) -> Path:
@@ -32,8 +33,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
         FederationError: Too few sites took part in a round.
         UnsettledError: The replicas could not agree.
     """
-    for name in scenario.sites:
-        SiteWorlds(scenario, name)  # what is wrong with a log is said before anything is written
+    _check_worlds(scenario)
     place = resume if resume is not None else make_folder(scenario, folder)
     checkpoint = read_run(resume).checkpoint() if resume is not None else None
     with Recorder(place, scenario, resume=resume is not None) as recorder:
@@ -48,6 +48,23 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
             learn(scenario, learning, selection, recorder, progress, done)
             compare_actors(scenario, workers, selection.parameters, "test", recorder, progress)
     return place
+
+
+def _check_worlds(scenario: Scenario) -> None:
+    """What is wrong with a log or a window is said before anything is written."""
+    for name in scenario.sites:
+        worlds = SiteWorlds(scenario, name)
+        drawn = [
+            *worlds.draw("train", 1, 0).tolist(),
+            *worlds.draw("validation", scenario.evaluation.validation).tolist(),
+        ]
+        try:
+            for instance in drawn:
+                worlds.training.window(instance)
+            for k in range(scenario.evaluation.windows):
+                worlds.periods.window(worlds.period("test", k))
+        except WorldError as error:
+            raise WorldSetupError(f"sites.{name}.world: {error}") from error
 
 
 def learn(

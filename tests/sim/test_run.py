@@ -1,0 +1,253 @@
+"""Whole runs: what the folder holds, resuming, equal seeds, and inputs that cannot run."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fedsched.consensus import load_record
+from fedsched.sim import cli
+from fedsched.sim.errors import UserError
+from fedsched.sim.folder import read_run
+from fedsched.sim.progress import PlainProgress
+from fedsched.sim.run import run
+from fedsched.sim.scenario import Scenario
+
+
+class Interrupting(PlainProgress):
+    """Ctrl-C after some steps of a task."""
+
+    def __init__(self, task: str, after: int) -> None:
+        super().__init__(io.StringIO())
+        self._task, self._left = task, after
+
+    def step(self, task: str, note: str = "") -> None:
+        super().step(task, note)
+        self._left -= task == self._task
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+
+def quiet() -> PlainProgress:
+    return PlainProgress(io.StringIO())
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """What was achieved, by actor."""
+    events = [event for event in read_run(folder).events if event["kind"] == "operated"]
+    return {event["actor"]: (event["sites"], event["traffic"]) for event in events}
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    checkpoint = read_run(folder).checkpoint()
+    assert checkpoint is not None
+    return checkpoint.state()
+
+
+def assert_same(a: object, b: object, where: str = "state") -> None:
+    """Nested plain data with arrays, bit by bit."""
+    if isinstance(a, dict):
+        assert isinstance(b, dict)
+        assert list(a) == list(b), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}[{key}]")
+    elif isinstance(a, list | tuple):
+        assert isinstance(b, list | tuple)
+        assert len(a) == len(b), where
+        for k, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_same(one, other, f"{where}[{k}]")
+    else:
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), where)
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert_same(final_state(a), final_state(b))
+    assert figures(a) == figures(b)
+
+
+# The folder
+
+
+def test_the_folder_tells_the_run(finished: Path) -> None:
+    told = read_run(finished)
+    assert (told.status, told.reason) == ("done", "")
+    kinds = [event["kind"] for event in told.events]
+    assert [kind for kind in kinds if kind in ("validation", "round")] == [
+        "validation", "round", "validation", "round", "validation",
+    ]  # fmt: skip
+    assert kinds.count("operated") == 5
+    assert set(figures(finished)) == {"fcfs-easy", "best-rule", "policy", "best-rule+plan", "policy+plan"}
+    rounds = [event for event in told.events if event["kind"] == "round"]
+    for event in rounds:
+        assert event["took_part"] == sorted(told.scenario.sites)
+        assert event["left_out"] == {}
+        assert all(size > 0 for size in (*event["bytes_up"].values(), *event["bytes_down"].values()))
+    checkpoint = told.checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.round == 2
+
+
+def test_metrics_are_the_figures_of_the_events(finished: Path) -> None:
+    rows = read_run(finished).metrics().to_pylist()
+    for actor, (sites, _) in figures(finished).items():
+        for site, by_name in sites.items():
+            for name in ("wait_s", "energy_kwh", "bounded_slowdown"):
+                values = [
+                    row["value"]
+                    for row in rows
+                    if (row["site"], row["agent"], row["name"]) == (site, actor, f"operate/{name}")
+                ]
+                assert len(values) == 2
+                assert np.mean(values) == pytest.approx(by_name[name], rel=1e-12)
+
+
+def test_every_plan_of_the_policy_is_there_and_its_certificate_holds(finished: Path) -> None:
+    plans = read_run(finished).plans()
+    # epochs of 3 h in a period of 12 h and as much drain, but no plan at the end
+    assert set(plans) == {(row, epoch) for row in range(2) for epoch in range(7)}
+    traffic = figures(finished)["policy+plan"][1]
+    assert traffic["settlements"] == len(plans)
+    moved = 0
+    for plan in plans.values():
+        assert plan.pop("occasion") == "test/policy+plan"
+        record = load_record(plan)
+        moved += sum(transfer.quantity for transfer in record.plan.transfers)
+    assert moved == traffic["quantity"] > 0
+    settled = [event for event in read_run(finished).events if event["kind"] == "settlement"]
+    assert all(event["agreed"] and event["signatures"] >= 3 for event in settled)
+
+
+def test_plans_move_work_but_neither_lose_nor_add_jobs(finished: Path) -> None:
+    table = figures(finished)
+    for sites, _ in table.values():
+        assert {site: by_name["jobs"] for site, by_name in sites.items()} == {
+            site: by_name["jobs"] for site, by_name in table["fcfs-easy"][0].items()
+        }
+    assert table["best-rule+plan"][1]["jobs"] > 0
+    assert table["best-rule"][1]["jobs"] == 0
+
+
+# Again, and on
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(
+    finished: Path, tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    assert_same_run(finished, run(tiny(), tmp_path / "again", None, quiet()))
+    other = run(tiny(seed=1, federation={"rounds": 1}, plan=None), tmp_path / "other", None, quiet())
+    assert figures(other)["fcfs-easy"] != figures(finished)["fcfs-easy"]
+
+
+@pytest.mark.parametrize(
+    ("task", "after", "learning"),
+    [("rounds", 1, "federated"), ("evaluation", 4, "federated"), ("rounds", 1, "local"), ("rounds", 1, "central")],
+)
+def test_an_interrupted_run_goes_on_to_the_same_end(
+    task: str, after: int, learning: str, finished: Path, tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    changes = {} if learning == "federated" else {"learning": learning, "plan": None}
+    scenario = tiny(**changes)
+    whole = finished if not changes else run(scenario, tmp_path / "whole", None, quiet())
+    folder = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, folder, None, Interrupting(task, after))
+    assert read_run(folder).status == "interrupted"
+    assert run(scenario, None, folder, quiet()) == folder
+    assert read_run(folder).status == "done"
+    assert_same_run(whole, folder)
+    assert [e["kind"] for e in read_run(folder).events] == [e["kind"] for e in read_run(whole).events]
+    assert read_run(folder).metrics().num_rows == read_run(whole).metrics().num_rows
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_on_ray_equals_the_one_in_this_process(
+    finished: Path, tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    remote = run(tiny(workers={"backend": "ray", "cpus_per_site": 0.5}), tmp_path / "ray", None, quiet())
+    assert_same_run(finished, remote)
+
+
+# What cannot run
+
+
+def test_a_folder_that_exists_is_left_alone(tiny: Callable[..., Scenario], tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(UserError, match="exists already; choose another --out"):
+        run(tiny(), tmp_path, None, quiet())
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_finished_run_is_not_continued(finished: Path, tiny: Callable[..., Scenario]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    with pytest.raises(UserError, match="is done, there is nothing to continue"):
+        run(tiny(), None, finished, quiet())
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+
+
+HEADER = "; MaxProcs: 24\n"
+JOB = "{n} {submit} 0 {run} {width} -1 -1 {width} {run} -1 1 1 1 1 1 -1 -1 -1\n"
+
+
+def swf(*jobs: tuple[int, int, int]) -> str:
+    lines = [JOB.format(n=k + 1, submit=s, run=r, width=w) for k, (s, r, w) in enumerate(jobs)]
+    return HEADER + "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (swf((0, 5, 1)) + "2 5 0 3\n", "log.swf:3: a job needs 18 fields, this line has 4"),
+        (swf((0, 5, 1), (-4, 5, 1)), "log.swf:3: job 2 is submitted at a negative time"),
+        (swf((0, 5, 1), (9, 5, 48)), "log.swf:3: job 2 is wider than the machine of 24 processors"),
+        (swf((10, 5, 1), (9, 5, 1)), "log.swf:3: job 2 is submitted before the job with the number below"),
+        (swf((0, 0, 1)), "log.swf: every job has run time 0"),
+        (HEADER, "log.swf: the log holds no job"),
+        (swf(*[(k, 5, 1) for k in range(9)]), "no window of 60 jobs starts at job"),
+    ],
+)
+def test_a_log_that_cannot_be_used_ends_with_2_and_leaves_nothing_behind(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.swf").write_text(text)
+    (tmp_path / "one.yaml").write_text(ONE.replace("TRACE", "log.swf"))
+    check_refusal(message, tmp_path)
+
+
+def test_a_log_that_is_not_shipped_ends_with_2_and_says_where_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEDSCHED_DATA", raising=False)
+    (tmp_path / "one.yaml").write_text(ONE.replace("TRACE", "sdsc-sp2"))
+    check_refusal("log 'sdsc-sp2' is not shipped: get SDSC-SP2-1998-4.2-cln.swf.gz", tmp_path)
+
+
+def test_jobs_wider_than_every_cluster_end_with_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.yaml").write_text(ONE.replace("TRACE", "lublin-1"))
+    check_refusal("jobs are wider than the widest cluster (24 processors)", tmp_path)
+
+
+ONE = """version: 1
+name: one
+sites:
+  only:
+    world: {domain: datacenter, trace: TRACE, clusters: [{processors: 24}], window: {jobs: 60}}
+federation: {rounds: 1}
+"""
+
+
+def check_refusal(message: str, folder: Path) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    result = CliRunner().invoke(cli.app, ["run", "one.yaml", "--out", "out"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr.replace("\n", " ")
+    assert "sites.only.world" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == before
