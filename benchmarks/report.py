@@ -1,0 +1,60 @@
+"""How benchmark programs report: a table for people, and JSON with what it was measured with."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedsched.sim.provenance import git_state, versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
+    """A parser whose help is the program's docstring, with the option `--out`."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--out", type=Path, default=RESULTS / f"{name}.json", help="where the JSON goes")
+    return made
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints rows below each other; numbers to the right, None as a dash."""
+    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(columns))]
+    left = [all(isinstance(row[k], str) for row in rows) for k in range(len(columns))]
+    for row in cells:
+        aligned = (c.ljust(w) if side else c.rjust(w) for c, w, side in zip(row, widths, left, strict=True))
+        print("  ".join(aligned).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.5g}" if abs(value) < 1 else f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def write(path: Path, results: Mapping[str, object]) -> None:
+    """Writes results with versions, machine, load and command."""
+    record = {
+        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "git": git_state(),
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "load": os.getloadavg(), "system": platform.platform()},
+        **results,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"Written: {path}")
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
