@@ -74,10 +74,18 @@ def tiny() -> Callable[..., Scenario]:
     return make
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors on many threads take long, and starting workers changes the number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def at_work() -> Iterator[Callable[[Scenario], Workers[Site]]]:
     """Starts the sites of a scenario in this process."""
-    threads = torch.get_num_threads()
     started: list[Workers[Site]] = []
 
     def begin(scenario: Scenario) -> Workers[Site]:
@@ -88,7 +96,6 @@ def at_work() -> Iterator[Callable[[Scenario], Workers[Site]]]:
     yield begin
     for workers in started:
         workers.close()
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

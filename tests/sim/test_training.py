@@ -1,0 +1,92 @@
+"""How a policy learns on a site's worlds and how it is judged."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from fedsched.agents.collect import evaluate
+from fedsched.sim.scenario import Scenario
+from fedsched.sim.training import WAIT_PRICE, Judgement, Trainer, learner_config, make_policy
+from fedsched.sim.worlds import EASY_RULES, SiteWorlds
+
+CROWDED = {"north": {"world": {"window": {"jobs": 150}}}}
+
+
+def make(scenario: Scenario, *names: str) -> tuple[Trainer, list[SiteWorlds]]:
+    worlds = [SiteWorlds(scenario, name) for name in names or ("north",)]
+    return Trainer(scenario, worlds), worlds
+
+
+def test_a_score_is_the_slowdown_and_a_price_for_waits_beyond_the_bound() -> None:
+    judgement = Judgement(slowdown=0.9, noise=0.0, wait=1.25, rule="saf-easy")
+    assert judgement.score(None) == 0.9
+    assert judgement.score(1.25) == judgement.score(2.0) == 0.9
+    assert judgement.score(1.05) == pytest.approx(0.9 + WAIT_PRICE * 0.2)
+
+
+def test_every_site_starts_from_the_same_policy(tiny: Callable[..., Scenario]) -> None:
+    scenario = tiny()
+    first, second = (make(scenario, name)[0].parameters for name in ("north", "south"))
+    assert list(first) == list(second)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    other = make(tiny(seed=1))[0].parameters
+    assert not all(np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_updates_follow_from_the_seed_and_move_the_policy(tiny: Callable[..., Scenario]) -> None:
+    runs = []
+    for _ in range(2):
+        trainer, _ = make(tiny(sites=CROWDED))
+        before = trainer.parameters
+        losses = [trainer.update() for _ in range(2)]
+        assert all(loss.decisions > 0 for loss in losses)
+        runs.append(trainer.parameters)
+        assert not all(np.array_equal(before[name], runs[-1][name]) for name in before)
+    assert all(np.array_equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_a_judgement_compares_with_the_best_rule_on_the_same_windows(tiny: Callable[..., Scenario]) -> None:
+    scenario = tiny(sites=CROWDED, evaluation={"validation": 5})
+    trainer, [worlds] = make(scenario)
+    judgement = trainer.judge(worlds, trainer.parameters)
+    instances, totals = worlds.validation
+    world = worlds.world(len(instances))
+    figures = evaluate(make_policy(scenario, worlds), world, instances, instances)
+    best = totals.bounded_slowdown[:, EASY_RULES.index(worlds.best_rule)]
+    assert judgement.rule == worlds.best_rule
+    assert judgement.slowdown == pytest.approx(float(figures["bounded_slowdown"].mean() / best.mean()), rel=1e-9)
+    assert judgement.noise == pytest.approx(
+        float(torch.std(figures["bounded_slowdown"] - best) / best.mean() / 5**0.5), rel=1e-9
+    )
+
+
+def test_the_bound_on_the_wait_is_that_of_the_rule_it_names(tiny: Callable[..., Scenario]) -> None:
+    def ratio(of: str) -> float:
+        bound = {"wait": {"at_most": 1.1, "aim": 1.0, "of": of}}
+        trainer, [worlds] = make(tiny(sites=CROWDED, agents={"constraints": bound}))
+        return trainer.judge(worlds, trainer.parameters).wait
+
+    worlds = SiteWorlds(tiny(sites=CROWDED), "north")
+    waits = dict(zip(EASY_RULES, worlds.validation[1].wait_s.mean(0).tolist(), strict=True))
+    assert waits["fcfs-easy"] != waits["sjf-easy"]
+    assert ratio("fcfs") * waits["fcfs-easy"] == pytest.approx(ratio("sjf-easy") * waits["sjf-easy"], rel=1e-9)
+    assert ratio("best-rule") == ratio(worlds.best_rule)
+
+
+def test_a_constrained_learner_plays_a_greedy_row_in_every_group(tiny: Callable[..., Scenario]) -> None:
+    bound = {"wait": {"at_most": 1.1, "aim": 1.0}}
+    free, bounded = tiny(), tiny(agents={"constraints": bound})
+    weights = {"qos": 1.0, "carbon": 0.0}
+    assert learner_config(free, weights).rows_per_instance == 4
+    assert learner_config(bounded, weights).rows_per_instance == 5
+    assert learner_config(free, weights).weights == {"qos": 1.0}
+    trainer, _ = make(tiny(sites=CROWDED, agents={"constraints": bound}))
+    assert trainer.update().greedy_ratio > 0.0
+
+
+def test_one_learner_learns_from_all_sites(tiny: Callable[..., Scenario]) -> None:
+    pooled, _ = make(tiny(), "north", "east")
+    alone, _ = make(tiny(), "north")
+    assert pooled.update().decisions > alone.update().decisions
