@@ -144,12 +144,20 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(
 
 @pytest.mark.parametrize(
     ("task", "after", "learning"),
-    [("rounds", 1, "federated"), ("evaluation", 4, "federated"), ("rounds", 1, "local"), ("rounds", 1, "central")],
+    [
+        ("rounds", 1, "federated"),
+        ("evaluation", 1, "federated"),
+        ("search", 1, "federated"),
+        ("rounds", 1, "local"),
+        ("rounds", 1, "central"),
+    ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_end(
     task: str, after: int, learning: str, finished: Path, tiny: Callable[..., Scenario], tmp_path: Path
 ) -> None:
     changes = {} if learning == "federated" else {"learning": learning, "plan": None}
+    if task == "search":
+        changes = {"agents": {"search": {"generations": 3, "population": 4, "windows": 2}}, "plan": None}
     scenario = tiny(**changes)
     whole = finished if not changes else run(scenario, tmp_path / "whole", None, quiet())
     folder = tmp_path / "interrupted"

@@ -143,6 +143,19 @@ def test_a_drained_site_idles_to_the_stop_and_pays_for_it() -> None:
     assert not bool(again.arrays.state["terminated"][0])
 
 
+def test_steps_after_a_rule_in_the_kernel_count_their_own_time_only() -> None:
+    world = make(2)
+    until = torch.full((2,), 500.0, dtype=torch.float64)
+    reset(world)
+    world.run_rules(["fcfs-easy", ""], until)
+    assert world.arrays.state["now"][0] == 500.0
+    before = world.arrays.state["total"].clone()
+    moved = world.step(first_legal(world.observe()))
+    np.testing.assert_allclose(
+        moved.reward[KIND].numpy(), (world.arrays.state["total"] - before).numpy(), rtol=1e-6, atol=1e-9
+    )
+
+
 def test_a_limit_truncates_and_leaves_the_last_observation() -> None:
     limit = 2000.0
     world, whole = make(2, limit_s=limit), make(2)
