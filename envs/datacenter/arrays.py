@@ -12,6 +12,8 @@ from fedsched.envs.datacenter.kernels.state import Jobs, Model, State, bind
 from fedsched.envs.datacenter.model import VISIBLE_JOBS, FloatArray, SiteModel, Window
 
 PARTS = 6
+LONGEST_DEFERRAL_S = 30 * 86400.0
+"""Where agents may hold jobs back, an episode is cut off this long after its last submission."""
 OWN_JOB = -1
 """Home of a job that was submitted here; others hold the index of a peer."""
 
@@ -99,7 +101,8 @@ class Arrays:
         state["start"][row] = float("nan")
         state["cluster"][row] = -1
         state["head"][row] = -1
-        state["limit"][row] = limit_s
+        last_s = float(window.jobs.submit_s[-1]) if n else 0.0
+        state["limit"][row] = min(limit_s, last_s + LONGEST_DEFERRAL_S) if self.site.deferral else limit_s
 
     def structs(self) -> tuple[object, object, object]:
         """The kernels' structs over these arrays."""

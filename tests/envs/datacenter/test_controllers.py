@@ -80,3 +80,14 @@ def test_a_controller_says_what_it_needs() -> None:
         controller.act(DatacenterWorld(SITES["one"], WINDOWS, 1).reset(INSTANCES[:1], INSTANCES[:1]))
     with pytest.raises(DatacenterError, match="not queue"):
         controller.reset(SimpleNamespace(spec=SimpleNamespace(name="queue")))
+
+
+def test_holding_for_ever_ends_where_deferral_is_allowed() -> None:
+    site = SiteModel((Cluster(256),), deferral=True)
+    world = DatacenterWorld(site, LogWindows(load("lublin-1"), jobs=8), 1)
+    world.reset(INSTANCES[:1], INSTANCES[:1])
+    hold = torch.zeros(1, 2, 13)
+    hold[:, 0, -1] = 1.0
+    world.run_linear(hold)
+    assert bool(world.arrays.state["truncated"][0])
+    assert float(world.metrics()["started"][0]) == 0.0
