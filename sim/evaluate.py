@@ -15,6 +15,7 @@ from fedsched.sim.scenario import Plan, Scenario
 from fedsched.sim.site import POLICY, Site
 from fedsched.sim.training import Parameters
 from fedsched.sim.workers import Workers, start
+from fedsched.sim.worlds import check_worlds, device_of
 
 BEST_RULE = "best-rule"
 """Each site under the rule that does best on its own validation windows."""
@@ -93,12 +94,15 @@ def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) ->
     """
     run = read_run(folder)
     checkpoint = run.checkpoint()
-    if checkpoint is None:
-        raise UserError(f"{folder}: has no checkpoint, so there is no policy to evaluate; run it again")
-    trained: dict[str, Parameters] = checkpoint.state()["selection"]["parameters"]
-    chosen = scenario or run.scenario
+    trained: dict[str, Parameters] = checkpoint.state()["selection"]["parameters"] if checkpoint else {}
+    if not trained:
+        raise UserError(f"{folder}: has no policy yet; continue it with: fedsched run --resume {folder}")
+    # the policy's sizes are those it was trained with
+    chosen = scenario.model_copy(update={"agents": run.scenario.agents}) if scenario else run.scenario
+    check_worlds(chosen)
     parameters = {name: trained.get(name, next(iter(trained.values()))) for name in chosen.sites}
-    with start({name: partial(Site, chosen, name) for name in chosen.sites}, chosen.workers) as workers:
+    factories = {name: partial(Site, chosen, name, device_of(chosen)) for name in chosen.sites}
+    with start(factories, chosen.workers) as workers:
         results = compare_actors(chosen, workers, parameters, "test", None, progress)
     return [row for name, operated in results.items() for row in _rows(name, operated)]
 

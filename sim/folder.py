@@ -170,6 +170,8 @@ def read_run(folder: Path) -> Run:
         raise RunFolderError(f"{folder}: not a run folder, it has no run.json that can be read") from error
     except ValueError as error:
         raise RunFolderError(f"{folder}/run.json: not valid JSON: {error}") from error
+    if not isinstance(record, dict) or not {"scenario", "status", "reason", "host", "pid"} <= record.keys():
+        raise RunFolderError(f"{folder}/run.json: is not what a run writes; give the folder of a run")
     try:
         scenario = Scenario.model_validate(record["scenario"])
     except ValueError as error:

@@ -28,6 +28,7 @@ class Report:
         metrics: By site; empty where secure aggregation keeps them at home.
         took_part: Sites whose update counts.
         left_out: Why others' did not.
+        late: Why sites failed after their update was in the sum.
         bytes_up: From each site.
         bytes_down: To each site.
     """
@@ -35,6 +36,7 @@ class Report:
     metrics: Mapping[str, Mapping[str, float]]
     took_part: tuple[str, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    late: Mapping[str, str] = field(default_factory=dict)
     bytes_up: Mapping[str, int] = field(default_factory=dict)
     bytes_down: Mapping[str, int] = field(default_factory=dict)
 
@@ -98,7 +100,9 @@ class FederatedLearning(Learning):
         """Broadcast, local training, (secure) average."""
         result = self._federation.round(number, self._parameters, {"updates": self._updates})
         self._parameters = result.parameters
-        return Report(result.metrics, result.took_part, result.left_out, result.bytes_up, result.bytes_down)
+        return Report(
+            result.metrics, result.took_part, result.left_out, result.late, result.bytes_up, result.bytes_down
+        )
 
     def start_from(self, weights: Mapping[str, FloatArray]) -> None:
         """The common parameters take the common scores."""

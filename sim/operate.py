@@ -94,8 +94,11 @@ class Operated:
     traffic: Traffic = field(default_factory=Traffic)
 
     def mean(self, site: str, figure: str) -> float:
-        """Mean of a figure of a site over rows."""
-        return float(np.nanmean(self.figures[site][figure]))
+        """A figure of a site over all rows: means over all their jobs, or means over rows."""
+        values = self.figures[site][figure]
+        if figure in ("bounded_slowdown", "wait_s"):
+            return float(np.average(values, weights=self.figures[site]["jobs"]))
+        return float(np.mean(values))
 
     def total(self, figure: str) -> npt.NDArray[np.float64]:
         """Sum of a figure over sites, [rows]."""

@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedsched.envs.core import WorldError
 from fedsched.sim.evaluate import compare_actors
 from fedsched.sim.folder import make_folder, read_run
 from fedsched.sim.learning import Learning, Report, Selection, make_learning, search
@@ -13,7 +12,7 @@ from fedsched.sim.record import Metric, Recorder
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.site import Site
 from fedsched.sim.workers import start
-from fedsched.sim.worlds import SiteWorlds, WorldSetupError
+from fedsched.sim.worlds import check_worlds, device_of
 
 
 def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: Progress) -> Path:
@@ -33,14 +32,15 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
         FederationError: Too few sites took part in a round.
         UnsettledError: The replicas could not agree.
     """
-    _check_worlds(scenario)
-    place = resume if resume is not None else make_folder(scenario, folder)
+    check_worlds(scenario)
+    if resume is None and folder is not None and folder.exists():
+        make_folder(scenario, folder)  # says that it exists
     checkpoint = read_run(resume).checkpoint() if resume is not None else None
-    with Recorder(place, scenario, resume=resume is not None) as recorder:
-        device = "cuda:0" if scenario.workers.gpus_per_site else "cpu"
-        with start(
-            {name: partial(Site, scenario, name, device) for name in scenario.sites}, scenario.workers
-        ) as workers:
+    device = device_of(scenario)
+    factories = {name: partial(Site, scenario, name, device) for name in scenario.sites}
+    with start(factories, scenario.workers) as workers:
+        place = resume if resume is not None else make_folder(scenario, folder)
+        with Recorder(place, scenario, resume=resume is not None) as recorder:
             learning, selection = make_learning(scenario, workers), Selection(scenario)
             done = -1
             if checkpoint is not None:
@@ -48,23 +48,6 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
             learn(scenario, learning, selection, recorder, progress, done)
             compare_actors(scenario, workers, selection.parameters, "test", recorder, progress)
     return place
-
-
-def _check_worlds(scenario: Scenario) -> None:
-    """What is wrong with a log or a window is said before anything is written."""
-    for name in scenario.sites:
-        worlds = SiteWorlds(scenario, name)
-        drawn = [
-            *worlds.draw("train", 1, 0).tolist(),
-            *worlds.draw("validation", scenario.evaluation.validation).tolist(),
-        ]
-        try:
-            for instance in drawn:
-                worlds.training.window(instance)
-            for k in range(scenario.evaluation.windows):
-                worlds.periods.window(worlds.period("test", k))
-        except WorldError as error:
-            raise WorldSetupError(f"sites.{name}.world: {error}") from error
 
 
 def learn(
@@ -121,6 +104,7 @@ def _record_round(number: int, report: Report, recorder: Recorder) -> None:
         round=number,
         took_part=list(report.took_part),
         left_out=dict(report.left_out),
+        late=dict(report.late),
         bytes_up=dict(report.bytes_up),
         bytes_down=dict(report.bytes_down),
     )

@@ -64,7 +64,10 @@ class Site:
         self._scenario, self.name = scenario, name
         self.worlds = SiteWorlds(scenario, name, device)
         self.trainer = Trainer(scenario, [self.worlds])
-        self._exchange = DatacenterExchange(Market())
+        market = scenario.plan.market if scenario.plan else None
+        self._exchange = DatacenterExchange(
+            Market(market.wait_value, market.carbon_price) if market is not None else Market()
+        )
         self._operated: Operation | None = None
 
     def train(self, parameters: Parameters, config: Mapping[str, bool | int | float | str | bytes]) -> Update:
@@ -81,7 +84,7 @@ class Site:
         """Judges parameters on validation windows; or, with a `generation`, the linear candidates of a search."""
         if "generation" in config:
             costs = self.trial(parameters["candidates"].astype(np.float64), int(config["generation"]))
-            return {f"cost_{k:03d}": float(cost) for k, cost in enumerate(costs)}
+            return {f"cost_{k:06d}": float(cost) for k, cost in enumerate(costs)}
         judgement = self.trainer.judge(self.worlds, parameters)
         wait = self._scenario.agents.constraints.wait
         score = judgement.score(None if wait is None else wait.at_most)

@@ -50,7 +50,7 @@ def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerC
     return LearnerConfig(
         weights={part: weight for part, weight in weights.items() if weight},
         advantage=ppo.advantage,
-        rollouts=ppo.rollouts,
+        rollouts=ppo.rollouts if ppo.advantage == "group" else 1,
         gamma=ppo.discount,
         tau_s=ppo.tau,
         trace=ppo.gae_lambda,

@@ -110,6 +110,7 @@ def start(factories: Mapping[str, Callable[[], T]], settings: Settings) -> Worke
         WorkersError: There is no such cluster, it is too small, or Ray does not start.
         SiteError: A site could not be made.
     """
+    _limit_threads(settings.cpus_per_site)
     if settings.chosen == "ray":
         return RayWorkers(factories, settings)
     return LocalWorkers(factories, settings)

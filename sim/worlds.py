@@ -44,8 +44,8 @@ class WorldSetupError(UserError):
 
 
 def soft_rule(start: str) -> dict[str, SoftRule]:
-    """The soft rule a policy starts from, by kind; empty for `none`."""
-    return {} if start == "none" else {KIND: SoftRule(_SOFT_RULES[start], gates=("stage",))}
+    """The soft rule a policy starts from, by kind; `none` scores all jobs the same."""
+    return {KIND: SoftRule(_SOFT_RULES.get(start, {}), gates=("stage",))}
 
 
 @dataclass(frozen=True)
@@ -202,6 +202,32 @@ class SiteWorlds:
         """Sites draw different stretches; a generated site's own seed says which log it has."""
         own = self.settings.generator.seed if self.settings.generator else self._order
         return int(stream(self._seed, "sim/stretch", own).integers(1 << 31))
+
+
+def check_worlds(scenario: Scenario) -> None:
+    """Says what is wrong with a log or a window before anything is written.
+
+    Raises:
+        WorldSetupError: The first site whose world cannot be built or has an empty or unfit window.
+    """
+    for name in scenario.sites:
+        worlds = SiteWorlds(scenario, name)
+        drawn = [
+            *worlds.draw("train", 1, 0).tolist(),
+            *worlds.draw("validation", scenario.evaluation.validation).tolist(),
+        ]
+        try:
+            for instance in drawn:
+                worlds.training.window(instance)
+            for k in range(scenario.evaluation.windows):
+                worlds.periods.window(worlds.period("test", k))
+        except WorldError as error:
+            raise WorldSetupError(f"sites.{name}.world: {error}") from error
+
+
+def device_of(scenario: Scenario) -> str:
+    """Where sites compute: on a GPU if they have a share of one."""
+    return "cuda:0" if scenario.workers.gpus_per_site else "cpu"
 
 
 def _site_model(world: WorldSettings, data_median_mb: float, data_sigma: float) -> SiteModel:

@@ -1,4 +1,4 @@
-"""The wheel: every module and data file of the rooms under `fedsched`, nothing else, and no host or path of a machine."""
+"""The wheel: every module and data file of the rooms under `fedsched`, and nothing else; requirements without hosts."""
 
 import re
 import subprocess

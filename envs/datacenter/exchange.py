@@ -172,15 +172,17 @@ def _fill(site: Row, delivery: Delivery, sent_mb: float) -> tuple[IntArray, Floa
     wait_s = site.outlook(site.accuracy()).wait_s
     may = site.movable(queue) & _inside(dict(delivery.limits), site.column("processors")[queue], site.estimate(queue))
     left = delivery.quantity * _HOUR
+    room_mb = float(dict(delivery.limits).get("data_mb_per_unit", ANY) * delivery.quantity)
     jobs, arrive_s = [], []
     for job, wait, area, volume in zip(
         queue[may], wait_s[may], site.area(queue[may]), site.data(queue[may]), strict=True
     ):
         crossing = delivery.latency_s + (sent_mb + volume) * 8.0e6 / delivery.bandwidth_bps
-        if area <= left and crossing < wait:
+        if area <= left and volume <= room_mb and crossing < wait:
             jobs.append(job)
             arrive_s.append(site.now + crossing)
             left -= area
+            room_mb -= volume
             sent_mb += volume
     return np.array(jobs, dtype=np.int64), np.array(arrive_s)
 

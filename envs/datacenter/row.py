@@ -174,10 +174,12 @@ class Row:
         arrays.state["terminated"][self.row] = 0
 
     def records(self) -> Records:
-        """The jobs this row answers for."""
-        arrived = np.arange(self.world.arrays.capacity) < int(self.state["arrived"][self.row])
+        """The jobs this row answers for; those of peers that are still on their way are among them."""
+        index = np.arange(self.world.arrays.capacity)
+        arrived = index < int(self.state["arrived"][self.row])
+        coming = (index < int(self.jobs["count"][self.row])) & (self.column("home") != OWN_JOB)
         place = self.column("cluster")
-        keep = np.nonzero(arrived & (place != GIVEN))[0]
+        keep = np.nonzero((arrived | coming) & (place != GIVEN))[0]
         start = self.column("start")[keep]
         started = ~np.isnan(start)
         speeds = np.array([cluster.speed for cluster in self.world.site.clusters])

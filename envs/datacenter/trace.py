@@ -117,7 +117,7 @@ def read_swf(path: str | Path, name: str | None = None) -> Trace:
     order = np.argsort(table[:, 0], kind="stable")
     table, lines = table[order], lines[order]
     processors = _machine(path, header)
-    jobs, lines = _jobs(table, lines)
+    jobs, lines = _jobs(path, table, lines)
     _check(path, jobs, lines, processors)
     for column in vars(jobs).values():
         column.flags.writeable = False
@@ -192,9 +192,15 @@ def _machine(path: Path, header: dict[str, str]) -> int:
     raise DatacenterError(f"{path}: the header does not say how large the machine is; add a line '; MaxProcs: 128'")
 
 
-def _jobs(table: FloatArray, lines: IntArray) -> tuple[Jobs, IntArray]:
+def _jobs(path: Path, table: FloatArray, lines: IntArray) -> tuple[Jobs, IntArray]:
     """The loader rule; also the line of each job that is kept."""
     number, submit, recorded, allocated, requested, limit, user = table.T
+    for name, times in (("run time", recorded), ("requested time", limit)):
+        wrong = np.nonzero((times < 0) & (times != -1))[0]
+        if len(wrong):
+            raise DatacenterError(
+                f"{path}:{lines[wrong[0]]}: {name} {times[wrong[0]]:g} is negative; write seconds, or -1 for unknown"
+            )
     estimate = np.where(limit == -1, recorded, limit)
     run = np.where(recorded < 0, _UNKNOWN_RUN_S, recorded)
     kept = run != 0

@@ -13,6 +13,8 @@ class Market(Part):
     """What is traded."""
 
     resource: Literal["processor-hours"] = Field(default="processor-hours", description="Unit of what sites trade")
+    wait_value: float = Field(default=10.0, ge=0, description="What an hour of a job's waiting is worth, in currency")
+    carbon_price: float = Field(default=0.1, ge=0, description="What a kilogram of carbon dioxide costs, in currency")
 
 
 class Data(Part):
@@ -32,7 +34,7 @@ class Link(Part):
 class Plan(Part):
     """The shared plan: who takes whose work in the next epoch."""
 
-    epoch: Seconds = Field(default=6 * 3600.0, gt=0, description="Time between two plans")
+    epoch: Seconds = Field(default=6 * 3600.0, ge=60, description="Time between two plans")
     market: Market = Field(default=Market(), description="What is traded")
     data: Data = Field(default=Data(), description="Data that moves with a job")
     links: dict[str, Link] = Field(
@@ -57,7 +59,7 @@ class Plan(Part):
 class Network(Part):
     """The simulated network that carries the messages of the agreement."""
 
-    delay: Seconds = Field(default=0.05, ge=0, description="Mean one-way delay of a message")
+    delay: Seconds = Field(default=0.05, ge=0.001, description="Mean one-way delay of a message")
     loss: float = Field(default=0.0, ge=0, lt=1, description="Share of the messages that are lost")
 
 

@@ -93,8 +93,8 @@ class Window(Part):
 class Generator(Part):
     """The machine of a log drawn from the model of Lublin and Feitelson (2003)."""
 
-    processors: int = Field(ge=2, description="Processors of the modelled machine")
-    seed: int = Field(default=0, ge=0, description="Which log; independent of the seed of the run")
+    processors: int = Field(ge=12, description="Processors of the modelled machine")
+    seed: int = Field(default=0, ge=0, description="Which log; with the seed of the run")
 
 
 class Tariff(Part):
@@ -166,6 +166,10 @@ class DatacenterWorld(Part):
     def _log_problems(self) -> Iterable[tuple[Place, str]]:
         if self.trace == "generated" and self.generator is None:
             yield ("trace",), "a generated log needs 'generator', such as generator: {processors: 256}"
+        if self.trace == "generated" and self.window.stretch != (1.0, 1.0):
+            yield ("window", "stretch"), "belongs to a log; a generated one is given its 'load'"
+        if self.trace == "generated" and self.too_wide != "error":
+            yield ("too_wide",), "belongs to a log; a generated one has no job wider than generator.processors"
         if self.trace != "generated" and self.generator is not None:
             yield ("generator",), f"belongs to 'trace: generated', but the trace is {self.trace!r}"
         if self.jobs is not None:

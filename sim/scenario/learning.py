@@ -22,7 +22,9 @@ class Encoder(Part):
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """Heads share the width equally."""
-        if self.width % self.heads:
+        if self.kind == "attention" and self.width // 2 % self.heads:
+            yield ("heads",), f"half the width, {self.width // 2}, is not a multiple of {self.heads} heads"
+        elif self.width % self.heads:
             yield ("heads",), f"the width {self.width} is not a multiple of {self.heads} heads"
 
 
@@ -85,6 +87,11 @@ class Search(Part):
 
 class Agents(Part):
     """The policy, the same for all agents of a kind."""
+
+    def problems(self) -> Iterable[tuple[Place, str]]:
+        """Messages are read by the encoder's heads."""
+        if self.messages.rounds and self.messages.trigger == "always" and self.messages.latent % self.encoder.heads:
+            yield ("messages", "latent"), f"is not a multiple of {self.encoder.heads}, the heads of the encoder"
 
     encoder: Encoder = Field(default=Encoder(), description="The network")
     messages: Messages = Field(default=Messages(), description="Messages between the agents of a site")

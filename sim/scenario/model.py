@@ -115,6 +115,9 @@ class Scenario(Part):
         if not self.sites:
             yield ("sites",), "zero sites; a scenario needs at least one, such as north: {world: {...}}"
         yield from self._group_problems()
+        yield from self._engine_problems()
+        if self.learning == "central" and len({site.weights for site in self.sites.values()}) > 1:
+            yield ("learning",), "one learner has one aim: give all sites the same weights, or learn federated or local"
         for name, site in self.sites.items():
             if self.agents.search is not None and site.world.engine == "committing":
                 yield ("agents", "search"), f"tries scores in the event engine, {name} has the committing one"
@@ -136,18 +139,27 @@ class Scenario(Part):
                 message = f"a multiple of agents.ppo.rollouts ({ppo.rollouts}) is needed, got {site.copies}"
                 yield ("sites", name, "copies"), message
 
+    def _engine_problems(self) -> Iterable[tuple[Place, str]]:
+        windows = self.plan is None and all(site.world.window.jobs for site in self.sites.values())
+        for name, site in self.sites.items():
+            if site.world.engine == "committing" and not windows:
+                where = ("sites", name, "world", "engine")
+                yield (
+                    where,
+                    "committing runs windows of jobs to their end: every site needs 'window: {jobs: ...}'",
+                )
+
     def _plan_problems(self, plan: Plan) -> Iterable[tuple[Place, str]]:
+        if len(self.sites) > 64:
+            yield (
+                ("plan",),
+                f"is settled among at most 64 sites, got {len(self.sites)}; remove 'plan'",
+            )
         if len(self.sites) < 4:
             yield (
                 ("plan",),
                 f"needs at least 4 sites to bear one fault, got {len(self.sites)}; add sites or remove 'plan'",
             )
-        for name, site in self.sites.items():
-            if site.world.engine == "committing":
-                yield (
-                    ("sites", name, "world", "engine"),
-                    "the committing engine cannot trade; use engine: event or remove 'plan'",
-                )
         for pair in set(plan.links) - {"default"}:
             names = pair.split("-")
             if len(set(names)) != 2 or len(names) != 2 or not set(names) <= set(self.sites):

@@ -45,5 +45,5 @@ def test_a_run_without_a_checkpoint_has_no_policy(tiny: Callable[..., Scenario],
     folder = make_folder(tiny(), tmp_path / "young")
     with Recorder(folder, tiny()):
         pass
-    with pytest.raises(UserError, match="has no checkpoint, so there is no policy to evaluate"):
+    with pytest.raises(UserError, match="has no policy yet; continue it with"):
         evaluate_run(folder, None, quiet())

@@ -93,16 +93,18 @@ def test_the_folder_tells_the_run(finished: Path) -> None:
 
 def test_metrics_are_the_figures_of_the_events(finished: Path) -> None:
     rows = read_run(finished).metrics().to_pylist()
+
+    def of(site: str, actor: str, name: str) -> list[float]:
+        key = (site, actor, f"operate/{name}")
+        return [row["value"] for row in rows if (row["site"], row["agent"], row["name"]) == key]
+
     for actor, (sites, _) in figures(finished).items():
         for site, by_name in sites.items():
             for name in ("wait_s", "energy_kwh", "bounded_slowdown"):
-                values = [
-                    row["value"]
-                    for row in rows
-                    if (row["site"], row["agent"], row["name"]) == (site, actor, f"operate/{name}")
-                ]
+                values = of(site, actor, name)
                 assert len(values) == 2
-                assert np.mean(values) == pytest.approx(by_name[name], rel=1e-12)
+                weights = None if name == "energy_kwh" else of(site, actor, "jobs")
+                assert np.average(values, weights=weights) == pytest.approx(by_name[name], rel=1e-12)
 
 
 def test_every_plan_of_the_policy_is_there_and_its_certificate_holds(finished: Path) -> None:
