@@ -1,7 +1,7 @@
 """Learned batch scheduling on the ten published windows of 1,024 jobs of each log.
 
-    python benchmarks/learning.py --data DIR                          # four logs, five seeds, one policy a log and seed
-    python benchmarks/learning.py --data DIR --transfer --seeds 0 1 2 # one federated policy, carried to the other logs
+    python -m benchmarks.learning --data DIR                          # four logs, five seeds, one policy a log and seed
+    python -m benchmarks.learning --data DIR --transfer --seeds 0 1 2 # one federated policy, carried to the other logs
 
 Training uses the scenarios `datacenter_protocol` and `datacenter_transfer`; the test windows are never trained on and
 no checkpoint is chosen by them. Always read the pair: mean bounded slowdown, and mean wait relative to the best
@@ -9,7 +9,6 @@ rule's; slowdown alone is gamed by letting wide jobs wait. Lublin-2 and SDSC-SP2
 --data or FEDSCHED_DATA.
 """
 
-import argparse
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import report
 from fedsched.sim.evaluate import evaluate_run
 from fedsched.sim.folder import read_run
 from fedsched.sim.progress import PlainProgress
@@ -177,24 +177,22 @@ def transfer(logs: list[str], seeds: list[int], runs: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Parses arguments, trains what is missing, prints the tables and writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__, "learning")
     parser.add_argument("--logs", nargs="+", choices=list(LOGS), default=list(LOGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--data", help="folder of the logs that are not shipped; else FEDSCHED_DATA")
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"), help="run folders; finished ones are kept")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--transfer", action="store_true", help="the federated policy instead")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     chosen = parser.parse_args()
     if chosen.data:
         os.environ["FEDSCHED_DATA"] = chosen.data
     chosen.runs.mkdir(parents=True, exist_ok=True)
     if chosen.transfer:
-        name, results = "learning_transfer", transfer(chosen.logs, chosen.seeds, chosen.runs)
+        results = transfer(chosen.logs, chosen.seeds, chosen.runs)
     else:
-        name, results = "learning", protocol(chosen.logs, chosen.seeds, chosen.runs, chosen.processes)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    (chosen.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+        results = protocol(chosen.logs, chosen.seeds, chosen.runs, chosen.processes)
+    report.write(chosen.out, results)
 
 
 if __name__ == "__main__":
