@@ -1,6 +1,6 @@
 """From a scenario to worlds: what each site trains on, is validated on and operates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from fedsched.envs.core import WorldError, stream
 from fedsched.envs.datacenter.generate import GeneratedPeriods, GeneratedWindows, LublinFeitelson
 from fedsched.envs.datacenter.model import Cluster, FloatArray, SiteModel
 from fedsched.envs.datacenter.series import carbon, read_hourly, tariff
-from fedsched.envs.datacenter.splits import PER_SPLIT, Split, Splits, chronological
+from fedsched.envs.datacenter.splits import PER_SPLIT, Split, Splits, chronological, fit
 from fedsched.envs.datacenter.trace import Trace, load
 from fedsched.envs.datacenter.workload import LogPeriods, LogWindows, Workload
 from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld
@@ -136,13 +136,15 @@ class SiteWorlds:
         return self.periods.instance(split, k)
 
     def _load(self) -> Trace:
+        """The site's part of its log; a job that could never run is found here, not in the window that draws it."""
         trace = load(self.settings.trace)
-        if self.settings.jobs is None:
-            return trace
-        first, last = self.settings.jobs
-        if last > len(trace.jobs):
-            raise WorldError(f"jobs: the log {trace.name} ends at job {len(trace.jobs)}, not {last}")
-        return Trace(trace.name, trace.jobs.take(slice(first, last)), trace.processors, trace.header, trace.digest)
+        if self.settings.jobs is not None:
+            first, last = self.settings.jobs
+            if last > len(trace.jobs):
+                raise WorldError(f"jobs: the log {trace.name} ends at job {len(trace.jobs)}, not {last}")
+            trace = replace(trace, jobs=trace.jobs.take(slice(first, last)))
+        fit(trace.jobs, self.site.widest, self.settings.too_wide, trace.name)
+        return trace
 
     def _splits(self, trace: Trace) -> Splits | None:
         """The published splits of a whole log, chronological ones of a part."""
