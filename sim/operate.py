@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fedsched.consensus import Council, Settlement
 from fedsched.envs.core import Delivery
+from fedsched.envs.datacenter.metrics import SHORTEST_RUN_S
 from fedsched.envs.datacenter.splits import Split
 from fedsched.sim.market import bid_of, deliveries_of, make_council, settlement_event
 from fedsched.sim.record import Recorder
@@ -39,8 +40,6 @@ FIGURES = (
 """What is known of each site and row after a period."""
 DRAIN = 1.0
 """Periods of drain after the period of arrivals, so that all work of the period is done and paid for."""
-
-_SHORTEST_RUN_S = 10.0
 
 
 @dataclass
@@ -206,7 +205,7 @@ def _job_figures(outcomes: Mapping[str, Outcome], home: str, row: int) -> dict[s
         mine = np.array([name == label for name in record.home], dtype=bool)
         wait, run = record.wait_s[mine], record.run_s[mine]
         waits.append(wait)
-        slowdowns.append(np.maximum(1.0, (wait + run) / np.maximum(run, _SHORTEST_RUN_S)))
+        slowdowns.append(np.maximum(1.0, (wait + run) / np.maximum(run, SHORTEST_RUN_S)))
         unfinished += int((~record.started[mine]).sum())
     wait, slowdown = np.concatenate(waits), np.concatenate(slowdowns)
     return {

@@ -18,7 +18,7 @@ from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Reference, Rollouts
 from fedsched.envs.core import stream
-from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld
+from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld, site_spec
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.worlds import EASY_RULES, SiteWorlds, soft_rule
 
@@ -41,7 +41,7 @@ def make_policy(scenario: Scenario, worlds: SiteWorlds) -> Policy:
         message=agents.messages.latent,
         critic=agents.ppo.advantage == "gae",
     )
-    return Policy(worlds.world(1).spec, config, soft_rule(agents.start), seed=scenario.seed).to(worlds.device)
+    return Policy(site_spec(worlds.site), config, soft_rule(agents.start), seed=scenario.seed).to(worlds.device)
 
 
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:
