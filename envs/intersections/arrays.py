@@ -1,0 +1,147 @@
+"""The arrays behind a batch of streets: allocated once as torch tensors, seen by the kernels without a copy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedsched.envs.intersections.kernels.state import ITEMS, REARS, Road, Traffic, bind, real
+from fedsched.envs.intersections.tables import LinkKind, Tables
+
+Columns = dict[str, torch.Tensor]
+REAL = torch.float64 if "64" in real.__name__ else torch.float32
+STACK = 32
+_I32, _BOOL = torch.int32, torch.bool
+
+
+def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
+    """The static tables as the kernels read them.
+
+    Args:
+        tables: Network, programs, routes and demand.
+        begin_s: The clock of the files at second 0 of an episode.
+        device: Where the tensors live.
+    """
+    lanes, links, conflicts, signals = tables.lanes, tables.links, tables.conflicts, tables.signals
+    ways, types, vehicles = tables.ways, tables.types, tables.vehicles
+    before_begin, before = _before(tables)
+    edge_lane, wide = _edges(tables)
+    signal_link_begin, signal_link = _signal_links(tables)
+    ends, offsets = _cycles(tables, begin_s)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "lane_length": lanes.length, "lane_speed": lanes.speed, "lane_edge": lanes.edge, "lane_index": lanes.index,
+        "lane_right": lanes.right, "lane_left": lanes.left, "lane_internal": lanes.internal,
+        "lane_allowed": lanes.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
+        "lane_before_begin": before_begin, "lane_before": before, "edge_lane": edge_lane, "wide_edge": wide,
+        "signal_link_begin": signal_link_begin, "signal_link": signal_link, "phase_begin": signals.phase_begin,
+        "phase_end_s": ends, "phase_state": signals.state, "offset_s": offsets,
+        "link_source": links.source, "link_next": links.next, "link_target": links.target, "link_kind": links.kind,
+        "link_entry": links.entry, "link_signal": links.signal, "link_signal_index": links.signal_index,
+        "link_fixed": links.state, "link_cont": links.cont, "link_clear": links.has_foes & links.keep_clear,
+        "link_via": links.via_length, "response_begin": links.response_begin, "response": links.response,
+        "foe_begin": links.foe_begin, "foe": links.foe, "conflict_begin": conflicts.begin,
+        "conflict_lane": conflicts.lane, "conflict_kind": conflicts.kind, "own_begin": conflicts.own_begin,
+        "own_end": conflicts.own_end, "other_begin": conflicts.other_begin, "other_end": conflicts.other_end,
+        "must_yield": conflicts.must_yield, "other_yields": conflicts.other_yields,
+        "way_edge": ways.edge, "way_length": ways.length, "way_offset": ways.offset, "way_link": ways.link,
+        "size": types.length, "gap": types.min_gap, "accel": types.accel, "decel": types.decel,
+        "emergency": types.emergency_decel, "sigma": types.sigma, "tau": types.tau, "fastest": types.max_speed,
+        "factor_mean": types.speed_factor, "factor_deviation": types.speed_deviation,
+        "factor_low": types.speed_low, "factor_high": types.speed_high, "vehicle_class": types.vehicle_class,
+        "trip_depart": np.ceil(vehicles.depart_s).astype(np.int32), "trip_way": vehicles.way,
+        "trip_last": vehicles.edges - 1, "trip_type": vehicles.type, "trip_lane": vehicles.lane,
+        "trip_speed": vehicles.speed,
+    }  # fmt: skip
+    return {name: _tensor(values, device) for name, values in columns.items()}
+
+
+def _tensor(values: npt.NDArray[Any], device: str) -> torch.Tensor:
+    kinds = {"f": REAL, "i": _I32, "u": _I32, "b": _BOOL}
+    copy = torch.from_numpy(np.ascontiguousarray(values).copy()).to(kinds[values.dtype.kind]).to(device)
+    return copy if copy.numel() else torch.zeros((1,) * max(1, copy.ndim), dtype=copy.dtype, device=device)
+
+
+def _before(tables: Tables) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The lanes that lead onto each lane, as lists one after another."""
+    order = np.argsort(tables.links.next, kind="stable")
+    counts = np.bincount(tables.links.next, minlength=len(tables.lanes.length))
+    return np.concatenate(([0], np.cumsum(counts))).astype(np.int32), tables.links.source[order].astype(np.int32)
+
+
+def _edges(tables: Tables) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The first lane of each normal edge, and the edges of several lanes."""
+    normal = tables.lanes.edge[~tables.lanes.internal]
+    counts = np.bincount(normal)
+    return np.concatenate(([0], np.cumsum(counts))).astype(np.int32), np.flatnonzero(counts > 1).astype(np.int32)
+
+
+def _signal_links(tables: Tables) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The entry links of each signal."""
+    links, signals = tables.links, len(tables.signals.offset_s)
+    controlled = (links.signal >= 0) & (links.kind == LinkKind.ENTRY)
+    found = [np.flatnonzero(controlled & (links.signal == n)) for n in range(signals)]
+    begin = np.concatenate(([0], np.cumsum([len(f) for f in found])))
+    flat = np.concatenate(found) if found else np.zeros(0)
+    return begin.astype(np.int32), flat.astype(np.int32)
+
+
+def _cycles(tables: Tables, begin_s: float) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Where each phase ends in its cycle, and the place in the cycle at second 0."""
+    s = tables.signals
+    ends = np.zeros(len(s.duration_s), dtype=np.int32)
+    offsets = np.zeros(len(s.offset_s), dtype=np.int32)
+    for n in range(len(s.offset_s)):
+        part = slice(int(s.phase_begin[n]), int(s.phase_begin[n + 1]))
+        ends[part] = np.cumsum(s.duration_s[part])
+        offsets[n] = (begin_s - s.offset_s[n]) % max(1, ends[part][-1])
+    return ends, offsets
+
+
+def traffic_columns(tables: Tables, batch: int, slots: int, device: str) -> Columns:
+    """Empty streets: everything that changes, for `batch` worlds with room for `slots` vehicles each."""
+    lanes, links, trips = len(tables.lanes.length), len(tables.links.source), len(tables.vehicles.way)
+    signals, most = len(tables.signals.offset_s), max(1, tables.signals.state.shape[1])
+    sizes = {
+        "now": (), "seed": (), "flag": (), "count": (), "departed": (), "pending_count": (), "arrived": (),
+        "behind": (slots, REARS), "lane_first": (lanes,), "lane_last": (lanes,), "rear_first": (lanes,),
+        "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
+        "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
+        "approach_first": (links,), "approach_next": (slots * ITEMS,), "state": (links,),
+        "forced": (signals, most), "shown": (signals,), "pending": (trips,),
+        **{name: (trips,) for name in ("trip_inserted", "trip_arrived", "trip_loss", "trip_waiting", "trip_stops")},
+        **{
+            name: (slots, ITEMS)
+            for name in (
+                "link", "request", "passing", "stopping", "distance", "arrival", "arrival_braking",
+                "arrival_speed", "braking_speed", "leave", "leave_speed",
+            )
+        },
+    }  # fmt: skip
+    kinds = {"float64": torch.float64, "float32": torch.float32, "int32": _I32, "bool": _BOOL}
+    return {
+        name: torch.zeros((batch, *sizes.get(name, (slots,))), dtype=kinds[column.type.dtype.__name__], device=device)
+        for name, column in Traffic.vars.items()
+    }
+
+
+def clear(columns: Columns, road: Columns, row: int, seed: int) -> None:
+    """Puts a row back to the start: empty streets and the randomness of `seed`."""
+    for tensor in columns.values():
+        tensor[row] = 0
+    for name in ("lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "trip_inserted", "trip_arrived"):
+        columns[name][row] = -1
+    columns["behind"][row] = -1
+    columns["seed"][row] = seed
+    columns["state"][row] = road["link_fixed"]
+
+
+def structs(road: Columns, traffic: Columns) -> tuple[object, object]:
+    """The kernels' structs over these columns."""
+    return bind(Road, road), bind(Traffic, traffic)
+
+
+def host(columns: Mapping[str, torch.Tensor]) -> dict[str, npt.NDArray[Any]]:
+    """Copies for the host."""
+    return {name: tensor.cpu().numpy().copy() for name, tensor in columns.items()}

@@ -1,0 +1,1 @@
+"""The street dynamics as Warp kernels: one thread runs one world; the rules are those of `reference`."""

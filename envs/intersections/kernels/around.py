@@ -1,0 +1,191 @@
+"""Who is ahead, behind and beside on another lane; see `reference.changing`."""
+
+import warp as wp
+
+from fedsched.envs.intersections.kernels.following import brake_gap, secure_gap
+from fedsched.envs.intersections.kernels.lists import rear_of
+from fedsched.envs.intersections.kernels.state import REARS, Road, Traffic, real
+from fedsched.envs.intersections.kernels.ways import leader_on, link_from
+
+UPSTREAM_M = wp.constant(real(100.0))
+STACK = wp.constant(32)
+
+
+@wp.struct
+class Around:
+    """Vehicles around a place on a lane, -1 for none; gaps in m with the least gap of the one behind taken off."""
+
+    leader: wp.int32
+    front: real
+    follower: wp.int32
+    back: real
+    overlaps: wp.bool
+
+
+@wp.func
+def may_use(r: Road, t: Traffic, b: int, s: int, lane: int) -> bool:
+    return (r.lane_allowed[lane] >> r.vehicle_class[t.kind[b, s]]) & 1 == 1
+
+
+@wp.func
+def secure(r: Road, t: Traffic, b: int, follower: int, leader: int) -> real:
+    k = t.kind[b, follower]
+    return secure_gap(
+        t.speed[b, follower], t.speed[b, leader], r.decel[k], r.tau[k], r.decel[t.kind[b, leader]]
+    )
+
+
+@wp.func
+def leader_beyond(r: Road, t: Traffic, b: int, s: int, from_lane: int):
+    """The first vehicle on the lanes that continue the route, and m to its rear."""
+    lane = int(from_lane)
+    kind = t.kind[b, s]
+    seen = real(r.lane_length[lane] - t.position[b, s])
+    place = int(t.place[b, s])
+    speed = t.speed[b, s]
+    reach = speed + brake_gap(speed, r.decel[kind], r.tau[kind]) + real(10.0)
+    while seen < reach:
+        if not r.lane_internal[lane] and place == t.last[b, s]:
+            break
+        link = link_from(r, t, b, s, lane, place)
+        if link < 0:
+            break
+        lane = r.link_next[link]
+        if not r.lane_internal[lane]:
+            place += 1
+        found, rear = leader_on(r, t, b, s, lane, False)
+        if found >= 0:
+            return found, rear + seen - r.gap[kind]
+        seen += r.lane_length[lane]
+    return -1, real(0.0)
+
+
+@wp.func
+def leads_to(r: Road, t: Traffic, b: int, s: int, from_lane: int, goal: int) -> bool:
+    lane = int(from_lane)
+    place = int(t.place[b, s])
+    for _ in range(4):
+        if lane == goal:
+            return True
+        if not r.lane_internal[lane] and place >= t.last[b, s]:
+            return False
+        link = link_from(r, t, b, s, lane, place)
+        if link < 0:
+            return False
+        lane = r.link_next[link]
+        if not r.lane_internal[lane]:
+            place += 1
+    return lane == goal
+
+
+@wp.func
+def follower_beyond(r: Road, t: Traffic, b: int, s: int, lane: int):
+    """Of the vehicles that come onto a lane next, the one that leaves least; and its gap."""
+    best = int(-1)
+    best_gap = real(0.0)
+    best_room = real(1.0e9)
+    depth = int(0)
+    rear = rear_of(r, t, b, s)
+    for i in range(r.lane_before_begin[lane], r.lane_before_begin[lane + 1]):
+        if depth < STACK:
+            t.stack[b, depth] = r.lane_before[i]
+            t.stack_at[b, depth] = rear
+            depth += 1
+    while depth > 0:
+        depth -= 1
+        source = t.stack[b, depth]
+        start = t.stack_at[b, depth]
+        if start <= UPSTREAM_M:
+            other = int(t.lane_first[b, source])
+            if other == s:
+                other = t.after[b, other]
+            length = r.lane_length[source]
+            if other >= 0:
+                if leads_to(r, t, b, other, source, lane):
+                    gap = start + length - t.position[b, other] - r.gap[t.kind[b, other]]
+                    room = gap - secure(r, t, b, other, s)
+                    if room < best_room:
+                        best = other
+                        best_gap = gap
+                        best_room = room
+            else:
+                for i in range(r.lane_before_begin[source], r.lane_before_begin[source + 1]):
+                    if depth < STACK:
+                        t.stack[b, depth] = r.lane_before[i]
+                        t.stack_at[b, depth] = start + length
+                        depth += 1
+    return best, best_gap
+
+
+@wp.func
+def look_around(r: Road, t: Traffic, b: int, s: int, lane: int) -> Around:
+    found = Around()
+    found.leader = -1
+    found.follower = -1
+    position = t.position[b, s]
+    rear = rear_of(r, t, b, s)
+    min_gap = r.gap[t.kind[b, s]]
+    other = int(t.lane_last[b, lane])
+    while other >= 0:
+        if t.position[b, other] >= position:
+            found.leader = other
+            break
+        found.follower = other
+        other = t.ahead[b, other]
+    if found.follower >= 0:
+        at = t.position[b, found.follower]
+        found.back = rear - at - r.gap[t.kind[b, found.follower]]
+        found.overlaps = at > rear
+    if found.leader >= 0:
+        at_rear = rear_of(r, t, b, found.leader)
+        found.front = at_rear - position - min_gap
+        found.overlaps = found.overlaps or at_rear < position
+    node = int(t.rear_first[b, lane])
+    while node >= 0:
+        sticking = node / REARS
+        gap = t.rear_at[b, node] - position - min_gap
+        if sticking != s and (found.leader < 0 or gap < found.front):
+            found.leader = sticking
+            found.front = gap
+            found.overlaps = found.overlaps or t.rear_at[b, node] < position
+        node = t.rear_next[b, node]
+    if found.leader < 0:
+        leader, front = leader_beyond(r, t, b, s, lane)
+        found.leader = leader
+        found.front = front
+    if found.follower < 0:
+        follower, back = follower_beyond(r, t, b, s, lane)
+        found.follower = follower
+        found.back = back
+    return found
+
+
+@wp.func
+def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
+    """m that the vehicles ahead take on a lane and on the lanes that continue the route from it."""
+    lane = int(from_lane)
+    total = real(0.0)
+    place = int(t.place[b, s])
+    other = int(t.lane_first[b, lane])
+    position = t.position[b, s]
+    while other >= 0 and t.position[b, other] > position:
+        if other != s:
+            total += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
+        other = t.after[b, other]
+    end = r.way_length[t.way[b, s] + place, r.lane_index[lane]]
+    covered = real(r.lane_length[lane])
+    while covered < end:
+        if not r.lane_internal[lane] and place == t.last[b, s]:
+            break
+        link = link_from(r, t, b, s, lane, place)
+        if link < 0:
+            break
+        lane = r.link_next[link]
+        if not r.lane_internal[lane]:
+            place += 1
+            covered += r.lane_length[lane]
+        other = t.lane_first[b, lane]
+        while other >= 0:
+            total += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
+            other = t.after[b, other]
+    return total

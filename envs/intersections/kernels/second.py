@@ -1,0 +1,56 @@
+"""One second of one world, and the launch that runs many."""
+
+import warp as wp
+
+from fedsched.envs.intersections.kernels.changing import change_lanes
+from fedsched.envs.intersections.kernels.inserting import insert
+from fedsched.envs.intersections.kernels.moving import list_approaches, move
+from fedsched.envs.intersections.kernels.planning import keep_clear, plan
+from fedsched.envs.intersections.kernels.state import Road, Traffic
+
+
+@wp.func
+def switch(r: Road, t: Traffic, b: int):
+    """Shows the states that are in force: those set from outside, else those of the programs."""
+    for n in range(r.offset_s.shape[0]):
+        first = r.signal_link_begin[n]
+        if t.forced[b, n, 0] != 0:
+            for i in range(first, r.signal_link_begin[n + 1]):
+                link = r.signal_link[i]
+                t.state[b, link] = t.forced[b, n, r.link_signal_index[link]]
+            t.shown[b, n] = -1
+        else:
+            start, end = r.phase_begin[n], r.phase_begin[n + 1]
+            cycle = r.phase_end_s[end - 1]
+            at = (t.now[b] + r.offset_s[n]) % cycle
+            phase = int(start)
+            while r.phase_end_s[phase] <= at:
+                phase += 1
+            if phase != t.shown[b, n]:
+                t.shown[b, n] = phase
+                for i in range(first, r.signal_link_begin[n + 1]):
+                    link = r.signal_link[i]
+                    t.state[b, link] = r.phase_state[phase, r.link_signal_index[link]]
+
+
+@wp.func
+def second(r: Road, t: Traffic, b: int):
+    """One second."""
+    switch(r, t, b)
+    for s in range(t.count[b]):
+        plan(r, t, b, s)
+    for s in range(t.count[b]):
+        keep_clear(r, t, b, s)
+    list_approaches(t, b)
+    move(r, t, b)
+    change_lanes(r, t, b)
+    insert(r, t, b)
+    t.now[b] = t.now[b] + 1
+
+
+@wp.kernel
+def run_seconds(r: Road, t: Traffic, seconds: wp.array1d[wp.int32]):
+    """Runs every world by its number of seconds."""
+    b = wp.tid()
+    for _ in range(seconds[b]):
+        second(r, t, b)

@@ -1,0 +1,94 @@
+"""What a vehicle reads off the road: its limit, its next link, who is ahead."""
+
+import warp as wp
+
+from fedsched.envs.intersections.kernels.following import follow_speed, stop_speed
+from fedsched.envs.intersections.kernels.lists import rear_of
+from fedsched.envs.intersections.kernels.state import (
+    BIG_YELLOW,
+    EXIT,
+    GREEN,
+    INNER,
+    REARS,
+    RED,
+    YELLOW,
+    Road,
+    Traffic,
+    real,
+)
+
+
+@wp.func
+def allowed(r: Road, t: Traffic, b: int, s: int, lane: int) -> real:
+    return wp.min(r.lane_speed[lane] * t.factor[b, s], r.fastest[t.kind[b, s]])
+
+
+@wp.func
+def link_from(r: Road, t: Traffic, b: int, s: int, lane: int, place: int) -> int:
+    if r.lane_internal[lane]:
+        return r.lane_link[lane]
+    return r.way_link[t.way[b, s] + place, r.lane_index[lane]]
+
+
+@wp.func
+def is_red(t: Traffic, b: int, link: int) -> bool:
+    return t.state[b, link] == RED
+
+
+@wp.func
+def is_yellow(t: Traffic, b: int, link: int) -> bool:
+    return t.state[b, link] == YELLOW or t.state[b, link] == BIG_YELLOW
+
+
+@wp.func
+def has_priority(t: Traffic, b: int, link: int) -> bool:
+    state = t.state[b, link]
+    return state >= 65 and state <= 90
+
+
+@wp.func
+def is_minor(r: Road, t: Traffic, b: int, link: int) -> bool:
+    kind = r.link_kind[link]
+    if kind == EXIT:
+        return False
+    if kind == INNER:
+        entry = r.link_entry[link]
+        return not (t.state[b, entry] == GREEN or is_yellow(t, b, entry))
+    return not has_priority(t, b, link)
+
+
+@wp.func
+def leader_on(r: Road, t: Traffic, b: int, s: int, lane: int, own: bool):
+    """The next vehicle ahead on a lane (-1 for none), and its rear in m from the lane's start."""
+    found = int(-1)
+    rear = real(0.0)
+    if own:
+        found = t.ahead[b, s]
+    else:
+        found = t.lane_last[b, lane]
+        if found == s:
+            found = int(-1)
+    if found >= 0:
+        rear = rear_of(r, t, b, found)
+    node = int(t.rear_first[b, lane])
+    while node >= 0:
+        other = node / REARS
+        if other != s and (found < 0 or t.rear_at[b, node] < rear):
+            found = other
+            rear = t.rear_at[b, node]
+        node = t.rear_next[b, node]
+    return found, rear
+
+
+@wp.func
+def behind(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real) -> real:
+    """Safe speed of a vehicle behind a leader."""
+    k, j = t.kind[b, s], t.kind[b, leader]
+    return follow_speed(gap, t.speed[b, s], t.speed[b, leader], r.accel[k], r.decel[k], r.tau[k], r.decel[j])
+
+
+@wp.func
+def before(r: Road, t: Traffic, b: int, s: int, gap: real) -> real:
+    """Speed that stops before a line."""
+    k = t.kind[b, s]
+    return wp.min(stop_speed(gap, r.decel[k], real(1.0)), t.speed[b, s] + r.accel[k])
