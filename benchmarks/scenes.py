@@ -1,0 +1,352 @@
+"""Two-minute scenes for the traffic core: each shows one rule, with what SUMO 1.28 does in it.
+
+    python -m benchmarks.scenes                       # all, about a minute; needs the extra `sumo`
+    python -m benchmarks.scenes --only yellow         # one of them
+
+Per scene a folder with `net.xml.gz`, `rou.xml` and `truth.json.gz`. The truth has two variants. *exact*: every vehicle
+type with sigma 0 and speedDev 0; per second who is on which lane, where and how fast, the signals' states in force,
+trips and lane changes. *noisy*: the types as in `rou.xml`; per seed the means over completed trips. Second t is the
+state after the step from t to t + 1, as SUMO's fcd-output has it. The networks are our own, made by netconvert.
+"""
+
+import argparse
+import gzip
+import json
+import re
+import subprocess
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import permutations
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import libsumo
+import sumo
+
+FOLDER = Path(__file__).parent.parent / "tests" / "envs" / "intersections" / "scenes"
+BIN = Path(sumo.SUMO_HOME) / "bin"
+OPTIONS = ("--time-to-teleport", "-1", "--step-length", "1", "--no-warnings", "--no-step-log")
+END_S = 120
+SEEDS = 20
+TRIP = ("depart", "departLane", "departPos", "departSpeed", "departDelay", "arrival", "duration", "timeLoss",
+        "waitingTime", "speedFactor")  # fmt: skip
+TYPES = {
+    "car": "",
+    "lorry": 'vClass="truck" maxSpeed="19.44"',
+    "bus": 'vClass="bus"',
+    "emergency": 'vClass="emergency"',
+}
+
+
+KINDS = {"-": "priority", "tl": "traffic_light", "tlr": "traffic_light_right_on_red"}
+
+
+@dataclass(frozen=True)
+class Flow:
+    """`count` vehicles at most, one every `period` s from `begin`; `more`: further attributes."""
+
+    route: str
+    begin: float = 0
+    period: float = 3
+    count: int = 1
+    type: str = "car"
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A network in shorthand and who drives in it.
+
+    Attributes:
+        about: What it shows.
+        nodes: `id x y type`, separated by semicolons; types as in `KINDS`.
+        edges: `id from to lanes speed priority`; `buslane` where the rightmost lane is for buses only.
+        flows: Who drives.
+        connections: `edge:lane>edge:lane`, with `@signal.index` where one controls it; without any, netconvert's own.
+        programs: Per signal its phases: `seconds state`.
+    """
+
+    about: str
+    nodes: str
+    edges: str
+    flows: tuple[Flow, ...]
+    connections: str = ""
+    programs: dict[str, str] = field(default_factory=dict)
+
+
+CROSS = "W 0 0 -; E 400 0 -; S 200 -200 -; N 200 200 -; "
+SCENES = {
+    "free_drive": Scene(
+        "Alone on the road: limits that rise and fall between edges, a bend and a right turn with lower speeds inside",
+        "A 0 0 -; B 200 0 -; C 350 0 -; D 600 0 -; E 600 -200 -; F 800 -200 -",
+        "AB A B 1 13.89 1; BC B C 1 8.33 1; CD C D 1 27.78 1; DE D E 1 13.89 1; EF E F 1 13.89 1",
+        (
+            Flow("AB BC CD DE EF"),
+            Flow("AB BC CD DE EF", 20, more='departSpeed="0"'),
+            Flow("AB BC CD DE", 40, type="lorry"),
+            Flow("DE EF", 62),
+        ),
+    ),
+    "queue_discharge": Scene(
+        "Twelve cars stop at red and leave at green: start-up loss, saturation flow",
+        "A 0 0 -; C 300 0 tl; D 500 0 -",
+        "AC A C 1 13.89 1; CD C D 1 13.89 1",
+        (Flow("AC CD", 0, 2, 12),),
+        "AC:0>CD:0@C.0",
+        {"C": "45 r; 60 G; 3 y; 12 r"},
+    ),
+    "yellow": Scene(
+        "Yellow and red begin while cars are at all distances: who stops and who goes on",
+        "A 0 0 -; C 300 0 tl; D 450 0 -",
+        "AC A C 1 13.89 1; CD C D 1 13.89 1",
+        (Flow("AC CD", 0, 3, 30),),
+        "AC:0>CD:0@C.0",
+        {"C": "8 G; 3 y; 2 r; 5 G; 3 y; 6 r"},
+    ),
+    "insertion": Scene(
+        "Entries: 1,800 and 3,600 vehicles an hour on one lane, 3,600 on two lanes; backlog and choice of lane",
+        "A 0 0 -; B 300 0 -; C 0 100 -; D 300 100 -; E 0 200 -; F 300 200 -",
+        "AB A B 1 13.89 1; CD C D 1 13.89 1; EF E F 2 13.89 1",
+        (Flow("AB", 0, 2, 50), Flow("CD", 0, 1, 100), Flow("EF", 0, 1, 100)),
+    ),
+    "permissive_left": Scene(
+        "Left turns against oncoming traffic, waiting inside the junction",
+        CROSS + "C 200 0 tl",
+        "WC W C 2 13.89 1; CE C E 1 13.89 1; EC E C 1 13.89 1; CW C W 1 13.89 1; CN C N 1 13.89 1; NC N C 1 13.89 1",
+        (Flow("WC CN", 0, 6, 16), Flow("WC CE", 1, 7, 14), Flow("EC CW", 2, 4, 24), Flow("NC CW", 5, 12, 8)),
+        "NC:0>CW:0@C.0; EC:0>CW:0@C.1; WC:0>CE:0@C.2; WC:1>CN:0@C.3",
+        {"C": "35 rGGg; 3 ryyy; 17 Grrr; 3 yrrr"},
+    ),
+    "priority_merge": Scene(
+        "A side road without signal joins and crosses a main road",
+        CROSS + "C 200 0 -",
+        "WC W C 1 13.89 3; CE C E 1 13.89 3; EC E C 1 13.89 3; CW C W 1 13.89 3; SC S C 1 8.33 1",
+        (Flow("WC CE", 0, 5, 22), Flow("EC CW", 2, 9, 12), Flow("SC CE", 0, 6, 16), Flow("SC CW", 13, 30, 4)),
+    ),
+    "lane_drop": Scene(
+        "Three lanes become two: who is on the left lane must change",
+        "A 0 0 -; B 300 0 -; C 500 0 -",
+        "AB A B 3 13.89 1; BC B C 2 13.89 1",
+        tuple(Flow("AB BC", k, 5, 20, more=f'departLane="{k}"') for k in range(3)),
+        "AB:0>BC:0; AB:1>BC:1",
+    ),
+    "spillback": Scene(
+        "A short block in front of a red signal fills up: cars keep the junction behind it clear for the cross street",
+        "W 0 0 -; A 200 0 tl; B 250 0 tl; E 400 0 -; N 200 200 -; S 200 -200 -",
+        "WA W A 1 13.89 1; AB A B 1 13.89 1; BE B E 1 13.89 1; NA N A 1 13.89 1; AS A S 1 13.89 1",
+        (Flow("WA AB BE", 0, 3, 34), Flow("NA AS", 0, 5, 20), Flow("NA AB BE", 3, 15, 6)),
+        "NA:0>AS:0@A.0; NA:0>AB:0@A.1; WA:0>AB:0@A.2; AB:0>BE:0@B.0",
+        {"A": "25 rrG; 3 rry; 15 GGr; 3 yyr", "B": "30 r; 12 G; 3 y; 5 r"},
+    ),
+    "mixed_lanes": Scene(
+        "Two lanes, a lorry of 70 km/h: cars overtake and go back to the right",
+        "A 0 0 -; B 800 0 -; C 1600 0 -",
+        "AB A B 2 27.78 1; BC B C 2 27.78 1",
+        (Flow("AB BC", 0, 20, 6, "lorry"), Flow("AB BC", 4, 3, 30)),
+    ),
+    "bus_and_emergency": Scene(
+        "Classes: a bus lane on the right, buses, lorries, an ambulance and cars at a signal",
+        "A 0 0 -; C 300 0 tl; D 500 0 -; N 300 200 -",
+        "AC A C 3 13.89 1 buslane; CD C D 3 13.89 1 buslane; CN C N 1 13.89 1",
+        (Flow("AC CD", 0, 4, 22), Flow("AC CN", 2, 8, 11), Flow("AC CD", 5, 25, 4, "bus"))
+        + (Flow("AC CN", 15, 60, 1, "bus"), Flow("AC CD", 9, 40, 3, "lorry"), Flow("AC CD", 33, 45, 2, "emergency")),
+        "AC:0>CD:0@C.0; AC:1>CD:1@C.1; AC:2>CD:2@C.2; AC:2>CN:0@C.3",
+        {"C": "20 GGGG; 3 yyyy; 20 rrrr"},
+    ),
+    "crossroads": Scene(
+        "Four arms of two lanes, all turns, two phases with permissive left turns",
+        CROSS + "C 200 0 tl",
+        "NC N C 2 13.89 1; EC E C 2 13.89 1; SC S C 2 13.89 1; WC W C 2 13.89 1; "
+        "CN C N 2 13.89 1; CE C E 2 13.89 1; CS C S 2 13.89 1; CW C W 2 13.89 1",
+        tuple(
+            Flow(f"{a}C C{b}", (3 * k) % 7, 5 + (2 * k) % 13, 30) for k, (a, b) in enumerate(permutations("NESW", 2))
+        ),
+        "NC:0>CW:0@C.0; NC:0>CS:0@C.1; NC:1>CS:1@C.2; NC:1>CE:1@C.3; "
+        "EC:0>CN:0@C.4; EC:0>CW:0@C.5; EC:1>CW:1@C.6; EC:1>CS:1@C.7; "
+        "SC:0>CE:0@C.8; SC:0>CN:0@C.9; SC:1>CN:1@C.10; SC:1>CW:1@C.11; "
+        "WC:0>CS:0@C.12; WC:0>CE:0@C.13; WC:1>CE:1@C.14; WC:1>CN:1@C.15",
+        {"C": "22 GGGgrrrrGGGgrrrr; 3 yyyyrrrryyyyrrrr; 18 rrrrGGGgrrrrGGGg; 3 rrrryyyyrrrryyyy"},
+    ),
+    "right_on_red": Scene(
+        "Right turns at red after a stop, giving way to the cross street",
+        CROSS + "C 200 0 tlr",
+        "WC W C 1 13.89 1; CE C E 1 13.89 1; SC S C 1 13.89 1; CN C N 1 13.89 1",
+        (Flow("SC CE", 0, 5, 22), Flow("SC CN", 40, 30, 3), Flow("WC CE", 0, 6, 18)),
+        "SC:0>CE:0@C.0; SC:0>CN:0@C.1; WC:0>CE:0@C.2",
+        {"C": "30 srG; 3 sry; 12 GGr; 3 yyr"},
+    ),
+}
+
+
+def _entries(text: str) -> Iterator[list[str]]:
+    return (entry.split() for entry in text.split(";") if entry.strip())
+
+
+def _edge(words: list[str]) -> str:
+    name, source, target, lanes, speed, priority, *more = words
+    buses = '<lane index="0" allow="bus"/>' if "buslane" in more else ""
+    return (
+        f'<edge id="{name}" from="{source}" to="{target}" numLanes="{lanes}" speed="{speed}" priority="{priority}">'
+        f"{buses}</edge>"
+    )
+
+
+def _connection(words: list[str], signals: bool) -> str:
+    way, _, place = words[0].partition("@")
+    (source, source_lane), (target, target_lane) = (end.split(":") for end in way.split(">"))
+    signal, _, index = place.partition(".")
+    control = f' tl="{signal}" linkIndex="{index}"' if place and signals else ""
+    lanes = f'from="{source}" to="{target}" fromLane="{source_lane}" toLane="{target_lane}"'
+    return f"<connection {lanes}{control}/>"
+
+
+def build_net(scene: Scene, work: Path) -> str:
+    """The network as netconvert writes it, without the header that names files and dates."""
+    nodes = [
+        f'<node id="{n}" x="{x}" y="{y}" type="{KINDS.get(kind, kind)}"/>' for n, x, y, kind in _entries(scene.nodes)
+    ]
+    (work / "nod.xml").write_text("<nodes>" + "".join(nodes) + "</nodes>")
+    (work / "edg.xml").write_text("<edges>" + "".join(map(_edge, _entries(scene.edges))) + "</edges>")
+    command = [str(BIN / "netconvert"), "-n", "nod.xml", "-e", "edg.xml", "-o", "net.xml", "--no-turnarounds"]
+    if scene.connections:
+        links = "".join(_connection(words, signals=False) for words in _entries(scene.connections))
+        (work / "con.xml").write_text(f"<connections>{links}</connections>")
+        command += ["-x", "con.xml"]
+    if scene.programs:
+        programs = "".join(
+            f'<tlLogic id="{signal}" type="static" programID="0" offset="0">'
+            + "".join(f'<phase duration="{seconds}" state="{state}"/>' for seconds, state in _entries(phases))
+            + "</tlLogic>"
+            for signal, phases in scene.programs.items()
+        )
+        links = "".join(_connection(words, signals=True) for words in _entries(scene.connections))
+        (work / "tll.xml").write_text(f"<tlLogics>{programs}{links}</tlLogics>")
+        command += ["-i", "tll.xml"]
+    subprocess.run(command, cwd=work, check=True, capture_output=True)
+    return re.sub(r"<!--.*?-->\s*", "", (work / "net.xml").read_text(), flags=re.DOTALL)
+
+
+def build_routes(scene: Scene, exact: bool) -> str:
+    """The route file; `exact`: nobody dawdles and all drive at the limit."""
+    same = ' sigma="0" speedDev="0"' if exact else ""
+    used = sorted({flow.type for flow in scene.flows})
+    lines = [f'    <vType id="{name}" {TYPES[name]}{same}/>' for name in used]
+    routes = list(dict.fromkeys(flow.route for flow in scene.flows))
+    lines += [f'    <route id="r{k}" edges="{edges}"/>' for k, edges in enumerate(routes)]
+    everyone = sorted((f.begin + n * f.period, k, n, f) for k, f in enumerate(scene.flows) for n in range(f.count))
+    for depart, k, n, flow in everyone:
+        if depart >= END_S:
+            break
+        where = f'type="{flow.type}" route="r{routes.index(flow.route)}" depart="{depart:.2f}"'
+        lines.append(f'    <vehicle id="{k}.{n}" {where} {flow.more}'.rstrip() + "/>")
+    return "<routes>\n" + "\n".join(lines) + "\n</routes>\n"
+
+
+def simulate(work: Path, routes: str, seed: int, detail: bool) -> list[dict[str, Any]]:
+    """Runs SUMO in a folder; returns the trips, unfinished ones with arrival -1."""
+    command = [str(BIN / "sumo"), "-n", "net.xml", "-r", routes, "-b", "0", "-e", str(END_S), "--seed", str(seed)]
+    command += [*OPTIONS, "--tripinfo-output", "trips.xml", "--tripinfo-output.write-unfinished", "--precision", "3"]
+    if detail:
+        command += ["--fcd-output", "fcd.xml", "--lanechange-output", "changes.xml", "-a", "tls.xml"]
+    subprocess.run(command, cwd=work, check=True, capture_output=True)
+    trips = []
+    for element in ET.parse(work / "trips.xml").getroot():
+        numbers = {k: element.attrib[k] if k == "departLane" else float(element.attrib[k]) for k in TRIP}
+        trips.append({"id": element.attrib["id"], "type": element.attrib["vType"], **numbers})
+    return trips
+
+
+def read_detail(work: Path) -> dict[str, Any]:
+    """What every vehicle and signal did in every second."""
+    lanes: dict[str, int] = {}
+    vehicles: dict[str, int] = {}
+    steps = []
+    for step in ET.parse(work / "fcd.xml").getroot():
+        rows = []
+        for v in step.iter("vehicle"):
+            who = vehicles.setdefault(v.attrib["id"], len(vehicles))
+            lane = lanes.setdefault(v.attrib["lane"], len(lanes))
+            rows.append([who, lane, float(v.attrib["pos"]), float(v.attrib["speed"])])
+        steps.append(rows)
+    signals: dict[str, list[str]] = {}
+    for path in sorted(work.glob("tls_*.xml")):
+        for state in ET.parse(path).getroot():
+            signals.setdefault(state.attrib["id"], []).append(state.attrib["state"])
+    changes = [
+        [int(float(c.attrib["time"])), c.attrib["id"], c.attrib["from"], c.attrib["to"], c.attrib["reason"]]
+        for c in ET.parse(work / "changes.xml").getroot()
+    ]
+    return {"lanes": list(lanes), "vehicles": list(vehicles), "steps": steps, "signals": signals, "changes": changes}
+
+
+def summary(trips: list[dict[str, Any]], demand: int) -> dict[str, float]:
+    """One seed in numbers: means over completed trips, of the departure delay over all that were inserted."""
+    done = [trip for trip in trips if trip["arrival"] >= 0]
+    means = {name: fmean(trip[name] for trip in done) for name in ("duration", "timeLoss", "waitingTime")}
+    delay = fmean(trip["departDelay"] for trip in trips)
+    return {"completed": len(done), "never_inserted": demand - len(trips), **means, "departDelay": delay}
+
+
+def read_types(work: Path) -> dict[str, dict[str, float | str]]:
+    """The vehicle types as SUMO completes them from the class."""
+    libsumo.start(["sumo", "-n", str(work / "net.xml"), "-r", str(work / "rou.xml"), *OPTIONS])
+    of = libsumo.vehicletype
+    getters = {
+        "vClass": of.getVehicleClass, "length": of.getLength, "minGap": of.getMinGap, "accel": of.getAccel,
+        "decel": of.getDecel, "emergencyDecel": of.getEmergencyDecel, "sigma": of.getImperfection, "tau": of.getTau,
+        "maxSpeed": of.getMaxSpeed, "speedFactor": of.getSpeedFactor, "speedDev": of.getSpeedDeviation,
+    }  # fmt: skip
+    found = {name: {key: get(name) for key, get in getters.items()} for name in of.getIDList() if name in TYPES}
+    libsumo.close()
+    return found
+
+
+def make(name: str, scene: Scene, folder: Path) -> None:
+    """Writes the three files of a scene."""
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        net = build_net(scene, work)
+        (work / "rou.xml").write_text(build_routes(scene, exact=False))
+        (work / "exact.xml").write_text(build_routes(scene, exact=True))
+        events = (f'<timedEvent type="SaveTLSStates" source="{s}" dest="tls_{s}.xml"/>' for s in scene.programs)
+        (work / "tls.xml").write_text("<additional>" + "".join(events) + "</additional>")
+        demand = (work / "rou.xml").read_text().count("<vehicle ")
+        trips = simulate(work, "exact.xml", 0, detail=True)
+        exact = {**read_detail(work), "trips": trips, "summary": summary(trips, demand)}
+        others = [simulate(work, "exact.xml", seed, detail=False) for seed in range(1, 6)]
+        exact["same_under_other_seeds"] = all(other == trips for other in others)
+        seeds = [summary(simulate(work, "rou.xml", seed, detail=False), demand) for seed in range(SEEDS)]
+        noisy = {
+            "seeds": {key: [round(s[key], 4) for s in seeds] for key in seeds[0]},
+            "mean": {key: round(fmean(s[key] for s in seeds), 4) for key in seeds[0]},
+            "sd": {key: round(stdev(s[key] for s in seeds), 4) for key in seeds[0]},
+        }
+        truth = {
+            "scene": name, "about": scene.about, "sumo": libsumo.getVersion()[1], "options": OPTIONS, "begin_s": 0,
+            "end_s": END_S, "demand": demand, "types": read_types(work), "exact": exact, "noisy": noisy,
+        }  # fmt: skip
+    out = folder / name
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "net.xml.gz").write_bytes(gzip.compress(net.encode(), mtime=0))
+    (out / "rou.xml").write_text(build_routes(scene, exact=False))
+    (out / "truth.json.gz").write_bytes(gzip.compress(json.dumps(truth, separators=(",", ":")).encode(), mtime=0))
+    size = sum(path.stat().st_size for path in out.iterdir()) / 1024
+    print(f"{name:18s} {demand:4d} vehicles  {size:5.0f} KiB  exact {exact['summary']}", flush=True)
+    print(f"{'':18s} same under other seeds: {exact['same_under_other_seeds']}  noisy {noisy['mean']}", flush=True)
+
+
+def main() -> None:
+    """Makes the scenes."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--only", nargs="*", choices=list(SCENES), help="which scenes")
+    arguments.add_argument("--out", type=Path, default=FOLDER, help="where the folders go")
+    chosen = arguments.parse_args()
+    for name in chosen.only or SCENES:
+        make(name, SCENES[name], chosen.out)
+
+
+if __name__ == "__main__":
+    main()
