@@ -84,10 +84,8 @@ SCENES = {
         "A 0 0 -; B 200 0 -; C 350 0 -; D 600 0 -; E 600 -200 -; F 800 -200 -",
         "AB A B 1 13.89 1; BC B C 1 8.33 1; CD C D 1 27.78 1; DE D E 1 13.89 1; EF E F 1 13.89 1",
         (
-            Flow("AB BC CD DE EF"),
-            Flow("AB BC CD DE EF", 20, more='departSpeed="0"'),
-            Flow("AB BC CD DE", 40, type="lorry"),
-            Flow("DE EF", 62),
+            *(Flow("AB BC CD DE EF"), Flow("AB BC CD DE EF", 20, more='departSpeed="0"')),
+            *(Flow("AB BC CD DE", 40, type="lorry"), Flow("DE EF", 62)),
         ),
     ),
     "queue_discharge": Scene(
@@ -151,8 +149,11 @@ SCENES = {
         "Classes: a bus lane on the right, buses, lorries, an ambulance and cars at a signal",
         "A 0 0 -; C 300 0 tl; D 500 0 -; N 300 200 -",
         "AC A C 3 13.89 1 buslane; CD C D 3 13.89 1 buslane; CN C N 1 13.89 1",
-        (Flow("AC CD", 0, 4, 22), Flow("AC CN", 2, 8, 11), Flow("AC CD", 5, 25, 4, "bus"))
-        + (Flow("AC CN", 15, 60, 1, "bus"), Flow("AC CD", 9, 40, 3, "lorry"), Flow("AC CD", 33, 45, 2, "emergency")),
+        (
+            *(Flow("AC CD", 0, 4, 22), Flow("AC CN", 2, 8, 11)),
+            *(Flow("AC CD", 5, 25, 4, "bus"), Flow("AC CN", 15, 60, 1, "bus")),
+            *(Flow("AC CD", 9, 40, 3, "lorry"), Flow("AC CD", 33, 45, 2, "emergency")),
+        ),
         "AC:0>CD:0@C.0; AC:1>CD:1@C.1; AC:2>CD:2@C.2; AC:2>CN:0@C.3",
         {"C": "20 GGGG; 3 yyyy; 20 rrrr"},
     ),
@@ -205,9 +206,7 @@ def _connection(words: list[str], signals: bool) -> str:
 
 def build_net(scene: Scene, work: Path) -> str:
     """The network as netconvert writes it, without the header that names files and dates."""
-    nodes = [
-        f'<node id="{n}" x="{x}" y="{y}" type="{KINDS.get(kind, kind)}"/>' for n, x, y, kind in _entries(scene.nodes)
-    ]
+    nodes = [f'<node id="{n}" x="{x}" y="{y}" type="{KINDS[k]}"/>' for n, x, y, k in _entries(scene.nodes)]
     (work / "nod.xml").write_text("<nodes>" + "".join(nodes) + "</nodes>")
     (work / "edg.xml").write_text("<edges>" + "".join(map(_edge, _entries(scene.edges))) + "</edges>")
     command = [str(BIN / "netconvert"), "-n", "nod.xml", "-e", "edg.xml", "-o", "net.xml", "--no-turnarounds"]
@@ -335,7 +334,7 @@ def make(name: str, scene: Scene, folder: Path) -> None:
     (out / "truth.json.gz").write_bytes(gzip.compress(json.dumps(truth, separators=(",", ":")).encode(), mtime=0))
     size = sum(path.stat().st_size for path in out.iterdir()) / 1024
     print(f"{name:18s} {demand:4d} vehicles  {size:5.0f} KiB  exact {exact['summary']}", flush=True)
-    print(f"{'':18s} same under other seeds: {exact['same_under_other_seeds']}  noisy {noisy['mean']}", flush=True)
+    print(f"  same under other seeds: {exact['same_under_other_seeds']}  noisy {noisy['mean']}", flush=True)
 
 
 def main() -> None:
