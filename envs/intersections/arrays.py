@@ -30,9 +30,14 @@ def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
     edge_lane, wide = _edges(tables)
     signal_link_begin, signal_link = _signal_links(tables)
     ends, offsets = _cycles(tables, begin_s)
+    into = np.full(len(lanes.length), -1, dtype=np.int32)
+    into[links.next] = np.arange(len(links.next))
+    into[~lanes.internal] = -1
+    into_kind = np.where(into >= 0, links.kind[into], -1)
     columns: dict[str, npt.NDArray[Any]] = {
         "lane_length": lanes.length, "lane_speed": lanes.speed, "lane_edge": lanes.edge, "lane_index": lanes.index,
         "lane_right": lanes.right, "lane_left": lanes.left, "lane_internal": lanes.internal,
+        "lane_waiting": lanes.waiting, "lane_second": into_kind == LinkKind.INNER, "lane_into": into,
         "lane_allowed": lanes.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
         "lane_before_begin": before_begin, "lane_before": before, "edge_lane": edge_lane, "wide_edge": wide,
         "signal_link_begin": signal_link_begin, "signal_link": signal_link, "phase_begin": signals.phase_begin,
@@ -40,7 +45,7 @@ def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
         "link_source": links.source, "link_next": links.next, "link_target": links.target, "link_kind": links.kind,
         "link_entry": links.entry, "link_signal": links.signal, "link_signal_index": links.signal_index,
         "link_fixed": links.state, "link_cont": links.cont, "link_clear": links.has_foes & links.keep_clear,
-        "link_via": links.via_length, "response_begin": links.response_begin, "response": links.response,
+        "link_through": np.where(lanes.internal[links.next], lanes.length[links.next], 0.0), "response_begin": links.response_begin, "response": links.response,
         "foe_begin": links.foe_begin, "foe": links.foe, "conflict_begin": conflicts.begin,
         "conflict_lane": conflicts.lane, "conflict_kind": conflicts.kind, "own_begin": conflicts.own_begin,
         "own_end": conflicts.own_end, "other_begin": conflicts.other_begin, "other_end": conflicts.other_end,

@@ -49,8 +49,9 @@ def depart_lane(r: Road, t: Traffic, b: int, s: int, wanted: int) -> int:
 
 @wp.func
 def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
+    """Whether it may enter with its speed, which is lowered where a closed link is near."""
     kind = t.kind[b, s]
-    speed = t.speed[b, s]
+    speed = real(t.speed[b, s])
     lane = int(t.lane[b, s])
     place = int(0)
     decel, tau = r.decel[kind], r.tau[kind]
@@ -72,15 +73,14 @@ def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
         if not closed:
             closed = is_red(t, b, link) or is_yellow(t, b, link) or is_minor(r, t, b, link)
         if closed:
-            if speed > stop_speed(seen, decel, real(1.0)):
-                return False
+            speed = wp.min(speed, stop_speed(seen, decel, real(1.0)))
             break
         lane = r.link_next[link]
-        if speed > free_speed(seen, allowed(r, t, b, s, lane), decel):
-            return False
+        speed = wp.min(speed, free_speed(seen, allowed(r, t, b, s, lane), decel))
         if not r.lane_internal[lane]:
             place += 1
         seen += r.lane_length[lane]
+    t.speed[b, s] = speed
     follower, back = follower_beyond(r, t, b, s, t.lane[b, s])
     if follower >= 0:
         if back < secure(r, t, b, follower, s):

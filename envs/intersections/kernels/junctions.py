@@ -2,16 +2,13 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.following import brake_gap, follow_speed, stop_speed
-from fedsched.envs.intersections.kernels.lists import rear_of
+from fedsched.envs.intersections.kernels.following import follow_speed, stop_speed
 from fedsched.envs.intersections.kernels.state import (
     CROSSING,
-    EXIT,
     GREEN,
     INNER,
     ITEMS,
     MERGE,
-    REARS,
     SIBLING,
     STANDING,
     STOP_SIGN,
@@ -19,54 +16,43 @@ from fedsched.envs.intersections.kernels.state import (
     Traffic,
     real,
 )
-from fedsched.envs.intersections.kernels.ways import has_priority, is_red, is_yellow
+from fedsched.envs.intersections.kernels.ways import has_priority, is_green, is_red, is_yellow
 
 PATIENCE_S = wp.constant(5)
 IMPATIENT_AFTER_S = wp.constant(real(180.0))
 LOOK_AHEAD_S = wp.constant(real(1.0))
+STOPS_S = wp.constant(real(30.0))
+FREE = wp.constant(real(1.0e9))
 
 
 @wp.func
-def leftover(r: Road, t: Traffic, b: int, lane: int) -> bool:
-    entry = r.lane_entry[lane]
-    if r.link_next[entry] != lane and r.link_kind[r.lane_link[lane]] == EXIT:
+def stands(r: Road, t: Traffic, b: int, s: int, leader: int) -> bool:
+    """Whether waiting for this leader means giving up the right of way."""
+    if t.waiting[b, leader] > PATIENCE_S:
+        return True
+    lane = t.lane[b, leader]
+    if not r.lane_internal[lane]:
         return False
-    edge = r.lane_edge[r.link_source[entry]]
-    for i in range(r.foe_begin[entry], r.foe_begin[entry + 1]):
-        foe = r.foe[i]
-        if r.link_cont[foe]:
-            if is_red(t, b, foe) and r.lane_edge[r.link_source[foe]] != edge:
-                if t.lane_last[b, r.link_next[foe]] >= 0:
-                    return True
-    return False
+    source = r.link_source[r.lane_into[lane]]
+    own = t.lane[b, s]
+    if source == own:
+        return True
+    return r.lane_internal[own] and source == r.link_source[r.lane_into[own]]
 
 
 @wp.func
-def same_origin(r: Road, lane: int, other: int) -> bool:
-    return r.link_source[r.lane_entry[lane]] == r.link_source[r.lane_entry[other]]
-
-
-@wp.func
-def goes_first(r: Road, t: Traffic, b: int, s: int, other: int, q: int, lane: int, start: real, front: real) -> bool:
-    """Whether `other`, on the lane of conflict q, goes before vehicle s."""
-    kind = r.conflict_kind[q]
-    foe_lane = r.conflict_lane[q]
-    inside = front > r.other_begin[q]
-    if kind != SIBLING and t.speed[b, other] < STANDING and not inside:
-        if t.lane[b, other] == foe_lane and not t.wants[b, other]:
-            return False
+def goes_first(r: Road, t: Traffic, b: int, s: int, other: int, q: int, lane: int) -> bool:
+    """Whether `other` goes before vehicle s."""
     if not r.lane_internal[t.lane[b, s]]:
         return True
-    if kind == CROSSING and inside and start + r.own_begin[q] > real(0.0):
-        return True
+    own_entry = r.lane_entry[lane]
+    foe_entry = r.lane_entry[r.conflict_lane[q]]
     first = int(0)
     second = int(0)
-    if same_origin(r, lane, foe_lane):
+    if r.link_source[own_entry] == r.link_source[foe_entry]:
         first = t.junction_entry[b, s]
         second = t.junction_entry[b, other]
     else:
-        own_entry = r.lane_entry[lane]
-        foe_entry = r.lane_entry[foe_lane]
         yields = r.must_yield[q]
         yielded = r.other_yields[q]
         if is_red(t, b, own_entry) != is_red(t, b, foe_entry):
@@ -98,74 +84,93 @@ def goes_first(r: Road, t: Traffic, b: int, s: int, other: int, q: int, lane: in
 
 
 @wp.func
-def conflict_speed(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, start: real, rear: real) -> real:
+def speed_for(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, start: real, point: real) -> real:
+    """Safe speed behind a vehicle on a conflicting lane; `point` is negative where it must stop before the lane."""
     kind = t.kind[b, s]
     speed = t.speed[b, s]
-    zone = start + r.own_begin[q]
-    room = zone - r.gap[kind]
-    gap = room - (r.other_begin[q] - rear)
-    crossing = r.conflict_kind[q] == CROSSING
-    if crossing:
-        gap -= r.other_end[q] - r.other_begin[q]
-    accel = r.accel[kind]
-    decel = r.decel[kind]
-    leader_speed = t.speed[b, leader]
+    accel, decel = r.accel[kind], r.decel[kind]
     safe = real(0.0)
     if gap >= real(0.0):
-        safe = follow_speed(gap, speed, leader_speed, accel, decel, r.tau[kind], r.decel[t.kind[b, leader]])
+        safe = follow_speed(gap, speed, t.speed[b, leader], accel, decel, r.tau[kind], r.decel[t.kind[b, leader]])
     else:
-        safe = wp.min(stop_speed(start, decel, real(1.0)), speed + accel)
-    if crossing and room > real(0.0):
-        seconds = (zone - gap) / wp.max(leader_speed, real(0.1))
-        final = wp.max(speed, real(2.0) * room / seconds - speed)
-        roll = wp.min(speed + (final - speed) / seconds, stop_speed(room, decel, real(1.0)))
-        safe = wp.max(safe, roll)
-    return safe
+        safe = wp.min(stop_speed(start - real(0.1), decel, real(1.0)), speed + accel)
+    if point < real(0.0):
+        return safe
+    room = point - r.gap[kind]
+    stop = wp.min(stop_speed(room, decel, real(1.0)), speed + accel)
+    if gap == -FREE:
+        return wp.max(safe, stop)
+    seconds = (point - gap) / wp.max(t.speed[b, leader], STANDING)
+    final = wp.max(speed, real(2.0) * room / seconds - speed)
+    return wp.max(safe, wp.min(speed + (final - speed) / seconds, stop))
 
 
 @wp.func
-def held_by(
-    r: Road, t: Traffic, b: int, s: int, other: int, q: int, lane: int, start: real, rear: real, front: real
-):
-    """The speed that one vehicle on a conflicting lane leaves, and whether the right of way is given up for it."""
-    if other == s or rear > r.other_end[q]:
-        return real(1.0e9), False
-    if not goes_first(r, t, b, s, other, q, lane, start, front):
-        return real(1.0e9), False
-    safe = conflict_speed(r, t, b, s, other, q, start, rear)
-    stands = t.waiting[b, other] > PATIENCE_S or same_origin(r, lane, r.conflict_lane[q])
-    return safe, safe < STANDING and stands
+def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, start: real, rear: real) -> real:
+    """The speed that one vehicle on a conflicting lane leaves; FREE where it does not matter."""
+    kind = r.conflict_kind[q]
+    other = r.conflict_lane[q]
+    merge = kind == MERGE
+    sibling = kind == SIBLING
+    point = start + r.own_begin[q]
+    rear_distance = r.other_begin[q] - rear
+    foe_width = real(0.0)
+    if sibling:
+        point = start + r.own_end[q]
+        rear_distance = r.other_end[q] - rear
+    if kind == CROSSING:
+        foe_width = r.other_end[q] - r.other_begin[q]
+    size = r.size[t.kind[b, leader]]
+    waits = r.lane_waiting[other]
+    before_waiting = waits and not r.lane_waiting[lane] and not r.lane_second[lane]
+    past = rear_distance + foe_width < real(0.0)
+    in_the_way = rear_distance < size and not waits
+    in_the_way = in_the_way and ((not past and point > real(0.0)) or (merge and point > rear_distance - size))
+    on_lane = t.lane[b, leader] == other
+    if not in_the_way:
+        if before_waiting:
+            own_entry, foe_entry = r.lane_entry[lane], r.lane_entry[other]
+            if is_green(t, b, own_entry) and is_green(t, b, foe_entry):
+                if r.link_source[own_entry] != r.link_source[foe_entry]:
+                    return FREE
+        if point < real(-0.1):
+            return FREE
+        if (merge or not (before_waiting or sibling)) and on_lane and not t.wants[b, leader]:
+            return FREE
+    if sibling and r.lane_edge[t.lane[b, s]] == r.lane_edge[lane]:
+        if rear + size < t.position[b, s] - r.size[t.kind[b, s]]:
+            return FREE
+    always = before_waiting and not sibling
+    if not always and past and not merge:
+        return FREE
+    if not in_the_way:
+        if not goes_first(r, t, b, s, leader, q, lane):
+            return FREE
+    if merge and rear_distance < real(0.0):
+        own_behind = r.lane_length[lane] - r.own_begin[q]
+        rear_distance += wp.max(real(0.0), r.lane_length[other] - r.other_begin[q] - own_behind)
+    gap = point - r.gap[t.kind[b, s]] - rear_distance - foe_width
+    if always:
+        gap = -FREE
+    if merge or sibling or (on_lane and before_waiting) or r.lane_second[lane]:
+        point = real(-1.0)
+    return speed_for(r, t, b, s, leader, gap, start, point)
 
 
 @wp.func
-def junction_speed(r: Road, t: Traffic, b: int, s: int, lane: int, start: real, speed_in: real, floor: real):
-    """The speed that the vehicles on conflicting lanes leave, and whether the right of way is given up."""
-    speed = real(speed_in)
-    yields = bool(False)
-    if start >= real(0.0) and speed > floor:
-        if leftover(r, t, b, lane):
-            speed = floor
-    for q in range(r.conflict_begin[lane], r.conflict_begin[lane + 1]):
-        other_lane = r.conflict_lane[q]
-        past = start + r.own_end[q] < real(0.0) and r.conflict_kind[q] != MERGE
-        if not past:
-            other = int(t.lane_first[b, other_lane])
-            while other >= 0:
-                rear = rear_of(r, t, b, other)
-                safe, gives = held_by(r, t, b, s, other, q, lane, start, rear, t.position[b, other])
-                speed = wp.min(speed, wp.max(safe, floor))
-                yields = yields or gives
-                other = t.after[b, other]
-            node = int(t.rear_first[b, other_lane])
-            while node >= 0:
-                sticking = node / REARS
-                at = t.rear_at[b, node]
-                front = at + r.size[t.kind[b, sticking]]
-                safe_rear, gives_rear = held_by(r, t, b, s, sticking, q, lane, start, at, front)
-                speed = wp.min(speed, wp.max(safe_rear, floor))
-                yields = yields or gives_rear
-                node = t.rear_next[b, node]
-    return speed, yields
+def if_braked_speed(own_arrival: real, distance: real, arrival: real, decel: real, now: real):
+    """When a foe would arrive, and how fast, if it braked from the moment of the own arrival."""
+    late = arrival - own_arrival
+    speed = distance / (arrival - now + real(1.0))
+    left = distance - speed * (own_arrival - now)
+    if real(0.5) * speed * speed / decel <= left:
+        return arrival + STOPS_S, real(0.0)
+    slower = late * decel
+    root = wp.max(
+        real(0.0), real(4.0) * (speed - slower) * (speed - slower) - real(4.0) * decel * late * slower
+    )
+    more = (speed - slower - real(0.5) * wp.sqrt(root)) / decel
+    return arrival + more, speed - (late + more) * decel
 
 
 @wp.func
@@ -174,52 +179,58 @@ def unsafe_merge(leader: real, follower: real, leader_decel: real, follower_dece
 
 
 @wp.func
-def is_open(r: Road, t: Traffic, b: int, s: int, i: int) -> bool:
+def blocked_by(
+    r: Road, t: Traffic, b: int, s: int, i: int, foe: int, j: int, same: bool, impatience: real
+) -> bool:
+    """Whether the windows of time of two vehicles overlap too far."""
+    own_decel, foe_decel = r.decel[t.kind[b, s]], r.decel[t.kind[b, foe]]
+    own_arrival = t.arrival[b, s, i]
+    arrival = t.arrival[b, foe, j]
+    braking = t.braking_speed[b, foe, j]
+    if impatience > real(0.0) and own_arrival < arrival:
+        if wp.floor(own_arrival) != wp.floor(arrival):
+            braked, slowed = if_braked_speed(
+                own_arrival, t.distance[b, foe, j], arrival, foe_decel * impatience, real(t.now[b])
+            )
+            braking = slowed
+            arrival = (real(1.0) - impatience) * arrival + impatience * braked
+    if t.leave[b, foe, j] < own_arrival:
+        if not same:
+            return False
+        if own_arrival - t.leave[b, foe, j] < LOOK_AHEAD_S:
+            return True
+        return unsafe_merge(t.leave_speed[b, foe, j], t.arrival_speed[b, s, i], foe_decel, own_decel)
+    if arrival > t.leave[b, s, i] + LOOK_AHEAD_S:
+        return same and unsafe_merge(t.leave_speed[b, s, i], braking, own_decel, foe_decel)
+    return True
+
+
+@wp.func
+def is_open(r: Road, t: Traffic, b: int, s: int, i: int, can_stop: bool) -> bool:
     """Whether the link of item i may be passed."""
     link = t.link[b, s, i]
-    kind = r.link_kind[link]
-    entry = r.link_entry[link]
-    own_decel = r.decel[t.kind[b, s]]
-    if kind == EXIT:
+    if is_red(t, b, link):
+        return False
+    if r.link_cont[link] or has_priority(t, b, link):
         return True
-    if kind == INNER:
-        if t.state[b, entry] == GREEN:
-            return True
-    else:
-        if is_red(t, b, link):
-            return t.distance[b, s, i] < brake_gap(t.speed[b, s], own_decel, real(0.0))
-        if is_yellow(t, b, link) or has_priority(t, b, link) or r.link_cont[link]:
-            return True
-        if t.state[b, link] == STOP_SIGN and t.waiting[b, s] == 0:
-            return False
-    impatience = wp.min(real(1.0), real(t.waiting[b, s]) / IMPATIENT_AFTER_S)
-    only_moving = kind == INNER and is_red(t, b, entry)
-    arrival = t.arrival[b, s, i]
-    leave = t.leave[b, s, i]
+    inner = r.link_kind[link] == INNER
+    entry = r.link_entry[link]
+    if inner and t.state[b, entry] == GREEN:
+        return True
+    if t.state[b, link] == STOP_SIGN and t.waiting[b, s] == 0:
+        return False
+    impatience = real(1.0)
+    if can_stop:
+        impatience = wp.min(real(1.0), real(t.waiting[b, s]) / IMPATIENT_AFTER_S)
+    only_moving = inner and is_red(t, b, entry)
     for place in range(r.response_begin[link], r.response_begin[link + 1]):
         foe_link = r.response[place]
         same = r.link_target[foe_link] == r.link_target[link]
         node = int(t.approach_first[b, foe_link])
         while node >= 0:
             foe = node / ITEMS
-            j = node - foe * ITEMS
-            if foe != s and not (only_moving and t.speed[b, foe] < STANDING):
-                foe_decel = r.decel[t.kind[b, foe]]
-                if t.leave[b, foe, j] < arrival:
-                    if same:
-                        close = arrival - t.leave[b, foe, j] < LOOK_AHEAD_S
-                        if close or unsafe_merge(
-                            t.leave_speed[b, foe, j], t.arrival_speed[b, s, i], foe_decel, own_decel
-                        ):
-                            return False
-                else:
-                    patient = (real(1.0) - impatience) * t.arrival[b, foe, j]
-                    if patient + impatience * t.arrival_braking[b, foe, j] > leave + LOOK_AHEAD_S:
-                        if same and unsafe_merge(
-                            t.leave_speed[b, s, i], t.braking_speed[b, foe, j], own_decel, foe_decel
-                        ):
-                            return False
-                    else:
-                        return False
+            if foe != s and not (only_moving and t.speed[b, foe] <= STANDING):
+                if blocked_by(r, t, b, s, i, foe, node - foe * ITEMS, same, impatience):
+                    return False
             node = t.approach_next[b, node]
     return True

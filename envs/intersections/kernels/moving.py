@@ -52,32 +52,53 @@ def decide(r: Road, t: Traffic, b: int, s: int) -> real:
     bound = real(t.end_speed[b, s])
     least = real(0.0)
     line = real(0.0)
+    least_can_stop = bool(False)
     hindered = bool(False)
+    stopped = bool(False)
+    t.gives_up[b, s] = False
     for i in range(t.items[b, s]):
         link = t.link[b, s, i]
         distance = t.distance[b, s, i]
         can_stop = distance > brake or v < decel
-        entry = r.link_kind[link] == ENTRY
-        yellow = entry and is_yellow(t, b, link)
-        stop = bool(not t.request[b, s, i] or (yellow and can_stop))
-        if not stop:
-            stop = not is_open(r, t, b, s, i)
-        if not stop and is_minor(r, t, b, link) and not (entry and r.link_cont[link]):
+        yellow = is_yellow(t, b, link)
+        if not t.request[b, s, i]:
+            t.gives_up[b, s] = r.lane_internal[t.lane[b, s]] and r.lane_internal[r.link_source[link]]
+            bound = t.stopping[b, s, i]
+            hindered = hindered or bound < v or bound < STANDING
+            stopped = True
+            break
+        opened = bool(yellow and not can_stop)
+        if not yellow:
+            opened = is_open(r, t, b, s, i, can_stop)
+        stop = bool(yellow and can_stop)
+        if opened and is_minor(r, t, b, link) and not r.link_cont[link]:
             if distance > VISIBILITY and (can_stop or not yellow):
                 stop = True
             else:
-                least = wp.min(distance + real(0.1), t.passing[b, s, i])
+                least = wp.min(wp.min(distance + real(0.1), t.passing[b, s, i]), v + accel)
                 line = distance
+                least_can_stop = can_stop
+        if not opened and not stop:
+            too_fast = not can_stop and r.link_signal[link] < 0
+            stop = not (too_fast and distance < brake_gap(v, r.emergency[kind], real(0.0)))
         if stop:
             bound = t.stopping[b, s, i]
             hindered = True
+            stopped = True
             break
-        passing = t.passing[b, s, i]
-        hindered = passing < decel and passing <= t.stopping[b, s, i] and passing < v + accel
+        bound = t.passing[b, s, i]
+        if opened and bound < decel and bound <= t.stopping[b, s, i] and bound < v + accel:
+            hindered = True
+    if not stopped:
+        bound = t.end_speed[b, s]
+        hindered = hindered or (t.ends[b, s] and (bound < v or bound < STANDING))
     if bound + real(1.0e-3) < least:
-        bound = wp.min(bound, wp.max(v - decel, stop_speed(line, decel, real(1.0))))
-        least = real(0.0)
-        hindered = True
+        if least_can_stop and bound < v:
+            bound = wp.min(bound, wp.max(v - decel, stop_speed(line, decel, real(1.0))))
+            least = real(0.0)
+            hindered = True
+        else:
+            least = bound
     t.hindered[b, s] = hindered
     low = wp.min(wp.max(v - decel, real(0.0)), wp.max(bound, wp.max(v - r.emergency[kind], real(0.0))))
     top = wp.max(allowed(r, t, b, s, t.lane[b, s]), bound)
@@ -101,19 +122,17 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
     """Takes a vehicle along its way, lists untouched; returns whether it has arrived."""
     now = t.now[b]
     lane = int(t.lane[b, s])
-    own = allowed(r, t, b, s, lane)
     speed = t.next_speed[b, s]
     position = real(t.position[b, s] + speed)
     t.speed[b, s] = speed
-    t.time_loss[b, s] = t.time_loss[b, s] + wp.max(real(0.0), (own - speed) / own)
-    if speed < STANDING:
+    if speed <= STANDING:
         if t.waiting[b, s] == 0:
             t.stops[b, s] = t.stops[b, s] + 1
         t.waiting[b, s] = t.waiting[b, s] + 1
         t.total_waiting[b, s] = t.total_waiting[b, s] + 1
     else:
         t.waiting[b, s] = 0
-    if t.yields[b, s] and r.lane_internal[lane]:
+    if t.gives_up[b, s]:
         t.junction_entry[b, s] = NEVER
         t.conflict_entry[b, s] = NEVER
     i = int(0)
@@ -149,6 +168,8 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
     if i < t.items[b, s]:
         t.wants[b, s] = t.request[b, s, i]
     t.next_lane[b, s] = lane
+    own = allowed(r, t, b, s, lane)
+    t.time_loss[b, s] = t.time_loss[b, s] + (own - speed) / own
     return arrived
 
 

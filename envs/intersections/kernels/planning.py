@@ -3,13 +3,14 @@
 import warp as wp
 
 from fedsched.envs.intersections.kernels.following import brake_gap, free_speed, speed_after, stop_speed, travel_time
-from fedsched.envs.intersections.kernels.junctions import junction_speed
+from fedsched.envs.intersections.kernels.junctions import FREE, held, stands
 from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import (
     ENTRY,
-    EXIT,
     ITEMS,
-    LINE_MARGIN,
+    MARGIN,
+    MERGE,
+    REARS,
     STANDING,
     STOP_LINE,
     VISIBILITY,
@@ -32,123 +33,231 @@ from fedsched.envs.intersections.kernels.ways import (
 LOOK_AHEAD = wp.constant(real(5.0))
 
 
+@wp.struct
+class Look:
+    """How far the planning has come along the way; see `reference.planning`."""
+
+    lane: wp.int32
+    place: wp.int32
+    n: wp.int32
+    seen: real
+    speed: real
+    passing: real
+
+
+@wp.func
+def rear_on_way(r: Road, t: Traffic, b: int, s: int, other: int, lane: int) -> bool:
+    """Whether the rear of a vehicle lies on a lane of the own way."""
+    offset = rear_of(r, t, b, other)
+    back = int(t.lane[b, other])
+    for k in range(REARS):
+        behind_lane = t.behind[b, other, k]
+        if behind_lane >= 0 and offset < real(0.0):
+            offset += r.lane_length[behind_lane]
+            back = behind_lane
+    if back == lane or back == t.lane[b, s]:
+        return True
+    return r.lane_internal[lane] and back == r.link_source[r.lane_into[lane]]
+
+
+@wp.func
+def behind_leader(r: Road, t: Traffic, b: int, s: int, look: Look) -> Look:
+    """The next vehicle ahead on the lane looked at; also what it means for the link before the lane."""
+    leader, rear = leader_on(r, t, b, s, look.lane, look.n == 0)
+    if leader >= 0:
+        start = look.seen - r.lane_length[look.lane]
+        gap = rear + start - r.gap[t.kind[b, s]]
+        safe = real(0.0)
+        on_way = bool(True)
+        last = look.n - 1
+        if gap < real(0.0) and last >= 0:
+            on_way = rear_on_way(r, t, b, s, leader, look.lane)
+        if on_way:
+            safe = behind(r, t, b, s, leader, gap, t.speed[b, s])
+        else:
+            source = r.link_source[t.link[b, s, last]]
+            if r.lane_internal[source]:
+                start -= r.lane_length[source]
+            safe = before(r, t, b, s, start - MARGIN)
+        if last >= 0:
+            future = t.leave_speed[b, s, last]
+            t.leave_speed[b, s, last] = wp.min(future, behind(r, t, b, s, leader, gap, future))
+            t.stopping[b, s, last] = wp.min(t.stopping[b, s, last], wp.min(look.speed, safe))
+        look.speed = wp.min(look.speed, safe)
+        look.passing = wp.min(look.passing, safe)
+    return look
+
+
+@wp.func
+def hold(r: Road, t: Traffic, b: int, s: int, look: Look, safe: real) -> Look:
+    """Takes over what one vehicle on a conflicting lane leaves."""
+    look.speed = wp.min(look.speed, safe)
+    look.passing = wp.min(look.passing, safe)
+    if look.n > 0:
+        last = look.n - 1
+        t.leave_speed[b, s, last] = wp.min(t.leave_speed[b, s, last], safe)
+        look.speed = wp.max(look.speed, t.stopping[b, s, last])
+    return look
+
+
+@wp.func
+def among_foes(r: Road, t: Traffic, b: int, s: int, look_in: Look):
+    """What vehicles on conflicting lanes leave of the speed on an internal lane; whether the right of way is kept."""
+    look = look_in
+    lane = look.lane
+    keeps = bool(True)
+    start = look.seen - r.lane_length[lane]
+    for q in range(r.conflict_begin[lane], r.conflict_begin[lane + 1]):
+        end = start + r.own_end[q]
+        if end >= real(0.0) or r.conflict_kind[q] == MERGE:
+            other_lane = r.conflict_lane[q]
+            other = int(t.lane_first[b, other_lane])
+            while other >= 0:
+                if other != s:
+                    safe = held(r, t, b, s, other, q, lane, start, rear_of(r, t, b, other))
+                    if safe < FREE:
+                        look = hold(r, t, b, s, look, safe)
+                        if look.speed < STANDING and keeps:
+                            keeps = not stands(r, t, b, s, other)
+                other = t.after[b, other]
+            node = int(t.rear_first[b, other_lane])
+            while node >= 0:
+                sticking = node / REARS
+                if sticking != s:
+                    left = held(r, t, b, s, sticking, q, lane, start, t.rear_at[b, node])
+                    if left < FREE:
+                        look = hold(r, t, b, s, look, left)
+                        if look.speed < STANDING and keeps:
+                            keeps = not stands(r, t, b, s, sticking)
+                node = t.rear_next[b, node]
+    return look, keeps
+
+
+@wp.func
+def slows(r: Road, t: Traffic, b: int, link: int, seen: real, brake: real) -> bool:
+    return seen > VISIBILITY and brake < seen and is_minor(r, t, b, link)
+
+
+@wp.func
+def plan_link(r: Road, t: Traffic, b: int, s: int, look_in: Look, link: int, slowed: bool, brake: real):
+    """The item for one link, and whether the plan ends here."""
+    look = look_in
+    kind = t.kind[b, s]
+    accel, decel = r.accel[kind], r.decel[kind]
+    seen = look.seen
+    n = look.n
+    lights = is_red(t, b, link) or is_yellow(t, b, link)
+    offset = real(MARGIN)
+    if lights or has_priority(t, b, link):
+        offset = STOP_LINE
+    if seen >= brake:
+        offset = wp.min(offset, seen - brake)
+    offset = wp.max(offset, MARGIN)
+    stopping = wp.min(look.speed, before(r, t, b, s, wp.max(real(0.0), seen - offset)))
+    t.link[b, s, n] = link
+    t.distance[b, s, n] = seen
+    t.passing[b, s, n] = look.speed
+    t.stopping[b, s, n] = stopping
+    t.arrival[b, s, n] = real(0.0)
+    t.arrival_speed[b, s, n] = real(0.0)
+    t.braking_speed[b, s, n] = real(0.0)
+    t.leave_speed[b, s, n] = real(0.0)
+    t.request[b, s, n] = False
+    look.n = n + 1
+    if lights and seen >= brake:
+        return look, True
+    inside = r.lane_internal[look.lane]
+    request = (inside and n == 0) or (look.speed > real(1.0e-6) and not (slowed and not inside))
+    if inside:
+        look.n = n
+        look_after, keeps = among_foes(r, t, b, s, look)
+        look = look_after
+        look.n = n + 1
+        request = request and keeps
+        stopping = wp.min(stopping, look.speed)
+    if n > 0:
+        t.leave_speed[b, s, n - 1] = wp.min(t.leave_speed[b, s, n - 1], allowed(r, t, b, s, look.lane))
+    arrival_speed = look.passing
+    if slows(r, t, b, link, seen, brake):
+        cap = stop_speed(VISIBILITY, decel, real(0.0))
+        arrival_speed = wp.min(arrival_speed, speed_after(VISIBILITY, cap, accel))
+    t.request[b, s, n] = request
+    t.passing[b, s, n] = look.speed
+    t.stopping[b, s, n] = stopping
+    t.arrival_speed[b, s, n] = arrival_speed
+    t.arrival[b, s, n] = real(t.now[b] - 1) + travel_time(seen, look.speed, arrival_speed, accel, decel)
+    if seen < brake_gap(look.speed, decel, r.tau[kind]):
+        t.braking_speed[b, s, n] = wp.min(speed_after(seen, look.speed, -decel), arrival_speed)
+    t.leave_speed[b, s, n] = wp.min(
+        allowed(r, t, b, s, r.link_next[link]), speed_after(r.link_through[link], arrival_speed, accel)
+    )
+    return look, False
+
+
 @wp.func
 def plan(r: Road, t: Traffic, b: int, s: int):
-    """Plans one vehicle: its items, its speed behind them, and whether it gives up its right of way."""
-    now = real(t.now[b])
+    """Plans one vehicle: its items, and its speed behind them."""
     kind = t.kind[b, s]
     accel, decel, size = r.accel[kind], r.decel[kind], r.size[kind]
     v = t.speed[b, s]
-    lane = int(t.lane[b, s])
-    place = int(t.place[b, s])
     last = t.last[b, s]
-    first_lane = t.lane[b, s]
-    speed = real(wp.min(wp.min(v + accel, r.fastest[kind]), wp.max(allowed(r, t, b, s, lane), v - decel)))
+    look = Look()
+    look.lane = t.lane[b, s]
+    look.place = t.place[b, s]
+    look.seen = r.lane_length[look.lane] - t.position[b, s]
+    limit = allowed(r, t, b, s, look.lane)
+    look.speed = wp.min(wp.min(v + accel, r.fastest[kind]), wp.max(limit, v - decel))
+    look.passing = wp.min(speed_after(look.seen, look.speed, accel), limit)
     horizon = v + accel + brake_gap(v + accel, decel, r.tau[kind])
     brake = brake_gap(v, decel, real(0.0))
-    seen = real(r.lane_length[lane] - t.position[b, s])
     inside = real(0.0)
     normal = real(0.0)
-    yields = bool(False)
-    if r.lane_internal[lane]:
-        inside = seen
-        kept, gives = junction_speed(r, t, b, s, lane, -t.position[b, s], speed, real(0.0))
-        speed = kept
-        yields = gives
+    if r.lane_internal[look.lane]:
+        inside = look.seen
     else:
-        normal = seen
-    n = int(0)
+        normal = look.seen
     slowed = bool(False)
-    going = bool(True)
-    while going:
-        start = seen - r.lane_length[lane]
-        leader, rear = leader_on(r, t, b, s, lane, n == 0)
-        if leader >= 0:
-            gap = rear + start - r.gap[kind]
-            safe = real(0.0)
-            if gap >= real(0.0):
-                safe = behind(r, t, b, s, leader, gap)
-            else:
-                safe = before(r, t, b, s, start - LINE_MARGIN)
-            if n > 0:
-                t.leave_speed[b, s, n - 1] = wp.min(t.leave_speed[b, s, n - 1], safe)
-            speed = wp.min(speed, safe)
-        if n == ITEMS or (place == last and not r.lane_internal[lane]):
+    ends = bool(False)
+    while True:
+        look = behind_leader(r, t, b, s, look)
+        if look.n == ITEMS or (look.place == last and not r.lane_internal[look.lane]):
+            ends = True
             break
-        link = link_from(r, t, b, s, lane, place)
+        link = link_from(r, t, b, s, look.lane, look.place)
         if link < 0:
-            speed = wp.min(speed, before(r, t, b, s, seen))
+            safe = before(r, t, b, s, look.seen)
+            if look.n > 0:
+                t.leave_speed[b, s, look.n - 1] = wp.min(t.leave_speed[b, s, look.n - 1], safe)
+            look.speed = wp.min(look.speed, safe)
+            ends = True
             break
-        entry = r.link_kind[link] == ENTRY
-        lights = entry and (is_red(t, b, link) or is_yellow(t, b, link))
-        offset = real(LINE_MARGIN)
-        if entry and (lights or has_priority(t, b, link)):
-            offset = STOP_LINE
-        if seen >= brake:
-            offset = wp.min(offset, seen - brake)
-        offset = wp.max(offset, LINE_MARGIN)
-        stopping = wp.min(speed, before(r, t, b, s, seen - offset))
-        t.link[b, s, n] = link
-        t.stopping[b, s, n] = stopping
-        t.distance[b, s, n] = seen
-        if lights and seen >= brake:
-            t.passing[b, s, n] = stopping
-            t.request[b, s, n] = False
-            t.leave_speed[b, s, n] = real(0.0)
-            speed = stopping
-            n += 1
+        look_after, closed = plan_link(r, t, b, s, look, link, slowed, brake)
+        look = look_after
+        if closed:
             break
-        request = (r.link_kind[link] == EXIT and first_lane == r.link_source[link]) or (
-            speed > real(0.0) and not (slowed and entry)
+        slowed = slowed or slows(r, t, b, link, look.seen, brake)
+        done = not t.request[b, s, look.n - 1] or look.speed <= real(0.0) or look.seen > horizon
+        if done and normal > wp.max(LOOK_AHEAD * size, size + inside):
+            break
+        look.lane = r.link_next[link]
+        length = r.lane_length[look.lane]
+        limit_after = allowed(r, t, b, s, look.lane)
+        look.speed = wp.min(
+            look.speed, wp.max(wp.max(free_speed(look.seen, limit_after, decel), v - decel), real(0.0))
         )
-        if n == 0 and yields:
-            request = False
-        ahead = r.link_next[link]
-        if r.lane_internal[ahead]:
-            kept_ahead, gives_ahead = junction_speed(r, t, b, s, ahead, seen, speed, stopping)
-            speed = kept_ahead
-            request = request and not gives_ahead
-        arrival_speed = wp.min(speed_after(seen, speed, accel), allowed(r, t, b, s, lane))
-        if is_minor(r, t, b, link) and brake < seen and seen > VISIBILITY:
-            cap = stop_speed(VISIBILITY, decel, real(0.0))
-            arrival_speed = wp.min(arrival_speed, speed_after(VISIBILITY, cap, accel))
-            slowed = True
-        arrival = now - real(1.0) + travel_time(seen, speed, arrival_speed, accel, decel)
-        t.passing[b, s, n] = speed
-        t.request[b, s, n] = request
-        t.arrival_speed[b, s, n] = arrival_speed
-        t.arrival[b, s, n] = arrival
-        t.leave_speed[b, s, n] = wp.min(
-            allowed(r, t, b, s, ahead), speed_after(r.link_via[link], arrival_speed, accel)
-        )
-        if seen > brake:
-            t.braking_speed[b, s, n] = real(0.0)
-            t.arrival_braking[b, s, n] = arrival + real(30.0)
+        look.seen = look.seen + length
+        look.passing = wp.min(speed_after(length, look.speed, accel), limit_after)
+        if r.lane_internal[look.lane]:
+            inside += length
         else:
-            braking = wp.sqrt(wp.max(real(0.0), v * v - real(2.0) * decel * seen))
-            t.braking_speed[b, s, n] = braking
-            t.arrival_braking[b, s, n] = (
-                now - real(1.0) + travel_time(seen, v, wp.max(braking, real(0.1)), accel, decel)
-            )
-        n += 1
-        if (not request or speed <= real(0.0) or seen > horizon) and normal > wp.max(
-            LOOK_AHEAD * size, size + inside
-        ):
-            break
-        lane = ahead
-        speed = wp.min(speed, wp.max(free_speed(seen, allowed(r, t, b, s, lane), decel), v - decel))
-        seen += r.lane_length[lane]
-        if r.lane_internal[lane]:
-            inside += r.lane_length[lane]
-        else:
-            place += 1
-            normal += r.lane_length[lane]
-    t.items[b, s] = n
-    t.end_speed[b, s] = speed
-    t.yields[b, s] = yields
-    for i in range(n):
+            look.place = look.place + 1
+            normal += length
+    t.items[b, s] = look.n
+    t.end_speed[b, s] = look.speed
+    t.ends[b, s] = ends
+    for i in range(look.n):
         mean = wp.max(real(0.001), (t.arrival_speed[b, s, i] + t.leave_speed[b, s, i]) * real(0.5))
-        t.leave[b, s, i] = t.arrival[b, s, i] + (r.link_via[t.link[b, s, i]] + size) / mean
+        t.leave[b, s, i] = t.arrival[b, s, i] + (r.link_through[t.link[b, s, i]] + size) / mean
 
 
 @wp.func

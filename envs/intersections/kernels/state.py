@@ -33,7 +33,7 @@ RED, SMALL_GREEN, GREEN, YELLOW, BIG_YELLOW, STOP_SIGN = (
 )
 
 STANDING = wp.constant(real(0.1))
-LINE_MARGIN = wp.constant(real(0.1))
+MARGIN = wp.constant(real(0.1))
 STOP_LINE = wp.constant(real(1.0))
 VISIBILITY = wp.constant(real(4.5))
 ARRIVED = wp.constant(real(0.1))
@@ -54,6 +54,9 @@ class Road:
     lane_left: wp.array1d[wp.int32]
     lane_internal: wp.array1d[wp.bool]
     lane_allowed: wp.array1d[wp.int32]
+    lane_waiting: wp.array1d[wp.bool]  # ends at a waiting area
+    lane_second: wp.array1d[wp.bool]  # begins behind one
+    lane_into: wp.array1d[wp.int32]  # the link onto an internal lane, -1 for normal ones
     lane_link: wp.array1d[wp.int32]  # [L + 1] first link of each lane
     lane_entry: wp.array1d[wp.int32]
     lane_before_begin: wp.array1d[wp.int32]  # [L + 1]
@@ -76,7 +79,7 @@ class Road:
     link_fixed: wp.array1d[wp.int32]  # state of links without a signal
     link_cont: wp.array1d[wp.bool]
     link_clear: wp.array1d[wp.bool]  # has foes and is to be kept clear
-    link_via: wp.array1d[real]
+    link_through: wp.array1d[real]  # m of the internal lane behind the link
     response_begin: wp.array1d[wp.int32]
     response: wp.array1d[wp.int32]
     foe_begin: wp.array1d[wp.int32]
@@ -158,7 +161,8 @@ class Traffic:
     rear_at: wp.array2d[real]  # m from the lane's start
     items: wp.array2d[wp.int32]  # [B, S] number of items
     end_speed: wp.array2d[real]
-    yields: wp.array2d[wp.bool]
+    ends: wp.array2d[wp.bool]
+    gives_up: wp.array2d[wp.bool]
     link: wp.array3d[wp.int32]  # [B, S, I]
     request: wp.array3d[wp.bool]
     passing: wp.array3d[real]

@@ -6,11 +6,11 @@ from fedsched.envs.intersections.kernels.following import follow_speed, stop_spe
 from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import (
     BIG_YELLOW,
-    EXIT,
     GREEN,
     INNER,
     REARS,
     RED,
+    SMALL_GREEN,
     YELLOW,
     Road,
     Traffic,
@@ -47,14 +47,18 @@ def has_priority(t: Traffic, b: int, link: int) -> bool:
 
 
 @wp.func
+def is_green(t: Traffic, b: int, link: int) -> bool:
+    return t.state[b, link] == GREEN or t.state[b, link] == SMALL_GREEN
+
+
+@wp.func
 def is_minor(r: Road, t: Traffic, b: int, link: int) -> bool:
-    kind = r.link_kind[link]
-    if kind == EXIT:
+    if has_priority(t, b, link):
         return False
-    if kind == INNER:
+    if r.link_kind[link] == INNER:
         entry = r.link_entry[link]
-        return not (t.state[b, entry] == GREEN or is_yellow(t, b, entry))
-    return not has_priority(t, b, link)
+        return not (has_priority(t, b, entry) or is_yellow(t, b, entry))
+    return True
 
 
 @wp.func
@@ -81,10 +85,10 @@ def leader_on(r: Road, t: Traffic, b: int, s: int, lane: int, own: bool):
 
 
 @wp.func
-def behind(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real) -> real:
-    """Safe speed of a vehicle behind a leader."""
+def behind(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, speed: real) -> real:
+    """Safe speed of a vehicle, now at `speed`, behind a leader."""
     k, j = t.kind[b, s], t.kind[b, leader]
-    return follow_speed(gap, t.speed[b, s], t.speed[b, leader], r.accel[k], r.decel[k], r.tau[k], r.decel[j])
+    return follow_speed(gap, speed, t.speed[b, leader], r.accel[k], r.decel[k], r.tau[k], r.decel[j])
 
 
 @wp.func

@@ -40,27 +40,26 @@ def try_insert(street: Street, ego: Vehicle, lane: int, wanted_speed: float) -> 
 
 
 def _safe(street: Street, ego: Vehicle) -> bool:
-    kind, speed = ego.kind, ego.speed
+    """Whether it may enter with its speed, which is lowered where a closed link is near."""
+    kind = ego.kind
     lane, place = ego.lane, ego.place
     decel, tau = street.decel[kind], street.tau[kind]
-    reach = krauss.brake_gap(speed, decel, tau) + street.gap[kind]
+    reach = krauss.brake_gap(ego.speed, decel, tau) + street.gap[kind]
     seen = street.length[lane] - ego.position
     while True:
         leader = leader_on(street, ego, lane, own=False)
         if leader is not None:
             gap = leader[0] + seen - street.length[lane] - street.gap[kind]
-            if gap < 0 or _follow(street, ego, leader[1], gap) < speed:
+            if gap < 0 or _follow(street, ego, leader[1], gap) < ego.speed:
                 return False
         if seen > reach or (not street.internal[lane] and place == ego.last):
             break
         link = street.link_from(ego, lane, place)
         if link < 0 or street.is_red(link) or street.is_yellow(link) or is_minor(street, link):
-            if speed > krauss.stop_speed(seen, decel, 1.0):
-                return False
+            ego.speed = min(ego.speed, krauss.stop_speed(seen, decel, 1.0))
             break
         lane = street.next[link]
-        if speed > krauss.free_speed(seen, street.allowed(ego, lane), decel):
-            return False
+        ego.speed = min(ego.speed, krauss.free_speed(seen, street.allowed(ego, lane), decel))
         place += not street.internal[lane]
         seen += street.length[lane]
     follower, back = follower_beyond(street, ego, ego.lane)

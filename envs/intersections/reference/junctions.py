@@ -1,12 +1,14 @@
-"""Inside junctions: whom a vehicle must let pass, and whether a minor link is open.
+"""Inside junctions: whom a vehicle must let pass, and whether a link is open.
 
-Sources: the rules of SUMO's MSLink (getLeaderInfo, opened, blockedByFoe) and MSVehicle (isLeader) in our own words.
+Sources: what SUMO's MSLink (getLeaderInfo, opened, blockedByFoe) and MSVehicle (isLeader, adaptToJunctionLeader) do, in
+our own words.
 """
 
+import math
 from dataclasses import dataclass
 
 from fedsched.envs.intersections.reference import following as krauss
-from fedsched.envs.intersections.reference.state import NEVER, STANDING, Item, Street, Vehicle
+from fedsched.envs.intersections.reference.state import STANDING, Item, Street, Vehicle
 from fedsched.envs.intersections.tables import ConflictKind, LinkKind
 
 PATIENCE_S = 5
@@ -15,89 +17,128 @@ IMPATIENT_AFTER_S = 180.0
 """s of waiting after which a driver forces its way."""
 LOOK_AHEAD_S = 1.0
 """s between two vehicles that cross."""
+STOPS_S = 30.0
+"""s by which a foe is late that can stop."""
+FREE = 1e9
+"""A speed that nothing limits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """What a junction leaves of a speed.
+class Hold:
+    """What one vehicle on a conflicting lane means for the one that plans.
 
     Attributes:
-        speed: m/s.
-        yields: Whether the right of way is given up because a leader stands.
+        speed: m/s that it leaves.
+        yields: Whether it stands so that the right of way is given up.
     """
 
     speed: float
     yields: bool
 
 
-def junction_speed(street: Street, ego: Vehicle, lane: int, start: float, speed: float, floor: float) -> Way:
-    """The speed that the vehicles on conflicting lanes leave.
-
-    Args:
-        street: The street.
-        ego: The vehicle that plans.
-        lane: An internal lane on its way.
-        start: m from its front to the lane's start; negative where it is on the lane.
-        speed: m/s so far.
-        floor: m/s that it may go in any case, up to the line before the junction.
-    """
-    yields = False
-    if start >= 0 and leftover(street, lane):
-        speed = min(speed, floor)
+def holds(street: Street, ego: Vehicle, lane: int, start: float) -> list[Hold]:
+    """All that hold up `ego` on an internal lane of its way, `start` m ahead (negative where it is on it)."""
+    found = []
     for q in range(street.conflict_begin[lane], street.conflict_begin[lane + 1]):
-        if start + street.own_end[q] < 0 and street.conflict_kind[q] != ConflictKind.MERGE:
+        kind = street.conflict_kind[q]
+        point = start + (street.own_end[q] if kind == ConflictKind.SIBLING else street.own_begin[q])
+        width = street.own_end[q] - street.own_begin[q] if kind == ConflictKind.CROSSING else 0.0
+        if point + width < 0 and kind != ConflictKind.MERGE:
             continue
         other = street.conflict_lane[q]
-        for rear, front, leader in _occupants(street, other):
-            if leader is ego or rear > street.other_end[q]:
-                continue
-            if not _counts(street, ego, leader, q, lane, start, front):
-                continue
-            safe = _conflict_speed(street, ego, leader, q, start, rear)
-            held = max(safe, floor)
-            if held < speed:
-                speed = held
-            if safe < STANDING and (leader.waiting > PATIENCE_S or _same_origin(street, lane, other)):
-                yields = True
-    return Way(speed, yields)
+        for rear, leader in _occupants(street, other):
+            if leader is not ego:
+                speed = _held(street, ego, leader, q, lane, start, point, rear)
+                if speed is not None:
+                    found.append(Hold(speed, _stands(street, ego, leader)))
+    return found
 
 
-def leftover(street: Street, lane: int) -> bool:
-    """Whether a vehicle is left over on the waiting area of a foe whose entry is red by now."""
-    entry = street.entry_of[lane]
-    if street.link_kind[street.link_begin[lane]] == LinkKind.EXIT and street.next[entry] != lane:
-        return False
-    for foe in street.foe[street.foe_begin[entry] : street.foe_begin[entry + 1]]:
-        if street.cont[foe] and street.is_red(foe) and street.edge[street.source[foe]] != street.edge[street.source[entry]]:
-            if street.on[street.next[foe]]:
-                return True
-    return False
+def _occupants(street: Street, lane: int) -> list[tuple[float, Vehicle]]:
+    """Rears (m from the lane's start) of everyone on a lane, those who have moved on included."""
+    return [(street.rear(v), v) for v in street.on[lane]] + street.rears[lane]
 
 
-def _occupants(street: Street, lane: int) -> list[tuple[float, float, Vehicle]]:
-    """Rear and front (m from the lane's start) of everyone on a lane, sticking rears included."""
-    fronts = [(street.rear(v), v.position, v) for v in street.on[lane]]
-    return fronts + [(rear, rear + street.size[v.kind], v) for rear, v in street.rears[lane]]
+def _stands(street: Street, ego: Vehicle, leader: Vehicle) -> bool:
+    """Whether waiting for this leader means giving up the right of way."""
+    before = street.source[street.link_into[leader.lane]] if street.internal[leader.lane] else -1
+    own_before = street.source[street.link_into[ego.lane]] if street.internal[ego.lane] else -2
+    return leader.waiting > PATIENCE_S or before in (own_before, ego.lane)
 
 
-def _same_origin(street: Street, lane: int, other: int) -> bool:
-    return bool(street.source[street.entry_of[lane]] == street.source[street.entry_of[other]])
+def _held(
+    street: Street, ego: Vehicle, leader: Vehicle, q: int, lane: int, start: float, point: float, rear: float
+) -> float | None:
+    """The speed that one vehicle on a conflicting lane leaves; None where it does not matter."""
+    kind, other = street.conflict_kind[q], street.conflict_lane[q]
+    merge, sibling = kind == ConflictKind.MERGE, kind == ConflictKind.SIBLING
+    size = street.size[leader.kind]
+    waits = street.waiting_lane[other]
+    before_waiting = waits and not street.waiting_lane[lane] and not street.after_waiting[lane]
+    foe_width = street.other_end[q] - street.other_begin[q] if kind == ConflictKind.CROSSING else 0.0
+    rear_distance = (street.other_end[q] if sibling else street.other_begin[q]) - rear
+    past = rear_distance + foe_width < 0
+    in_the_way = rear_distance < size and not waits
+    in_the_way = in_the_way and ((not past and point > 0) or (merge and point > rear_distance - size))
+    on_lane = leader.lane == other
+    if not in_the_way:
+        if before_waiting and _both_green(street, lane, other):
+            return None
+        if point < -0.1:
+            return None
+        if (merge or not (before_waiting or sibling)) and on_lane and not leader.wants:
+            return None
+    if sibling and street.edge[ego.lane] == street.edge[lane] and rear + size < ego.position - street.size[ego.kind]:
+        return None
+    always = before_waiting and not sibling
+    if not always and past and not merge:
+        return None
+    if not in_the_way and not _goes_first(street, ego, leader, q, lane):
+        return None
+    if merge and rear_distance < 0:
+        own_behind = street.length[lane] - street.own_begin[q]
+        rear_distance += max(0.0, street.length[other] - street.other_begin[q] - own_behind)
+    gap = -FREE if always else point - street.gap[ego.kind] - rear_distance - foe_width
+    asap = merge or sibling or (on_lane and before_waiting) or street.after_waiting[lane]
+    return _speed_for(street, ego, leader, gap, start, -1.0 if asap else point)
 
 
-def _counts(street: Street, ego: Vehicle, other: Vehicle, q: int, lane: int, start: float, front: float) -> bool:
-    """Whether `other` goes first."""
-    kind = street.conflict_kind[q]
-    inside = front > street.other_begin[q]
-    if kind != ConflictKind.SIBLING and other.speed < STANDING and not inside and not _wants(street, other, q):
-        return False
+def _both_green(street: Street, lane: int, other: int) -> bool:
+    own, foe = street.entry_of[lane], street.entry_of[other]
+    return street.is_green(own) and street.is_green(foe) and street.source[own] != street.source[foe]
+
+
+def _speed_for(street: Street, ego: Vehicle, leader: Vehicle, gap: float, start: float, point: float) -> float:
+    """Safe speed behind a vehicle on a conflicting lane, both laid over each other at the point where they meet."""
+    kind = ego.kind
+    accel, decel = street.accel[kind], street.decel[kind]
+    if gap >= 0:
+        safe = krauss.follow_speed(
+            gap, ego.speed, leader.speed, accel, decel, street.tau[kind], street.decel[leader.kind]
+        )
+    else:
+        safe = min(krauss.stop_speed(start - 0.1, decel, 1.0), ego.speed + accel)
+    if point < 0:
+        return safe
+    # up to the meeting point the vehicle may roll, to be there when the leader has cleared it
+    room = point - street.gap[kind]
+    stop = min(krauss.stop_speed(room, decel, 1.0), ego.speed + accel)
+    if gap == -FREE:
+        return max(safe, stop)
+    seconds = (point - gap) / max(leader.speed, STANDING)
+    final = max(ego.speed, 2 * room / seconds - ego.speed)
+    return max(safe, min(ego.speed + (final - ego.speed) / seconds, stop))
+
+
+def _goes_first(street: Street, ego: Vehicle, other: Vehicle, q: int, lane: int) -> bool:
+    """Whether `other` goes first: for those before the junction always, on it by time and right of way."""
     if not street.internal[ego.lane]:
         return True
-    if kind == ConflictKind.CROSSING and inside and start + street.own_begin[q] > 0:
-        return True
-    if _same_origin(street, lane, street.conflict_lane[q]):
+    own_entry, foe_entry = street.entry_of[lane], street.entry_of[street.conflict_lane[q]]
+    if street.source[own_entry] == street.source[foe_entry]:
         first, second = ego.junction_entry, other.junction_entry
     else:
-        first, second = _times(street, ego, other, q, lane)
+        first, second = _times(street, ego, other, q, own_entry, foe_entry)
     if first != second:
         return first > second
     if other.speed != ego.speed:
@@ -105,18 +146,10 @@ def _counts(street: Street, ego: Vehicle, other: Vehicle, q: int, lane: int, sta
     return other.id < ego.id
 
 
-def _wants(street: Street, vehicle: Vehicle, q: int) -> bool:
-    """Whether a vehicle meant to leave the conflicting lane in the second before."""
-    lane = street.conflict_lane[q]
-    if vehicle.lane != lane:
-        return True
-    link = street.link_begin[lane]
-    return any(item.link == link and item.request for item in vehicle.items)
-
-
-def _times(street: Street, ego: Vehicle, other: Vehicle, q: int, lane: int) -> tuple[int, int]:
+def _times(
+    street: Street, ego: Vehicle, other: Vehicle, q: int, own_entry: int, foe_entry: int
+) -> tuple[int, int]:
     """The times that decide who goes first: the own and the other's."""
-    own_entry, foe_entry = street.entry_of[lane], street.entry_of[street.conflict_lane[q]]
     yields, yielded = street.must_yield[q], street.other_yields[q]
     own_red, foe_red = street.is_red(own_entry), street.is_red(foe_entry)
     if own_red != foe_red:
@@ -133,81 +166,63 @@ def _times(street: Street, ego: Vehicle, other: Vehicle, q: int, lane: int) -> t
     return ego.conflict_entry, other.junction_entry
 
 
-def _conflict_speed(street: Street, ego: Vehicle, leader: Vehicle, q: int, start: float, rear: float) -> float:
-    """Safe speed behind a vehicle on a conflicting lane, both laid over each other at the shared zone."""
-    kind = ego.kind
-    zone = start + street.own_begin[q]
-    gap = zone - street.gap[kind] - (street.other_begin[q] - rear)
-    crossing = street.conflict_kind[q] == ConflictKind.CROSSING
-    if crossing:
-        gap -= street.other_end[q] - street.other_begin[q]
-    accel, decel = street.accel[kind], street.decel[kind]
-    if gap >= 0:
-        safe = krauss.follow_speed(
-            gap, ego.speed, leader.speed, accel, decel, street.tau[kind], street.decel[leader.kind]
-        )
-    else:
-        safe = min(krauss.stop_speed(start, decel, 1.0), ego.speed + accel)
-    room = zone - street.gap[kind]
-    if crossing and room > 0:
-        # up to the zone the vehicle may roll, and be there when the leader has cleared it
-        seconds = (zone - gap) / max(leader.speed, 0.1)
-        final = max(ego.speed, 2 * room / seconds - ego.speed)
-        roll = min(ego.speed + (final - ego.speed) / seconds, krauss.stop_speed(room, decel, 1.0))
-        safe = max(safe, roll)
-    return safe
-
-
-def is_open(street: Street, ego: Vehicle, item: Item) -> bool:
+def is_open(street: Street, ego: Vehicle, item: Item, can_stop: bool, now: int) -> bool:
     """Whether a link may be passed: its signal, and gap acceptance where it is minor."""
     link = item.link
-    kind = street.link_kind[link]
-    if kind == LinkKind.EXIT:
+    if street.is_red(link):
+        return False
+    if street.cont[link] or street.has_priority(link):
         return True
-    if kind == LinkKind.INNER:
-        entry = street.link_entry[link]
-        if street.link_state[entry] == "G":
-            return True
-    else:
-        entry = link
-        if street.is_red(link):
-            return item.distance < krauss.brake_gap(ego.speed, street.decel[ego.kind], 0.0)
-        if street.is_yellow(link) or street.has_priority(link) or street.cont[link]:
-            return True
-        if street.link_state[link] == "s" and ego.waiting == 0:
-            return False
-    impatience = min(1.0, ego.waiting / IMPATIENT_AFTER_S)
-    only_moving = kind == LinkKind.INNER and street.is_red(entry)
+    inner = street.link_kind[link] == LinkKind.INNER
+    entry = street.link_entry[link]
+    if inner and street.link_state[entry] == "G":
+        return True
+    if street.link_state[link] in "sw" and ego.waiting == 0:
+        return False
+    impatience = min(1.0, ego.waiting / IMPATIENT_AFTER_S) if can_stop else 1.0
+    only_moving = inner and street.is_red(entry)
     for foe_link in street.response[street.response_begin[link] : street.response_begin[link + 1]]:
-        same = street.target[foe_link] == street.target[link]
+        same = street.lane_after[foe_link] == street.lane_after[link]
         for foe, plan in street.approaching[foe_link]:
-            if foe is ego or (only_moving and foe.speed < STANDING):
+            if foe is ego or (only_moving and foe.speed <= STANDING):
                 continue
-            if _blocked(street, ego, item, foe, plan, same, impatience):
+            if _blocked(street, ego, item, foe, plan, same, impatience, now):
                 return False
     return True
 
 
 def _blocked(
-    street: Street, ego: Vehicle, own: Item, foe: Vehicle, other: Item, same: bool, impatience: float
+    street: Street, ego: Vehicle, own: Item, foe: Vehicle, other: Item, same: bool, impatience: float, now: int
 ) -> bool:
     """Whether the windows of time overlap too far."""
     b, c = street.decel[ego.kind], street.decel[foe.kind]
+    arrival, braking_speed = other.arrival, other.braking_speed
+    if impatience > 0 and own.arrival < arrival:
+        braked, braking_speed = _if_braked(own.arrival, other, c * impatience, now)
+        arrival = (1 - impatience) * arrival + impatience * braked
     if other.leave < own.arrival:
         if not same:
             return False
         return own.arrival - other.leave < LOOK_AHEAD_S or _unsafe(other.leave_speed, own.arrival_speed, c, b)
-    arrival = (1 - impatience) * other.arrival + impatience * other.arrival_braking
     if arrival > own.leave + LOOK_AHEAD_S:
-        return same and _unsafe(own.leave_speed, other.braking_speed, b, c)
+        return same and _unsafe(own.leave_speed, braking_speed, b, c)
     return True
+
+
+def _if_braked(own_arrival: float, foe: Item, decel: float, now: int) -> tuple[float, float]:
+    """When a foe would arrive, and how fast, if it braked from the moment of the own arrival."""
+    if math.floor(own_arrival) == math.floor(foe.arrival):
+        return foe.arrival, foe.braking_speed
+    late = foe.arrival - own_arrival
+    speed = foe.distance / (foe.arrival - now + 1)
+    left = foe.distance - speed * (own_arrival - now)
+    if 0.5 * speed * speed / decel <= left:
+        return foe.arrival + STOPS_S, 0.0
+    slower = late * decel
+    root = max(0.0, 4 * (speed - slower) ** 2 - 4 * decel * late * slower)
+    more = (speed - slower - 0.5 * math.sqrt(root)) / decel
+    return foe.arrival + more, speed - (late + more) * decel
 
 
 def _unsafe(leader: float, follower: float, leader_decel: float, follower_decel: float) -> bool:
     return leader * leader / leader_decel <= follower * follower / follower_decel
-
-
-def give_up(vehicle: Vehicle) -> None:
-    """Lets everyone else on the junction go first."""
-    vehicle.junction_entry = NEVER
-    vehicle.conflict_entry = NEVER

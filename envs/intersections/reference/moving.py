@@ -25,37 +25,59 @@ class Decision:
         bound: m/s, safe speed.
         least: m/s it must reach to clear a minor link it has begun to cross; 0 for none.
         hindered: Whether it has to wait at a link.
+        gives_up: Whether it lets everyone else on the junction go first.
     """
 
     bound: float
     least: float
     hindered: bool
+    gives_up: bool
 
 
-def decide(street: Street, ego: Vehicle, plan: Plan) -> Decision:
+def decide(street: Street, ego: Vehicle, plan: Plan, now: int) -> Decision:
     """Goes through the links in order until one is closed."""
     accel, decel = street.accel[ego.kind], street.decel[ego.kind]
     brake = krauss.brake_gap(ego.speed, decel, 0.0)
-    bound, least, line, hindered = plan.end_speed, 0.0, 0.0, False
+    bound, least, line, least_can_stop, hindered, gives_up = plan.end_speed, 0.0, 0.0, False, False, False
     for item in plan.items:
+        link = item.link
         can_stop = item.distance > brake or ego.speed < decel
-        entry = street.link_kind[item.link] == LinkKind.ENTRY
-        yellow = entry and street.is_yellow(item.link)
-        stop = not item.request or (yellow and can_stop) or not is_open(street, ego, item)
-        if not stop and is_minor(street, item.link) and not (entry and street.cont[item.link]):
-            if item.distance > VISIBILITY and (can_stop or not yellow):
-                stop = True
-            else:
-                least, line = min(item.distance + 0.1, item.passing), item.distance
-        if stop:
+        yellow = street.is_yellow(link)
+        if not item.request:
+            gives_up = street.internal[ego.lane] and street.internal[street.source[link]]
+            bound = item.waiting
+            hindered = hindered or bound < ego.speed or bound < STANDING
+            break
+        if yellow and can_stop:
             bound, hindered = item.waiting, True
             break
-        hindered = item.passing < decel and item.passing <= item.waiting and item.passing < ego.speed + accel
+        opened = yellow or is_open(street, ego, item, can_stop, now)
+        if opened and is_minor(street, link) and not street.cont[link]:
+            if item.distance > VISIBILITY and (can_stop or not yellow):
+                bound, hindered = item.waiting, True
+                break
+            least, line = min(item.distance + 0.1, item.passing, ego.speed + accel), item.distance
+            least_can_stop = can_stop
+        if not opened:
+            too_fast = not can_stop and street.signal[link] < 0
+            too_fast = too_fast and item.distance < krauss.brake_gap(ego.speed, street.emergency[ego.kind], 0.0)
+            if not too_fast:
+                bound, hindered = item.waiting, True
+                break
+        bound = item.passing
+        if opened and bound < decel and bound <= item.waiting and bound < ego.speed + accel:
+            hindered = True
+    else:
+        bound = plan.end_speed
+        hindered = hindered or (plan.ends and (bound < ego.speed or bound < STANDING))
     if bound + 1e-3 < least:
-        # it cannot get across at once, so it stops before the link
-        bound = min(bound, max(ego.speed - decel, krauss.stop_speed(line, decel, 1.0)))
-        least, hindered = 0.0, True
-    return Decision(bound, least, hindered)
+        if least_can_stop and bound < ego.speed:
+            # it cannot get across at once, so it stops before the link
+            bound = min(bound, max(ego.speed - decel, krauss.stop_speed(line, decel, 1.0)))
+            least, hindered = 0.0, True
+        else:
+            least = bound
+    return Decision(bound, least, hindered, gives_up)
 
 
 def final_speed(street: Street, ego: Vehicle, decision: Decision, draw: float) -> float:
@@ -82,41 +104,50 @@ def final_speed(street: Street, ego: Vehicle, decision: Decision, draw: float) -
     return 0.0 if speed < 1e-4 else speed
 
 
-def move(street: Street, ego: Vehicle, plan: Plan, speed: float, now: int) -> bool:
+def move(street: Street, ego: Vehicle, plan: Plan, decision: Decision, speed: float, now: int) -> bool:
     """Takes the vehicle along its way; returns whether it has arrived."""
-    allowed = street.allowed(ego, ego.lane)
     ego.position += speed
     ego.speed = speed
-    ego.time_loss += max(0.0, (allowed - speed) / allowed)
-    if speed < STANDING:
+    ego.hindered = decision.hindered
+    if speed <= STANDING:
         ego.stops += ego.waiting == 0
         ego.waiting += 1
         ego.total_waiting += 1
     else:
         ego.waiting = 0
-    if plan.yields and street.internal[ego.lane]:
+    if decision.gives_up:
         ego.junction_entry = ego.conflict_entry = NEVER
-    place = 0
+    passed = 0
+    arrived = False
     while True:
         length = street.length[ego.lane]
         if not street.internal[ego.lane] and ego.place == ego.last:
-            return ego.position > length - ARRIVED
+            arrived = ego.position > length - ARRIVED
+            break
         if ego.position <= length:
-            return False
-        if place >= len(plan.items):
+            break
+        if passed >= len(plan.items):
             ego.position = length
-            return False
-        link = plan.items[place].link
-        place += 1
-        ego.position -= length
-        ego.behind.insert(0, ego.lane)
-        del ego.behind[REARS:]
-        ego.lane = street.next[link]
-        if not street.internal[ego.lane]:
-            ego.place += 1
-            ego.junction_entry = ego.conflict_entry = NEVER
-            continue
-        if street.link_kind[link] == LinkKind.ENTRY:
-            ego.junction_entry = now
-        if street.link_kind[street.link_begin[ego.lane]] == LinkKind.EXIT:
-            ego.conflict_entry = now
+            break
+        _pass(street, ego, plan.items[passed].link, now)
+        passed += 1
+    ego.wants = passed < len(plan.items) and plan.items[passed].request
+    allowed = street.allowed(ego, ego.lane)
+    ego.time_loss += (allowed - speed) / allowed
+    return arrived
+
+
+def _pass(street: Street, ego: Vehicle, link: int, now: int) -> None:
+    """Takes the front over a link."""
+    ego.position -= street.length[ego.lane]
+    ego.behind.insert(0, ego.lane)
+    del ego.behind[REARS:]
+    ego.lane = street.next[link]
+    if not street.internal[ego.lane]:
+        ego.place += 1
+        ego.junction_entry = ego.conflict_entry = NEVER
+        return
+    if street.link_kind[link] == LinkKind.ENTRY:
+        ego.junction_entry = now
+    if street.link_kind[street.link_begin[ego.lane]] == LinkKind.EXIT:
+        ego.conflict_entry = now

@@ -92,12 +92,11 @@ class Simulation:
             for item in made.items:
                 if item.request:
                     street.approaching[item.link].append((vehicle, item))
-        decisions = [decide(street, vehicle, made) for vehicle, made in zip(self.running, plans, strict=True)]
+        decisions = [decide(street, vehicle, made, self.now) for vehicle, made in zip(self.running, plans, strict=True)]
         left: list[Vehicle] = []
         for vehicle, made, decision in zip(self.running, plans, decisions, strict=True):
-            vehicle.items, vehicle.hindered = made.items, decision.hindered
-            draw = uniform(self.seed, DAWDLE, vehicle.id, self.now)
-            if move(street, vehicle, made, final_speed(street, vehicle, decision, draw), self.now):
+            speed = final_speed(street, vehicle, decision, uniform(self.seed, DAWDLE, vehicle.id, self.now))
+            if move(street, vehicle, made, decision, speed, self.now):
                 self.trips.append(self._trip(vehicle, arrived=True))
             else:
                 left.append(vehicle)

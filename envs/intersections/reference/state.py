@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from fedsched.envs.intersections.tables import Tables
+from fedsched.envs.intersections.tables import LinkKind, Tables
 
 NEVER = 1 << 30
 """A time that has not come: of vehicles that are not on a junction, or that gave up their right of way."""
@@ -61,8 +61,7 @@ class Vehicle:
         conflict_entry: s, when it entered the part behind the waiting area, or NEVER.
         waiting: s of standing in a row.
         hindered: Whether it has to wait at its next link.
-        items: The plan of the second before until the new one is made.
-        end_speed: m/s that the plan allows behind its last item.
+        wants: Whether it meant to pass the link at the end of its lane.
         look: m/s that decays slowly: how far ahead it looks for lanes.
         keep_right: Its inclination to the right lane.
         gain: Its inclination to a faster lane; left is positive.
@@ -83,8 +82,7 @@ class Vehicle:
     conflict_entry: int = NEVER
     waiting: int = 0
     hindered: bool = False
-    items: list[Item] = field(default_factory=list)
-    end_speed: float = 0.0
+    wants: bool = False
     look: float = 0.0
     keep_right: float = 0.0
     gain: float = 0.0
@@ -110,11 +108,8 @@ class Street:
         self.source, self.next, self.target = links.source.tolist(), links.next.tolist(), links.target.tolist()
         self.link_kind, self.link_entry = links.kind.tolist(), links.entry.tolist()
         self.signal, self.cont = links.signal.tolist(), links.cont.tolist()
-        self.via, self.has_foes, self.keep_clear = (
-            links.via_length.tolist(),
-            links.has_foes.tolist(),
-            links.keep_clear.tolist(),
-        )
+        self.has_foes, self.keep_clear = links.has_foes.tolist(), links.keep_clear.tolist()
+        self.lane_after = self.target
         self.response_begin, self.response = links.response_begin.tolist(), links.response.tolist()
         self.foe_begin, self.foe = links.foe_begin.tolist(), links.foe.tolist()
         self.conflict_begin, self.conflict_lane = conflicts.begin.tolist(), conflicts.lane.tolist()
@@ -133,6 +128,12 @@ class Street:
         self.tau = [float(x) for x in types.tau]
         self.fastest = [float(x) for x in types.max_speed]
         self.link_state = [chr(c) for c in links.state.tolist()]
+        self.through = [self.length[n] if self.internal[n] else 0.0 for n in self.next]
+        self.link_into = [-1] * len(self.length)
+        for link, lane in enumerate(self.next):
+            if self.internal[lane]:
+                self.link_into[lane] = link
+        self.after_waiting = [k >= 0 and self.link_kind[k] == LinkKind.INNER for k in self.link_into]
         self.before: list[list[int]] = [[] for _ in self.length]
         for source, target in zip(self.source, self.next, strict=True):
             self.before[target].append(source)
@@ -150,6 +151,10 @@ class Street:
     def is_red(self, link: int) -> bool:
         """Whether the link is closed by its signal."""
         return self.link_state[link] == "r"
+
+    def is_green(self, link: int) -> bool:
+        """Whether the link is green, protected or permissive."""
+        return self.link_state[link] in "gG"
 
     def is_yellow(self, link: int) -> bool:
         """Whether the link is yellow."""
