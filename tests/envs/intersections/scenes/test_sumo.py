@@ -1,0 +1,135 @@
+"""SUMO behind libsumo: sees what the scenes' truth has, is repeatable row by row, and fails with names."""
+
+import gzip
+import importlib.util
+import json
+import re
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedsched.envs.intersections.sumo.batch import SumoBatch, SumoWorkerError
+from fedsched.envs.intersections.sumo.outputs import Trips, edge_times, outcome
+from fedsched.envs.intersections.sumo.simulation import Names, OnRoad, SumoError, SumoSetup
+
+SCENES = Path(__file__).parent
+needs_sumo = pytest.mark.skipif(importlib.util.find_spec("libsumo") is None, reason="the extra `sumo` is not installed")
+
+
+def setup(scene: str, folder: Path, exact: bool) -> SumoSetup:
+    """A scene; exact: nobody dawdles, all drive at the limit."""
+    net = gzip.decompress((SCENES / scene / "net.xml.gz").read_bytes())
+    demand = (SCENES / scene / "rou.xml").read_text()
+    if exact:
+        demand = re.sub(r"(<vType [^/]*)/>", r'\1 sigma="0" speedDev="0"/>', demand)
+    (folder / "net.xml").write_bytes(net)
+    (folder / "rou.xml").write_text(demand)
+
+    def ids(root: ET.Element, tag: str) -> tuple[str, ...]:
+        return tuple(element.attrib["id"] for element in root.iter(tag))
+
+    road, drivers = ET.fromstring(net), ET.fromstring(demand)
+    names = Names(ids(road, "lane"), ids(road, "tlLogic"), ids(drivers, "vType"), ids(drivers, "vehicle"))
+    return SumoSetup(folder / "net.xml", (folder / "rou.xml",), 0, 120, 0, names)
+
+
+def departs(made: SumoSetup) -> np.ndarray:
+    """When each vehicle is to depart."""
+    return np.array([float(v.attrib["depart"]) for v in ET.parse(made.routes[0]).getroot().iter("vehicle")])
+
+
+def same(a: OnRoad, b: OnRoad) -> bool:
+    """Whether two moments are equal to the bit."""
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in vars(a))
+
+
+@needs_sumo
+@pytest.mark.parametrize("scene", ["permissive_left", "bus_and_emergency", "spillback"])
+def test_rows_see_every_vehicle_where_the_truth_has_it(scene: str, tmp_path: Path) -> None:
+    truth = json.loads(gzip.decompress((SCENES / scene / "truth.json.gz").read_bytes()))
+    made = setup(scene, tmp_path, exact=True)
+    assert made.names is not None
+    exact, names = truth["exact"], made.names
+    lengths = {e.attrib["id"]: float(e.attrib["length"]) for e in ET.parse(made.net).getroot().iter("lane")}
+    with SumoBatch() as batch:
+        batch.start({0: made})
+        for second, expected in enumerate(exact["steps"]):
+            moment = batch.advance({}, {0: 1})[0]
+            road = moment.on_road
+            rows = zip(road.trip, road.lane, road.position, road.speed, strict=True)
+            seen = sorted((names.trips[trip], names.lanes[lane], x, v) for trip, lane, x, v in rows)
+            wanted = sorted((exact["vehicles"][who], exact["lanes"][lane], x, v) for who, lane, x, v in expected)
+            assert [row[:2] for row in seen] == [row[:2] for row in wanted], second
+            numbers = [np.array([row[2:] for row in side]) for side in (seen, wanted)]
+            np.testing.assert_allclose(*numbers, rtol=0, atol=0.00051)  # the truth is rounded to a millimetre
+            shown = {signal: states[second] for signal, states in exact["signals"].items()}
+            assert dict(zip(names.signals, moment.states, strict=True)) == shown
+            direct = np.array([not names.lanes[k].startswith(":") for k in road.lane], dtype=bool) & (road.signal >= 0)
+            left = np.array([lengths[names.lanes[k]] for k in road.lane]) - road.position
+            assert np.all(road.distance[direct] >= left[direct] - 1e-6)
+        found = batch.finish({0: departs(made)})[0]
+    assert found.completed == exact["summary"]["completed"]
+    assert found.duration_s == pytest.approx(exact["summary"]["duration"])
+    assert found.demand == found.completed + found.running + found.never_inserted == truth["demand"]
+
+
+@needs_sumo
+def test_signals_obey_and_equal_setups_are_equal_runs_at_every_start(tmp_path: Path) -> None:
+    made = setup("queue_discharge", tmp_path, exact=False)
+    with SumoBatch() as batch:
+        batch.start({0: made, 1: made, 2: replace(made, seed=1)})
+        first = batch.advance({row: {0: "r"} for row in range(3)}, dict.fromkeys(range(3), 100))
+        assert all(moment.states == ("r",) for moment in first.values())
+        assert len(first[0].on_road.trip) + first[0].pending == 12
+        assert same(first[0].on_road, first[1].on_road)
+        assert not same(first[0].on_road, first[2].on_road)
+        batch.start({0: made})
+        assert same(batch.advance({0: {0: "r"}}, {0: 100})[0].on_road, first[0].on_road)
+
+
+@needs_sumo
+def test_a_dead_worker_and_a_refused_file_are_named_and_the_other_rows_go_on(tmp_path: Path) -> None:
+    made = setup("yellow", tmp_path, exact=False)
+    with SumoBatch() as batch:
+        batch.start({0: made, 1: made})
+        batch._workers[1].kill()
+        with pytest.raises(SumoWorkerError, match="worker 1: its process is gone, exit code -9") as caught:
+            batch.advance({}, {0: 5, 1: 5})
+        assert caught.value.row == 1
+        assert batch.advance({}, {0: 5})[0].time_s == 10
+        with pytest.raises(SumoWorkerError, match=r"worker 2: SUMO refuses .*nothing\.xml"):
+            batch.start({2: replace(made, net=tmp_path / "nothing.xml")})
+        with pytest.raises(SumoError, match="have not been started"):
+            batch.advance({}, {7: 1})
+
+
+def test_without_sumo_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libsumo", None)
+    with pytest.raises(SumoError, match=r"^SUMO is not installed: pip install 'fedsched\[sumo\]'$"):
+        SumoBatch()
+
+
+def test_outcome_counts_the_whole_wait_of_those_that_never_got_in() -> None:
+    # wanted at 10, 20, 40 and 130; the first arrives, the second is on its way, the third never gets in
+    def column(*values: float) -> np.ndarray:
+        return np.array(values)
+
+    trips = Trips(("a", "b"), column(10, 25), column(60, -1), column(50, 75), column(7, 30), column(3, 9),
+                  column(0, 5), column(1, 1))  # fmt: skip
+    found = outcome(trips, column(10, 20, 40, 130), 0, 100)
+    assert (found.demand, found.completed, found.running, found.never_inserted) == (3, 1, 1, 1)
+    assert (found.duration_s, found.time_loss_s, found.waiting_s, found.depart_delay_s) == (50, 7, 3, 2.5)
+    assert found.delay_s == pytest.approx((7 + 30 + 5 + 60) / 3)
+
+
+def test_edge_times_are_between_exits_and_leave_out_edges_not_left(tmp_path: Path) -> None:
+    (tmp_path / "routes.xml").write_text(
+        '<routes><vehicle id="a" depart="5"><route edges="x y" exitTimes="15 40"/></vehicle>'
+        '<vehicle id="b" depart="10"><routeDistribution><route edges="x z" exitTimes="1 1"/>'
+        '<route edges="x y" exitTimes="30 -1"/></routeDistribution></vehicle></routes>'
+    )
+    assert edge_times(tmp_path / "routes.xml") == {"x": (2, 15.0), "y": (1, 25.0)}
