@@ -24,7 +24,7 @@ COLUMNS = ("map", "controller", "metric", "SUMO", "ours", "diff %", "95 % interv
 
 def read_cells(folder: Path, maps: Sequence[str] | None) -> dict[tuple[str, str], Cell]:
     """All cells of a folder of maps."""
-    paths = sorted(path for path in folder.glob("*/*.json") if path.stem != "speed")
+    paths = sorted(folder.glob("*/*.json"))
     return {(p.parent.name, p.stem): read_cell(p) for p in paths if maps is None or p.parent.name in maps}
 
 

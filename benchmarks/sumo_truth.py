@@ -25,11 +25,13 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.report import table, write
 from fedsched.envs.intersections.sumo.simulation import (
     OPTIONS,
     OnRoad,
@@ -44,6 +46,7 @@ TIMING = {"arterial4x4": (5, 2)}
 """Seconds between decisions, and of yellow; (10, 3) elsewhere."""
 GREEDY_M, PRESSURE_M = 50.0, 200.0
 STANDING = 0.1
+REPEATS = 3
 KEPT = ("departLane", "departPos", "departSpeed", "arrivalLane", "arrivalPos", "arrivalSpeed")
 CONTROLLED = {
     "ingolstadt21": frozenset(
@@ -263,17 +266,16 @@ def truth(of: Map, controller: str, seeds: Sequence[int], folder: Path) -> dict[
     return cell
 
 
-def speed(of: Map, folder: Path) -> dict[str, float]:
-    """SUMO's speed under the program of the net with the map's own routes: vehicle updates per CPU second."""
-    one = in_own_process(of, of.routes, "static", 0, False)
-    rate = {
-        "vehicle_updates_per_cpu_s": round(one["vehicle_updates"] / one["cpu_s"]),
-        "simulated_s_per_cpu_s": round((of.end_s - of.begin_s) / one["cpu_s"]),
-        "mean_vehicles": round(one["vehicle_updates"] / (of.end_s - of.begin_s), 1),
+def speed(of: Map) -> dict[str, float]:
+    """SUMO's speed under the program of the net with the map's own routes; the median of `REPEATS` runs."""
+    runs = [in_own_process(of, of.routes, "static", 0, False) for _ in range(REPEATS)]
+    cpu_s = median(run["cpu_s"] for run in runs)
+    updates = runs[0]["vehicle_updates"]
+    return {
+        "vehicle_updates_per_cpu_s": round(updates / cpu_s),
+        "simulated_s_per_cpu_s": round((of.end_s - of.begin_s) / cpu_s),
+        "mean_vehicles": round(updates / (of.end_s - of.begin_s), 1),
     }
-    (folder / "speed.json").write_text(json.dumps(rate) + "\n")
-    print(f"{of.name}: {rate}", flush=True)
-    return rate
 
 
 def main() -> None:
@@ -287,16 +289,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="TRUTH")
     chosen = parser.parse_args()
     folders = [chosen.maps_folder / name for name in chosen.maps or []]
+    speeds: dict[str, dict[str, float]] = {}
     for folder in folders or sorted(f for f in chosen.maps_folder.iterdir() if f.is_dir()):
         of, out = read_map(folder), chosen.out / folder.name
         out.mkdir(parents=True, exist_ok=True)
         if chosen.speed:
-            speed(of, out)
+            speeds[of.name] = speed(of)
             continue
         if not (out / "fixed.rou.xml").exists():
             fix_routes(of, out / "fixed.rou.xml")
         for controller in chosen.controllers:
             truth(of, controller, chosen.seeds, out)
+    if speeds:
+        columns = ("map", "vehicle updates/CPU s", "simulated s/CPU s", "mean vehicles")
+        table(columns, [(name, *rates.values()) for name, rates in speeds.items()])
+        write(chosen.out / "speed.json", {"repeats": REPEATS, "maps": speeds})
 
 
 if __name__ == "__main__":

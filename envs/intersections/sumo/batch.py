@@ -43,12 +43,15 @@ class SumoWorkerError(SumoError):
         self.row = row
 
 
+Stage = tuple[Mapping[int, str], int]
+"""States to set, by signal, and the seconds they are then left alone: a decision is yellow, then the new green."""
+
+
 @dataclass(frozen=True)
 class Advance:
-    """Sets signals and lets time pass; answered by the new `Moment`."""
+    """Passes through stages; answered by the `Moment` after the last."""
 
-    states: Mapping[int, str]
-    seconds: int
+    stages: tuple[Stage, ...]
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,10 @@ def serve(pipe: "Connection[Any, Any]", setup: SumoSetup) -> None:
 
 def _answer(simulation: SumoSimulation, request: Request) -> Moment | tuple[SignalPlan, ...] | Outcome:
     match request:
-        case Advance(states, seconds):
-            simulation.set_states(states)
-            simulation.step(seconds)
+        case Advance(stages):
+            for states, seconds in stages:
+                simulation.set_states(states)
+                simulation.step(seconds)
             return moment(simulation)
         case Ask():
             return simulation.plans()
@@ -149,9 +153,9 @@ class SumoBatch:
             theirs.close()  # so that a dead worker is seen as the end of its pipe
         return self._collect(list(setups), [])
 
-    def advance(self, states: Mapping[int, Mapping[int, str]], seconds: Mapping[int, int]) -> dict[int, Moment]:
-        """Sets signals (by row, then by index) and lets each row's seconds pass."""
-        return self._ask({row: Advance(states.get(row, {}), s) for row, s in seconds.items()})
+    def advance(self, stages: Mapping[int, Sequence[Stage]]) -> dict[int, Moment]:
+        """Lets rows pass through stages of their own; what they show after the last."""
+        return self._ask({row: Advance(tuple(own)) for row, own in stages.items()})
 
     def plans(self, row: int) -> tuple[SignalPlan, ...]:
         """Programs and movements of a row's signals."""

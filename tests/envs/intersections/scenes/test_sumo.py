@@ -58,7 +58,7 @@ def test_rows_see_every_vehicle_where_the_truth_has_it(scene: str, tmp_path: Pat
     with SumoBatch() as batch:
         batch.start({0: made})
         for second, expected in enumerate(exact["steps"]):
-            moment = batch.advance({}, {0: 1})[0]
+            moment = batch.advance({0: [({}, 1)]})[0]
             road = moment.on_road
             rows = zip(road.trip, road.lane, road.position, road.speed, strict=True)
             seen = sorted((names.trips[trip], names.lanes[lane], x, v) for trip, lane, x, v in rows)
@@ -82,13 +82,14 @@ def test_signals_obey_and_equal_setups_are_equal_runs_at_every_start(tmp_path: P
     made = setup("queue_discharge", tmp_path, exact=False)
     with SumoBatch() as batch:
         batch.start({0: made, 1: made, 2: replace(made, seed=1)})
-        first = batch.advance({row: {0: "r"} for row in range(3)}, dict.fromkeys(range(3), 100))
+        red: list[tuple[dict[int, str], int]] = [({}, 40), ({0: "r"}, 60)]
+        first = batch.advance({0: red, 1: red, 2: red})
         assert all(moment.states == ("r",) for moment in first.values())
         assert len(first[0].on_road.trip) + first[0].pending == 12
         assert same(first[0].on_road, first[1].on_road)
         assert not same(first[0].on_road, first[2].on_road)
         batch.start({0: made})
-        assert same(batch.advance({0: {0: "r"}}, {0: 100})[0].on_road, first[0].on_road)
+        assert same(batch.advance({0: red})[0].on_road, first[0].on_road)
 
 
 @needs_sumo
@@ -98,13 +99,13 @@ def test_a_dead_worker_and_a_refused_file_are_named_and_the_other_rows_go_on(tmp
         batch.start({0: made, 1: made})
         batch._workers[1].kill()
         with pytest.raises(SumoWorkerError, match="worker 1: its process is gone, exit code -9") as caught:
-            batch.advance({}, {0: 5, 1: 5})
+            batch.advance({0: [({}, 5)], 1: [({}, 5)]})
         assert caught.value.row == 1
-        assert batch.advance({}, {0: 5})[0].time_s == 10
+        assert batch.advance({0: [({}, 5)]})[0].time_s == 10
         with pytest.raises(SumoWorkerError, match=r"worker 2: SUMO refuses .*nothing\.xml"):
             batch.start({2: replace(made, net=tmp_path / "nothing.xml")})
         with pytest.raises(SumoError, match="have not been started"):
-            batch.advance({}, {7: 1})
+            batch.advance({7: [({}, 1)]})
 
 
 def test_without_sumo_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
