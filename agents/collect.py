@@ -78,7 +78,8 @@ def collect(
         reference: Per row, kept with the rollouts.
     """
     spec = world.spec
-    observation = world.reset(instances, seeds)
+    # from time 0, so that what accrues before an agent's first decision is counted, but not as that decision's doing
+    observation = world.reset(instances, seeds, until_s=torch.zeros(world.batch, dtype=torch.float64).to(world.device))
     recorder = Recorder(spec, observation.time_s)
     mailbox = policy.mailbox(spec, world.batch, world.device)
     idle = idle_actions(spec, world.batch, world.device)

@@ -178,8 +178,7 @@ def at_random(seed: int) -> Choose:
 def play(world: DatacenterWorld, choosers: Sequence[Choose]) -> tuple[np.ndarray, int]:
     """Every row by its chooser to its end; the totals of the rewards and the longest queue that was seen."""
     observation = reset(world)
-    # what accrues before the first decision is nobody's reward
-    gained, longest = world.arrays.state["total"].numpy().copy(), 0
+    gained, longest = np.zeros(tuple(world.arrays.state["total"].shape)), 0
     for _ in range(100_000):
         tokens = observation.kinds[KIND]
         if not bool(tokens.alive.any()):

@@ -143,6 +143,29 @@ def test_a_drained_site_idles_to_the_stop_and_pays_for_it() -> None:
     assert not bool(again.arrays.state["terminated"][0])
 
 
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("stop", [False, True], ids=["first decision", "time 0"])
+def test_rewards_of_an_episode_add_up_to_its_metrics(site: str, stop: bool) -> None:
+    """Also what accrues before the first decision, over a snapshot and while other rows are reset."""
+    world = make(3, site)
+    until = torch.zeros(3, dtype=torch.float64) if stop else None
+    reset(world, until_s=until)
+    rows = torch.arange(3)
+    world.reset(rows + 5, rows, torch.tensor([False, False, True]), until)
+    early = world.arrays.state["total"].clone()
+    # who may defer decides at time 0 already
+    assert bool(early.any()) != (stop or site == "deferral")
+    fresh = make(3, site)
+    reset(fresh, 9)
+    rewards = finish(fresh, fresh.restore(world.snapshot()))
+    gained = torch.stack(rewards).double().sum((0, 2))
+    metrics = fresh.metrics()
+    for part, name in ((3, "energy_kwh"), (4, "carbon_kg"), (5, "cost")):
+        np.testing.assert_allclose(-gained[:, part], metrics[name], rtol=1e-6)
+    jobs, clusters = metrics["jobs"], len(SITES[site][0])
+    np.testing.assert_allclose(-gained[:, 2] * 3600.0 / clusters, metrics["wait_s"] * jobs, rtol=1e-5)
+
+
 def test_steps_after_a_rule_in_the_kernel_count_their_own_time_only() -> None:
     world = make(2)
     until = torch.full((2,), 500.0, dtype=torch.float64)
@@ -150,6 +173,7 @@ def test_steps_after_a_rule_in_the_kernel_count_their_own_time_only() -> None:
     world.run_rules(["fcfs-easy", ""], until)
     assert world.arrays.state["now"][0] == 500.0
     before = world.arrays.state["total"].clone()
+    before[1] = 0.0  # no rule ran there
     moved = world.step(first_legal(world.observe()))
     np.testing.assert_allclose(
         moved.reward[KIND].numpy(), (world.arrays.state["total"] - before).numpy(), rtol=1e-6, atol=1e-9
