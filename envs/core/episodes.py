@@ -90,6 +90,12 @@ def all_ended(moved: Transition) -> npt.NDArray[np.bool_]:
     return np.asarray(done.cpu().numpy())
 
 
+def all_over(observation: Observation) -> npt.NDArray[np.bool_]:
+    """Rows in which no agent is alive, [B]; so is a world whose episode was over at its reset."""
+    alive = torch.cat([tokens.alive for tokens in observation.kinds.values()], 1).any(1)
+    return np.asarray(~alive.cpu().numpy())
+
+
 def moment(observation: Observation, b: int) -> dict[str, Array]:
     """All that row b shows."""
     values = {"time_s": observation.time_s[b]}

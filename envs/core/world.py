@@ -177,7 +177,7 @@ class World(Protocol):
         """Applies the active agents' actions and runs to the next decision of any agent, or to `until_s` [B].
 
         Never resets. Actions are int64 [B, A] (a choice) or float32 [B, A, D] by kind; those of inactive agents
-        must be the idle action.
+        must be the idle action, and those of ended worlds too.
 
         Raises:
             IllegalActionError: An action that the mask forbids.

@@ -97,10 +97,8 @@ def settle_forced(m: Model, jobs: Jobs, s: State, b: int, with_backfill: int):
 @wp.kernel
 def step_committing(m: Model, jobs: Jobs, s: State, actions: wp.array2d[wp.int64], with_backfill: int):
     b = wp.tid()
-    if s.terminated[b] == 1:
-        return
     slot = int(actions[b, 0])
-    if s.undecided[b, 0] == 1:
+    if s.undecided[b, 0] == 1 and s.terminated[b] == 0:
         if slot < 0 or slot >= wp.min(s.queued[b], VISIBLE):
             s.flag[b] = FLAG_ILLEGAL
             return
@@ -108,8 +106,8 @@ def step_committing(m: Model, jobs: Jobs, s: State, actions: wp.array2d[wp.int64
         commit(m, jobs, s, b, job_in_slot(s, b, slot), with_backfill)
     elif slot != VISIBLE:
         s.flag[b] = FLAG_ILLEGAL
-        return
-    settle_forced(m, jobs, s, b, with_backfill)
+    if s.terminated[b] == 0 and s.flag[b] == 0:
+        settle_forced(m, jobs, s, b, with_backfill)
 
 
 @wp.kernel

@@ -194,10 +194,34 @@ def test_a_limit_truncates_and_leaves_the_last_observation() -> None:
     started = ~world.arrays.state["start"].isnan()
     assert torch.equal(world.arrays.state["start"][started], whole.arrays.state["start"][started])
     assert bool((whole.arrays.state["start"][~started] >= limit).all())
-    # a row that has ended stays as it is
-    still = world.step({KIND: torch.full((2, 3), HOLD_ACTION)})
-    assert still.elapsed_s.tolist() == [0.0, 0.0]
+    assert_at_rest(world)
+
+
+def assert_at_rest(world: DatacenterWorld) -> None:
+    """All rows have ended: holding leaves them as they are, and every other action is refused."""
+    clusters = len(world.site.clusters)
+    still = world.step({KIND: torch.full((world.batch, clusters), HOLD_ACTION)})
+    assert still.elapsed_s.tolist() == [0.0] * world.batch
     assert not bool(still.reward[KIND].any())
+    for row in range(world.batch):
+        for wrong in (0, 1, HOLD_ACTION + 1, -1):
+            actions = torch.full((world.batch, clusters), HOLD_ACTION)
+            actions[row, -1] = wrong
+            with pytest.raises(IllegalActionError, match=f"world {row}: "):
+                world.step({KIND: actions})
+
+
+@pytest.mark.parametrize("rule", ["", "fcfs"])
+@pytest.mark.parametrize("site", SITES)
+def test_who_acts_after_the_end_is_refused(site: str, rule: str) -> None:
+    """Also where a rule in the kernel left off in front of a decision."""
+    world = make(2, site)
+    observation = reset(world)
+    if rule:
+        world.run_rules([rule] * 2)
+    else:
+        finish(world, observation)
+    assert_at_rest(world)
 
 
 def test_a_snapshot_in_the_middle_after_deliveries_goes_on_exactly() -> None:
