@@ -62,8 +62,10 @@ def play(
         observation = start(world, pairs)
     check_observation(world.spec, world.batch, observation)
     episodes = [[moment(observation, b)] for b in range(world.batch)]
-    ended = np.zeros(world.batch, dtype=bool)
+    ended = all_over(observation)
     for step in range(first, steps):
+        if ended.all():
+            break
         before = observation.time_s.clone()
         alive = {name: tokens.alive.clone() for name, tokens in observation.kinds.items()}
         moved = world.step(legal_actions(world.spec, observation, pairs, step))
@@ -73,8 +75,6 @@ def play(
         for b in np.flatnonzero(~ended):
             episodes[b].append(moment(observation, int(b)) | _gain(moved, int(b)))
         ended |= all_ended(moved)
-        if ended.all():
-            break
     return episodes
 
 

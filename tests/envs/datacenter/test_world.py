@@ -12,7 +12,7 @@ from fedsched.envs.core import Delivery, IllegalActionError
 from fedsched.envs.core.check import check_world
 from fedsched.envs.datacenter.exchange import DatacenterExchange, Market
 from fedsched.envs.datacenter.generate import GeneratedWindows, LublinFeitelson
-from fedsched.envs.datacenter.model import Cluster, DatacenterError, SiteModel, Window
+from fedsched.envs.datacenter.model import Cluster, DatacenterError, Jobs, SiteModel, Window
 from fedsched.envs.datacenter.world import HOLD_ACTION, KIND, DatacenterWorld
 
 SITES = {
@@ -69,6 +69,20 @@ def finish(world: DatacenterWorld, observation: Any) -> list[torch.Tensor]:
 @pytest.mark.parametrize("site", SITES)
 def test_it_keeps_the_contract(site: str) -> None:
     check_world(lambda batch: make(batch, site), instances=(0, 1, 2), steps=60)
+
+
+def test_episodes_that_are_over_at_their_reset_keep_the_contract(
+    make_site: Callable[..., SiteModel],
+    make_jobs: Callable[..., Jobs],
+    random_window: Callable[..., Window],
+    listed: Any,
+) -> None:
+    lone = Window(make_jobs((0.0, 30.0, 30.0, 2)))
+    workload = listed([lone, random_window(1), lone])
+    world = DatacenterWorld(make_site(), workload, 3)
+    assert reset(world).kinds[KIND].alive.tolist() == [[False], [True], [False]]
+    check_world(lambda batch: DatacenterWorld(make_site(), workload, batch), instances=(0, 1, 2), steps=60)
+    check_world(lambda batch: DatacenterWorld(make_site(), workload, batch), instances=(0, 2), steps=60)
 
 
 def test_other_processes_play_the_same() -> None:
