@@ -1,16 +1,19 @@
 """A run, from scenario to results. Read it top to bottom: this is what happens."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedsched.sim.evaluate import compare_actors
 from fedsched.sim.folder import make_folder, read_run
-from fedsched.sim.learning import Learning, Report, Selection, make_learning, search
+from fedsched.sim.learning import Answers, Learning, Report, make_learning, search
 from fedsched.sim.progress import Progress
 from fedsched.sim.record import Metric, Recorder
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.selection import Selection
 from fedsched.sim.site import Site
+from fedsched.sim.training import FloatArray
 from fedsched.sim.workers import start
 from fedsched.sim.worlds import check_worlds, device_of
 
@@ -58,7 +61,7 @@ def learn(
         recorder.checkpoint(0, _state(-1, learning, selection))
         if scenario.agents.search is not None:
             progress.begin("search", scenario.agents.search.generations)
-            search(scenario, learning, lambda _generation: progress.step("search"))
+            search(scenario, learning, partial(_after_generation, recorder, progress))
         _judge(0, learning, selection, recorder)
         recorder.checkpoint(0, _state(0, learning, selection))
     rounds = scenario.federation.rounds
@@ -68,7 +71,7 @@ def learn(
     for number in range(max(done, 0) + 1, rounds + 1):
         report = learning.round(number)
         _record_round(number, report, recorder)
-        note = f"left out: {', '.join(report.left_out)}" if report.left_out else ""
+        note = _absent("left out", report.left_out)
         if number % scenario.evaluation.every == 0 or number == rounds:
             note = f"{_judge(number, learning, selection, recorder)} {note}".rstrip()
         recorder.checkpoint(number, _state(number, learning, selection))
@@ -77,7 +80,8 @@ def learn(
 
 def _judge(number: int, learning: Learning, selection: Selection, recorder: Recorder) -> str:
     """Judges the current parameters on validation windows and keeps the best; returns a note for people."""
-    judged = learning.judge()
+    answers = learning.judge(number)
+    judged = answers.by_site
     better = selection.offer(number, learning.parameters(), judged)
     rows = [
         Metric(number, site, "", f"validation/{name}", value)
@@ -85,10 +89,20 @@ def _judge(number: int, learning: Learning, selection: Selection, recorder: Reco
         for name, value in figures.items()
     ]
     recorder.metrics(rows)
-    recorder.event("validation", round=number, sites=judged, selected=better)
+    recorder.event("validation", round=number, sites=judged, selected=better, **_exchanged(answers))
     slowdown = sum(figures["slowdown_ratio"] for figures in judged.values()) / len(judged)
     wait = sum(figures["wait_ratio"] for figures in judged.values()) / len(judged)
-    return f"slowdown x{slowdown:.3f}, wait x{wait:.3f} of the best rules" + (", best so far" if better else "")
+    note = f"slowdown x{slowdown:.3f}, wait x{wait:.3f} of the best rules" + (", best so far" if better else "")
+    return f"{note} {_absent('not judged', answers.left_out)}".rstrip()
+
+
+def _after_generation(recorder: Recorder, progress: Progress, number: int, tried: Answers[FloatArray]) -> None:
+    recorder.event("search", generation=number, **_exchanged(tried))
+    progress.step("search", _absent("left out", tried.left_out))
+
+
+def _absent(what: str, sites: Mapping[str, str]) -> str:
+    return f"{what}: {', '.join(sites)}" if sites else ""
 
 
 def _record_round(number: int, report: Report, recorder: Recorder) -> None:
@@ -103,11 +117,14 @@ def _record_round(number: int, report: Report, recorder: Recorder) -> None:
         "round",
         round=number,
         took_part=list(report.took_part),
-        left_out=dict(report.left_out),
         late=dict(report.late),
-        bytes_up=dict(report.bytes_up),
-        bytes_down=dict(report.bytes_down),
+        **_exchanged(report),
     )
+
+
+def _exchanged(traffic: Report | Answers[Any]) -> dict[str, dict[str, Any]]:
+    """Who is missing and what crossed the network, for an event."""
+    return {name: dict(getattr(traffic, name)) for name in ("left_out", "bytes_up", "bytes_down")}
 
 
 def _state(done: int, learning: Learning, selection: Selection) -> dict[str, Any]:

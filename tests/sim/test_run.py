@@ -16,6 +16,7 @@ from fedsched.sim.folder import read_run
 from fedsched.sim.progress import PlainProgress
 from fedsched.sim.run import run
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.site import Site
 
 
 class Interrupting(PlainProgress):
@@ -86,6 +87,9 @@ def test_the_folder_tells_the_run(finished: Path) -> None:
         assert event["took_part"] == sorted(told.scenario.sites)
         assert event["left_out"] == {}
         assert all(size > 0 for size in (*event["bytes_up"].values(), *event["bytes_down"].values()))
+    for event in (event for event in told.events if event["kind"] == "validation"):
+        assert set(event["sites"]) == set(event["bytes_down"]) == set(told.scenario.sites)
+        assert event["left_out"] == {}
     checkpoint = told.checkpoint()
     assert checkpoint is not None
     assert checkpoint.round == 2
@@ -171,6 +175,31 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert_same_run(whole, folder)
     assert [e["kind"] for e in read_run(folder).events] == [e["kind"] for e in read_run(whole).events]
     assert read_run(folder).metrics().num_rows == read_run(whole).metrics().num_rows
+
+
+def test_a_run_goes_on_without_the_judgement_of_a_site_that_fails(
+    tiny: Callable[..., Scenario], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = Site.evaluate
+
+    def failing(site: Site, parameters: Any, config: Any) -> dict[str, float]:
+        if site.name == "west":
+            raise OSError("west is down")
+        return evaluate(site, parameters, config)
+
+    monkeypatch.setattr(Site, "evaluate", failing)
+    search = {"generations": 2, "population": 4, "windows": 1}
+    scenario = tiny(agents={"search": search}, federation={"rounds": 1}, plan=None)
+    screen = io.StringIO()
+    told = read_run(run(scenario, tmp_path / "run", None, PlainProgress(screen)))
+    assert told.status == "done"
+    for kind, count in (("search", 2), ("validation", 2)):
+        events = [event for event in told.events if event["kind"] == kind]
+        assert len(events) == count
+        assert all("west is down" in event["left_out"]["west"] for event in events)
+        assert all(event["bytes_down"]["west"] > event["bytes_up"]["west"] == 0 for event in events)
+        assert all(event["bytes_up"]["north"] > 0 for event in events)
+    assert "not judged: west" in screen.getvalue()
 
 
 @pytest.mark.ray
