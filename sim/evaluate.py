@@ -94,7 +94,7 @@ def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) ->
     """
     run = read_run(folder)
     checkpoint = run.checkpoint()
-    trained: dict[str, Parameters] = checkpoint.state()["selection"]["parameters"] if checkpoint else {}
+    trained: dict[str, Parameters] = checkpoint.shared()["selection"]["parameters"] if checkpoint else {}
     if not trained:
         raise UserError(f"{folder}: has no policy yet; continue it with: fedsched run --resume {folder}")
     # the policy's sizes are those it was trained with

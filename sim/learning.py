@@ -94,13 +94,18 @@ class Learning(ABC):
         current = self.parameters()
         return Answers(self._workers.map("evaluate", {site: (current[site], {}) for site in self._sites}))
 
-    def state(self) -> dict[str, Any]:
-        """What `load` needs to go on exactly."""
-        return {"sites": self._workers.map("state", dict.fromkeys(self._sites, ()))}
+    def shared_state(self) -> dict[str, Any]:
+        """What all sites share of what `load` needs to go on exactly."""
+        return {}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state of the same scenario."""
-        self._workers.map("load", {site: (state["sites"][site],) for site in self._sites})
+    def site_states(self) -> dict[str, Any]:
+        """Each site's own part of it."""
+        return self._workers.map("state", dict.fromkeys(self._sites, ()))
+
+    def load(self, shared: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+        """Continues from the two parts of a state of the same scenario."""
+        del shared
+        self._workers.map("load", {site: (sites[site],) for site in self._sites})
 
 
 class FederatedLearning(Learning):
@@ -146,14 +151,14 @@ class FederatedLearning(Learning):
         """The common parameters."""
         return dict.fromkeys(self._sites, self._parameters)
 
-    def state(self) -> dict[str, Any]:
-        """The common parameters and the sites' own learners."""
-        return {"parameters": self._parameters, **super().state()}
+    def shared_state(self) -> dict[str, Any]:
+        """The common parameters."""
+        return {"parameters": self._parameters}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state."""
-        super().load(state)
-        self._parameters = state["parameters"]
+    def load(self, shared: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+        """Continues with these common parameters and the sites' own learners."""
+        super().load(shared, sites)
+        self._parameters = shared["parameters"]
 
 
 class LocalLearning(Learning):
@@ -204,13 +209,18 @@ class CentralLearning(Learning):
         """The common parameters."""
         return dict.fromkeys(self._sites, self._trainer.averaged)
 
-    def state(self) -> dict[str, Any]:
+    def shared_state(self) -> dict[str, Any]:
         """The one learner."""
         return {"trainer": self._trainer.state()}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state."""
-        self._trainer.load(state["trainer"])
+    def site_states(self) -> dict[str, Any]:
+        """Nothing is learned at the sites."""
+        return {}
+
+    def load(self, shared: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+        """Continues with the one learner."""
+        del sites
+        self._trainer.load(shared["trainer"])
 
 
 _KINDS: dict[str, type[Learning]] = {

@@ -13,15 +13,15 @@ from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
-from fedsched.sim.checkpoint import encode
-from fedsched.sim.folder import RunFolderError, checkpoints, plain, read_run, replace_file, write_json
+from fedsched.sim.checkpoint import write_checkpoint
+from fedsched.sim.files import plain, write_json
+from fedsched.sim.folder import RunFolderError, read_run
 from fedsched.sim.parts import METRICS, PartWriter, list_parts
 from fedsched.sim.provenance import git_state, versions
 from fedsched.sim.scenario import Scenario, resolved
 
 BEAT_S = 10.0
 """Seconds between two heartbeats."""
-_KEPT = 2
 
 log = logging.getLogger("fedsched")
 
@@ -103,26 +103,19 @@ class Recorder:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"epoch-{epoch:04d}.json", plan)
 
-    def checkpoint(self, round: int, state: Mapping[str, Any]) -> None:
-        """Writes what the run needs to go on, and keeps the one before it too.
+    def checkpoint(self, round: int, shared: Mapping[str, Any], sites: Mapping[str, Mapping[str, Any]]) -> None:
+        """Writes what the run needs to go on: a kill at any time leaves this checkpoint or the one before.
 
         Args:
-            round: Rounds done.
-            state: See `fedsched.sim.checkpoint.encode`.
+            round: Rounds done; -1 before the search for a start.
+            shared: State that all sites share; plain data, arrays and tensors.
+            sites: Each site's own state, by name.
         """
-        folder = self.folder / "checkpoints"
-        folder.mkdir(exist_ok=True)
-        stem = folder / f"round-{round:06d}"
         with self._lock:
             self._metrics.close_part()
-            with replace_file(stem.with_suffix(".msgpack")) as temporary:
-                temporary.write_bytes(encode(state))
-            notes = {"round": round, "events_bytes": self._events.tell(), "metrics_parts": self._metrics.parts}
-            # without its notes a state is not a checkpoint yet, so a kill in between leaves the one before
-            write_json(stem.with_suffix(".json"), notes)
-        for old in checkpoints(self.folder)[_KEPT:]:
-            old.path.with_suffix(".json").unlink()
-            old.path.unlink()
+            os.fsync(self._events.fileno())
+            lengths = {"events_bytes": self._events.tell(), "metrics_parts": self._metrics.parts}
+            write_checkpoint(self.folder, round, shared, sites, **lengths)
 
     def heartbeat(self) -> None:
         """Says that the run is alive."""

@@ -39,6 +39,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
     if resume is None and folder is not None and folder.exists():
         make_folder(scenario, folder)  # says that it exists
     checkpoint = read_run(resume).checkpoint() if resume is not None else None
+    states = (checkpoint.shared(), checkpoint.site_states()) if checkpoint is not None else None
     device = device_of(scenario)
     factories = {name: partial(Site, scenario, name, device) for name in scenario.sites}
     with start(factories, scenario.workers) as workers:
@@ -46,8 +47,10 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
         with Recorder(place, scenario, resume=resume is not None) as recorder:
             learning, selection = make_learning(scenario, workers), Selection(scenario)
             done = -1
-            if checkpoint is not None:
-                done = _load(checkpoint.state(), learning, selection)
+            if checkpoint is not None and states is not None:
+                done = checkpoint.round
+                learning.load(states[0]["learning"], states[1])
+                selection.load(states[0]["selection"])
             learn(scenario, learning, selection, recorder, progress, done)
             compare_actors(scenario, workers, selection.parameters, "test", recorder, progress)
     return place
@@ -58,12 +61,12 @@ def learn(
 ) -> None:
     """The search for a start (unless `done` >= 0), then the rounds after the first `done`; each leaves a checkpoint."""
     if done < 0:
-        recorder.checkpoint(0, _state(-1, learning, selection))
+        _keep(-1, learning, selection, recorder)
         if scenario.agents.search is not None:
             progress.begin("search", scenario.agents.search.generations)
             search(scenario, learning, partial(_after_generation, recorder, progress))
         _judge(0, learning, selection, recorder)
-        recorder.checkpoint(0, _state(0, learning, selection))
+        _keep(0, learning, selection, recorder)
     rounds = scenario.federation.rounds
     progress.begin("rounds", rounds)
     for _ in range(done):
@@ -74,7 +77,7 @@ def learn(
         note = _absent("left out", report.left_out)
         if number % scenario.evaluation.every == 0 or number == rounds:
             note = f"{_judge(number, learning, selection, recorder)} {note}".rstrip()
-        recorder.checkpoint(number, _state(number, learning, selection))
+        _keep(number, learning, selection, recorder)
         progress.step("rounds", note)
 
 
@@ -127,11 +130,7 @@ def _exchanged(traffic: Report | Answers[Any]) -> dict[str, dict[str, Any]]:
     return {name: dict(getattr(traffic, name)) for name in ("left_out", "bytes_up", "bytes_down")}
 
 
-def _state(done: int, learning: Learning, selection: Selection) -> dict[str, Any]:
-    return {"done": done, "learning": learning.state(), "selection": selection.state()}
-
-
-def _load(state: dict[str, Any], learning: Learning, selection: Selection) -> int:
-    learning.load(state["learning"])
-    selection.load(state["selection"])
-    return int(state["done"])
+def _keep(done: int, learning: Learning, selection: Selection, recorder: Recorder) -> None:
+    """A checkpoint after `done` rounds; what belongs to one site alone is kept apart."""
+    shared = {"learning": learning.shared_state(), "selection": selection.state()}
+    recorder.checkpoint(done, shared, learning.site_states())

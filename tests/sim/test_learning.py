@@ -160,10 +160,10 @@ def test_a_state_goes_on_exactly(kind: str, tiny: Callable[..., Scenario], at_wo
     scenario = tiny(learning=kind)
     learning, _ = begin(at_work, scenario)
     learning.round(1)
-    state = learning.state()
+    state = learning.shared_state(), learning.site_states()
     learning.round(2)
     other, _ = begin(at_work, scenario)
-    other.load(state)
+    other.load(*state)
     other.round(2)
     for site, parameters in learning.parameters().items():
         assert furthest(parameters, other.parameters()[site]) == 0.0
