@@ -87,6 +87,7 @@ class SiteWorlds:
             self.site = _site_model(self.settings, data.median / 1e6 if data else 0.0, data.sigma if data else 0.0)
             self._trace = None if self.settings.generator else self._load()
             self.training = self._training_workload()
+            self.training.check("train")
             self.periods = self._period_workload()
         except WorldError as error:
             raise WorldSetupError(f"sites.{name}.world: {error}") from error

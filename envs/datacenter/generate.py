@@ -16,6 +16,7 @@ _BUCKETS = 48
 _FIRST_BUCKET = 11
 _FINE = 64
 _DRAWS = 64
+_TRIED = 16
 
 UIntArray = npt.NDArray[np.uint64]
 
@@ -184,6 +185,9 @@ class GeneratedWindows:
         jobs = self._model.jobs(rng, time - time[0])
         return Window(jobs, hour, f"{self.name}/{self._seed}/{instance}")
 
+    def check(self, split: Split) -> None:
+        """A window has as many jobs as it shall have."""
+
 
 class GeneratedPeriods:
     """Periods of equal duration of generated jobs; with equal `clock`, period k starts at the same hour at every site.
@@ -239,6 +243,19 @@ class GeneratedPeriods:
             f"{self.name}, instance {instance}: empty window, {_DRAWS} draws of {self._duration / 3600:.1f} h "
             "held no job; use longer periods or a higher load"
         )
+
+    def check(self, split: Split) -> None:
+        """Raises DatacenterError if periods that start at some hour of the day are nearly always empty.
+
+        Far fewer draws are tried here than for a period, so that one which passes is as good as never empty.
+        """
+        for hour in range(24):
+            rngs = (stream(self._seed, "datacenter/generated-check", hour, k) for k in range(_TRIED))
+            if not any(len(self._arrivals(rng, hour)) for rng in rngs):
+                raise DatacenterError(
+                    f"{self.name}, {split} period at {hour}:00: empty window, {_TRIED} draws of "
+                    f"{self._duration / 3600:.1f} h held no job; use longer periods or a higher load"
+                )
 
     def _arrivals(self, rng: np.random.Generator, hour: int) -> FloatArray:
         begin = self._model.weighted[hour * 2]

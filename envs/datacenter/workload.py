@@ -41,6 +41,10 @@ class Workload(Protocol):
         """The jobs of an instance. Raises DatacenterError if there is none of this number."""
         ...
 
+    def check(self, split: Split) -> None:
+        """Raises DatacenterError if some instance of the split would be empty; the message says which."""
+        ...
+
 
 def _hour_zero(trace: Trace) -> int:
     """Seconds from 1970 to the log's time 0, or 0 where the header does not say: the log's own midnight."""
@@ -127,6 +131,24 @@ class LogWindows:
             raise DatacenterError(f"{where}: empty window, every job is too wide; give a wider cluster")
         hour = int(_hour_zero(self._trace) + first) // 3600 % HOURS_PER_YEAR
         return Window(fitted, hour, self.name, origin_s=float(first), dropped=len(dropped))
+
+    def check(self, split: Split) -> None:
+        """Raises DatacenterError if all jobs of some window of the split are too wide.
+
+        Windows of several blocks are not looked at: all of them would have to be.
+        """
+        if self._too_wide != "drop" or (self.splits.resample and self._jobs > _BLOCK[0]):
+            return
+        before = np.concatenate(([0], np.cumsum(self._trace.jobs.processors > self._widest)))
+        segments = [(k, k + self._jobs) for k in self.starts] if split == "test" else self._segments(split)
+        for a, b in segments:
+            last = max(a, b - self._jobs + 1)
+            empty = np.flatnonzero(before[a + self._jobs : b + 1] - before[a:last] == self._jobs)
+            if len(empty):
+                raise DatacenterError(
+                    f"{self.name}, {split} window at job {a + int(empty[0])}: empty window, every job is too wide; "
+                    "give a wider cluster, or use more jobs per window"
+                )
 
     def _submit(self, instance: int, index: IntArray) -> FloatArray:
         submit = self._trace.jobs.submit_s
@@ -255,6 +277,21 @@ class LogPeriods:
         hour = common_hour(self._clock, instance)
         factor = self.stretch(split)
         length = self._duration / factor
+        starts = self._stretches(split, hour, length, f"instance {instance}")
+        piece, begin = starts[stream(self._seed, "datacenter/period", instance).integers(len(starts))]
+        jobs = piece.between(begin, begin + length)
+        jobs = replace(jobs, submit_s=(jobs.submit_s - begin) * factor, estimate_s=np.maximum(jobs.estimate_s, 1.0))
+        dropped = int(np.diff(np.searchsorted(piece.dropped_s, (begin, begin + length)))[0])
+        return Window(jobs, hour, self.name, origin_s=begin, end_s=self._duration, dropped=dropped)
+
+    def check(self, split: Split) -> None:
+        """Raises DatacenterError unless periods of the split find jobs at whatever hour of the day they start."""
+        length = self._duration / self.stretch(split)
+        for hour in range(24):
+            self._stretches(split, hour, length, f"{split} period at {hour}:00")
+
+    def _stretches(self, split: Split, hour: int, length: float, where: str) -> list[tuple[_Piece, float]]:
+        """Pieces of the split and log times in them at which a period that holds a job can begin at this hour."""
         starts = [
             (piece, float(begin))
             for piece in self._pieces(split)
@@ -262,14 +299,10 @@ class LogPeriods:
         ]
         if not starts:
             raise DatacenterError(
-                f"{self.name}, instance {instance}: empty window, no stretch of {length / 3600:.1f} h of the {split} "
+                f"{self.name}, {where}: empty window, no stretch of {length / 3600:.1f} h of the {split} "
                 f"split that starts at {hour % 24}:00 holds a job; use longer periods, a higher load or another log"
             )
-        piece, begin = starts[stream(self._seed, "datacenter/period", instance).integers(len(starts))]
-        jobs = piece.between(begin, begin + length)
-        jobs = replace(jobs, submit_s=(jobs.submit_s - begin) * factor, estimate_s=np.maximum(jobs.estimate_s, 1.0))
-        dropped = int(np.diff(np.searchsorted(piece.dropped_s, (begin, begin + length)))[0])
-        return Window(jobs, hour, self.name, origin_s=begin, end_s=self._duration, dropped=dropped)
+        return starts
 
     def _starts(self, piece: _Piece, hour: int, length: float) -> FloatArray:
         """Log times in the piece at which a day's hour begins and a period still fits."""

@@ -258,6 +258,18 @@ def test_a_log_that_cannot_be_used_ends_with_2_and_leaves_nothing_behind(
     check_refusal(message, tmp_path)
 
 
+def test_a_training_period_that_no_draw_meets_before_the_middle_of_the_run_ends_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs come all day but at five; the first period that is drawn has some."""
+    monkeypatch.chdir(tmp_path)
+    hours = [hour for hour in range(24 * 60) if hour % 24 != 5]
+    (tmp_path / "log.swf").write_text(swf(*[(3600 * hour + 60 * k, 5, 1) for hour in hours for k in range(3)]))
+    text = ONE.replace("TRACE", "log.swf").replace("{jobs: 60}", "{duration: 1h}")
+    (tmp_path / "one.yaml").write_text(text + "evaluation: {windows: 1, validation: 2, period: 6h}\n")
+    check_refusal("log, train period at 5:00: empty window, no stretch of 1.0 h", tmp_path)
+
+
 def test_a_log_that_is_not_shipped_ends_with_2_and_says_where_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

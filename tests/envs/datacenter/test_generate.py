@@ -119,6 +119,9 @@ def test_errors() -> None:
         GeneratedWindows(MODEL, 0)
     with pytest.raises(DatacenterError, match=r"64 draws of 0\.0 h held no job; use longer periods or a higher load"):
         GeneratedPeriods(MODEL, 1.0, load=1e-4).window(0)
+    with pytest.raises(DatacenterError, match="train period at 0:00: empty window, 16 draws"):
+        GeneratedPeriods(MODEL, 1.0, load=1e-4).check("train")
+    GeneratedPeriods(MODEL, 6 * 3600.0).check("train")
     with pytest.raises(DatacenterError, match="in no split"):
         GeneratedWindows(MODEL).window(-1)
 

@@ -300,6 +300,39 @@ def test_estimates_of_periods_are_at_least_a_second() -> None:
         assert window.jobs.estimate_s.tolist() == [1.0] * len(window.jobs)
 
 
+def test_a_check_finds_the_window_whose_jobs_are_all_too_wide() -> None:
+    trace = toy(600)
+    wide = np.ones(600, dtype=np.int64)
+    wide[200:209] = 9
+    trace = replace(trace, jobs=replace(trace.jobs, processors=wide))
+    splits = Splits(((0, 204),), ((204, 300),), ((300, 600),), (300,))
+
+    def windows(jobs: int, starts: tuple[int, ...] = (300,)) -> LogWindows:
+        return LogWindows(trace, jobs, splits=splits, starts=starts, widest=4, too_wide="drop")
+
+    for split in ("train", "validation", "test"):
+        windows(6).check(split)
+    windows(5).check("train")
+    with pytest.raises(DatacenterError, match="train window at job 200: empty window, every job is too wide"):
+        windows(4).check("train")
+    with pytest.raises(DatacenterError, match="validation window at job 204: empty window"):
+        windows(5).check("validation")
+    with pytest.raises(DatacenterError, match="test window at job 202: empty window"):
+        windows(2, (202,)).check("test")
+
+
+def test_a_check_finds_the_hour_of_the_day_without_jobs() -> None:
+    trace = toy(4000, gap=1800.0)
+    splits = chronological(4000, 1)
+    LogPeriods(trace, HOUR, splits=splits).check("train")
+    quiet = trace.jobs.submit_s // HOUR % 24 == 5
+    trace = replace(trace, jobs=trace.jobs.take(np.flatnonzero(~quiet)))
+    splits = chronological(len(trace.jobs), 1)
+    with pytest.raises(DatacenterError, match=r"toy, train period at 5:00: empty window, no stretch of 1\.0 h"):
+        LogPeriods(trace, HOUR, splits=splits).check("train")
+    LogPeriods(trace, 2 * HOUR, splits=splits).check("train")
+
+
 def test_quiet_sites_get_a_clear_error() -> None:
     trace = toy(10, gap=1.0)
     with pytest.raises(DatacenterError, match=r"empty window, no stretch of 1\.0 h .*use longer periods"):
