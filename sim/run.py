@@ -9,13 +9,13 @@ from fedsched.sim.evaluate import compare_actors
 from fedsched.sim.folder import make_folder, read_run
 from fedsched.sim.learning import Answers, Learning, Report, make_learning, search
 from fedsched.sim.progress import Progress
-from fedsched.sim.record import Metric, Recorder
+from fedsched.sim.record import Metric, Recorder, log
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.selection import Selection
 from fedsched.sim.site import Site
 from fedsched.sim.training import FloatArray
 from fedsched.sim.workers import start
-from fedsched.sim.worlds import check_worlds, device_of
+from fedsched.sim.worlds import TooWide, check_worlds, device_of
 
 
 def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: Progress) -> Path:
@@ -35,7 +35,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
         FederationError: Too few sites took part in a round.
         UnsettledError: The replicas could not agree.
     """
-    check_worlds(scenario)
+    too_wide = check_worlds(scenario)
     if resume is None and folder is not None and folder.exists():
         make_folder(scenario, folder)  # says that it exists
     checkpoint = read_run(resume).checkpoint() if resume is not None else None
@@ -45,6 +45,8 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
     with start(factories, scenario.workers) as workers:
         place = resume if resume is not None else make_folder(scenario, folder)
         with Recorder(place, scenario, resume=resume is not None) as recorder:
+            if resume is None:
+                _record_too_wide(too_wide, recorder)
             learning, selection = make_learning(scenario, workers), Selection(scenario)
             done = -1
             if checkpoint is not None and states is not None:
@@ -79,6 +81,15 @@ def learn(
             note = f"{_judge(number, learning, selection, recorder)} {note}".rstrip()
         _keep(number, learning, selection, recorder)
         progress.step("rounds", note)
+
+
+def _record_too_wide(found: list[TooWide], recorder: Recorder) -> None:
+    for one in found:
+        recorder.event("too_wide", **vars(one))
+        log.warning(
+            "%s: %d of %d jobs of %s are wider than every cluster, too_wide: %s; %d dropped from the test periods",
+            one.site, one.jobs, one.of, one.trace, one.rule, one.test,
+        )  # fmt: skip
 
 
 def _judge(number: int, learning: Learning, selection: Selection, recorder: Recorder) -> str:

@@ -136,6 +136,13 @@ class SiteWorlds:
         """The number of the k-th operated period."""
         return self.periods.instance(split, k)
 
+    @property
+    def too_wide(self) -> tuple[int, int]:
+        """How many jobs of its log no cluster holds, and how many there are; a generated one has none."""
+        if self._trace is None:
+            return 0, 0
+        return int((self._trace.jobs.processors > self.site.widest).sum()), len(self._trace.jobs)
+
     def _load(self) -> Trace:
         """The site's part of its log; a job that could never run is found here, not in the window that draws it."""
         trace = load(self.settings.trace)
@@ -207,12 +214,37 @@ class SiteWorlds:
         return int(stream(self._seed, "sim/stretch", own).integers(1 << 31))
 
 
-def check_worlds(scenario: Scenario) -> None:
+@dataclass(frozen=True)
+class TooWide:
+    """Jobs of a site's log that no cluster holds.
+
+    Attributes:
+        site: The site.
+        trace: Its log.
+        rule: What was done with them: `drop` or `narrow`.
+        jobs: How many in the site's part of the log.
+        of: How many jobs that part has.
+        test: How many were dropped from the operated test periods.
+    """
+
+    site: str
+    trace: str
+    rule: str
+    jobs: int
+    of: int
+    test: int
+
+
+def check_worlds(scenario: Scenario) -> list[TooWide]:
     """Says what is wrong with a log or a window before anything is written.
+
+    Returns:
+        What was done with jobs that are too wide, for the sites that have some.
 
     Raises:
         WorldSetupError: The first site whose world cannot be built or has an empty or unfit window.
     """
+    found = []
     for name in scenario.sites:
         worlds = SiteWorlds(scenario, name)
         drawn = [
@@ -222,10 +254,14 @@ def check_worlds(scenario: Scenario) -> None:
         try:
             for instance in drawn:
                 worlds.training.window(instance)
-            for k in range(scenario.evaluation.windows):
-                worlds.periods.window(worlds.period("test", k))
+            periods = [worlds.periods.window(worlds.period("test", k)) for k in range(scenario.evaluation.windows)]
         except WorldError as error:
             raise WorldSetupError(f"sites.{name}.world: {error}") from error
+        wide, jobs = worlds.too_wide
+        if wide:
+            test = sum(period.dropped for period in periods)
+            found.append(TooWide(name, worlds.training.name, worlds.settings.too_wide, wide, jobs, test))
+    return found
 
 
 def device_of(scenario: Scenario) -> str:

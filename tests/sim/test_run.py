@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedsched.consensus import load_record
+from fedsched.envs.datacenter.trace import load
 from fedsched.sim import cli
 from fedsched.sim.errors import UserError
 from fedsched.sim.folder import read_run
@@ -175,6 +176,29 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert_same_run(whole, folder)
     assert [e["kind"] for e in read_run(folder).events] == [e["kind"] for e in read_run(whole).events]
     assert read_run(folder).metrics().num_rows == read_run(whole).metrics().num_rows
+
+
+@pytest.mark.parametrize("rule", ["drop", "narrow"])
+def test_jobs_that_are_too_wide_are_told_once_a_site(rule: str, tiny: Callable[..., Scenario], tmp_path: Path) -> None:
+    world = {"trace": "hpc2n", "generator": None, "jobs": [1000, 5000], "too_wide": rule, "load": None}
+    scenario = tiny(
+        "north", "south", learning="local", sites={"north": {"world": world}}, evaluation={"windows": 1},
+        federation={"rounds": 2},
+    )  # fmt: skip
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, folder, None, Interrupting("rounds", 1))
+    told = read_run(run(scenario, None, folder, quiet()))
+    [event] = [event for event in told.events if event["kind"] == "too_wide"]
+    jobs = load("hpc2n").jobs.take(slice(1000, 5000))
+    wide = int((jobs.processors > 24).sum())
+    assert wide > 0
+    # the only test window is the first of the last 15 %
+    test = int((jobs.processors[3400:3460] > 24).sum()) if rule == "drop" else 0
+    known = {"site": "north", "trace": "hpc2n", "rule": rule, "jobs": wide, "of": 4000, "test": test}
+    assert {name: event[name] for name in known} == known
+    lines = (folder / "log.txt").read_text().splitlines()
+    assert [f"north: {wide} of 4000 jobs of hpc2n are wider than every cluster" in line for line in lines] == [True]
 
 
 def test_a_run_goes_on_without_the_judgement_of_a_site_that_fails(
