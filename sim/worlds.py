@@ -143,6 +143,11 @@ class SiteWorlds:
             return 0, 0
         return int((self._trace.jobs.processors > self.site.widest).sum()), len(self._trace.jobs)
 
+    @property
+    def _power(self) -> int:
+        """Processors of speed 1 that do as much as the site's, to which its load refers."""
+        return round(sum(cluster.processors * cluster.speed for cluster in self.site.clusters))
+
     def _load(self) -> Trace:
         """The site's part of its log; a job that could never run is found here, not in the window that draws it."""
         trace = load(self.settings.trace)
@@ -164,7 +169,9 @@ class SiteWorlds:
             return self._periods(window.duration)
         jobs = window.jobs or 0
         if self._trace is None:
-            return GeneratedWindows(self._model(), jobs, seed=self._stretch_seed())
+            return GeneratedWindows(
+                self._model(), jobs, processors=self._power, load=self.settings.load, seed=self._stretch_seed()
+            )
         return LogWindows(
             self._trace,
             jobs,
@@ -172,6 +179,8 @@ class SiteWorlds:
             widest=self.site.widest,
             too_wide=self.settings.too_wide,
             stretch=window.stretch,
+            load=self.settings.load,
+            processors=self._power,
             seed=self._stretch_seed(),
         )
 
@@ -179,16 +188,15 @@ class SiteWorlds:
         return self.training if self.plays_windows else self._periods(self._evaluation.period)
 
     def _periods(self, duration_s: float) -> Workload:
-        power = round(sum(cluster.processors * cluster.speed for cluster in self.site.clusters))
         load_wanted, seed = self.settings.load, self._stretch_seed()
         if self._trace is None:
             return GeneratedPeriods(
-                self._model(), duration_s, processors=power, load=load_wanted, seed=seed, clock=self._seed
+                self._model(), duration_s, processors=self._power, load=load_wanted, seed=seed, clock=self._seed
             )
         return LogPeriods(
             self._trace,
             duration_s,
-            processors=power,
+            processors=self._power,
             load=load_wanted,
             splits=self._splits(self._trace),
             widest=self.site.widest,

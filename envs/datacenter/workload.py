@@ -69,6 +69,9 @@ class LogWindows:
         too_wide: See `fit`.
         stretch: Bounds of a factor on all gaps of a training or validation window, drawn log-uniformly for each, so
             that learners meet loads which these parts of the log do not have.
+        load: Wanted mean load of the split, reached by one factor on all its gaps, see `LogPeriods`; None leaves the
+            log as it is.
+        processors: Processors of the site, to which `load` refers; default the log's machine.
         seed: Of the training and validation windows.
     """
 
@@ -82,6 +85,8 @@ class LogWindows:
         widest: int | None = None,
         too_wide: TooWide = "error",
         stretch: tuple[float, float] = (1.0, 1.0),
+        load: float | None = None,
+        processors: int | None = None,
         seed: int = 0,
     ) -> None:
         if jobs < 1:
@@ -95,6 +100,16 @@ class LogWindows:
         self._trace, self._jobs, self._seed = trace, jobs, seed
         self._widest, self._too_wide = widest or trace.processors, too_wide
         self._stretch = stretch
+        demand = LogPeriods(
+            trace,
+            1.0,
+            processors=processors,
+            load=load,
+            splits=self.splits,
+            widest=self._widest,
+            too_wide=self._too_wide,
+        )
+        self._to_load = demand.stretch
         last = len(trace.jobs) - jobs
         for start in self.starts:
             if not 0 <= start <= last:
@@ -152,11 +167,12 @@ class LogWindows:
 
     def _submit(self, instance: int, index: IntArray) -> FloatArray:
         submit = self._trace.jobs.submit_s
-        test = locate(instance)[0] == "test"
-        factor = 1.0
+        split, _ = locate(instance)
+        test = split == "test"
+        factor = self._to_load(split)
         if not test and self._stretch != (1.0, 1.0):
             low, high = np.log(self._stretch)
-            factor = float(np.exp(stream(self._seed, "datacenter/stretch", instance).uniform(low, high)))
+            factor *= float(np.exp(stream(self._seed, "datacenter/stretch", instance).uniform(low, high)))
         if test or not self.splits.resample:
             return np.asarray((submit[index] - submit[index[0]]) * factor)
         gap = submit[index] - submit[np.maximum(index - 1, 0)]

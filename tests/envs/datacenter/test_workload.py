@@ -228,6 +228,18 @@ def test_too_wide_jobs() -> None:
     assert narrow.run_s is jobs.run_s
 
 
+@pytest.mark.parametrize("name", ["hpc2n", "lublin-1"])
+@pytest.mark.parametrize("split", ALL)
+def test_windows_of_jobs_reach_a_load_too(name: str, split: Split) -> None:
+    trace = load(name)
+    plain, crowded = LogWindows(trace, 300), LogWindows(trace, 300, load=0.5, processors=200)
+    factor = LogPeriods(trace, HOUR, processors=200).offered(split) / 0.5
+    assert abs(factor - 1.0) > 0.05
+    for k in range(3):
+        number = plain.instance(split, k)
+        np.testing.assert_allclose(crowded.window(number).jobs.submit_s, plain.window(number).jobs.submit_s * factor)
+
+
 def test_dropped_jobs_are_counted() -> None:
     trace = load("hpc2n")
     window = LogWindows(trace, widest=32, too_wide="drop").window(0)
