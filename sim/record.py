@@ -88,10 +88,6 @@ class Recorder:
             self._events.write(line)
             self._events.flush()
 
-    def metric(self, name: str, value: float, time: float, site: str = "", agent: str = "") -> None:
-        """One number; see `Metric`."""
-        self.metrics([Metric(time, site, agent, name, value)])
-
     def metrics(self, rows: Sequence[Metric]) -> None:
         """Many numbers at once."""
         with self._lock:

@@ -31,7 +31,7 @@ def test_a_run_reads_back_as_it_was_recorded(tmp_path: Path, scenario: Scenario)
     with Recorder(folder, scenario) as recorder:
         recorder.event("round", round=1, loss=np.float32(0.5), sites=np.arange(2))
         recorder.metrics([row(k) for k in range(5)])
-        recorder.metric("train/reward", -2.5, time=1, site="north")
+        recorder.metrics([Metric(1.0, "north", "", "train/reward", -2.5)])
         recorder.plan(2, 7, {"bids": [1, 2], "certificate": "abc"})
         assert read_run(folder).status == "running"
     run = read_run(folder)
