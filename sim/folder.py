@@ -51,6 +51,11 @@ def make_folder(scenario: Scenario, path: Path | None = None) -> Path:
     return path
 
 
+def new_id() -> str:
+    """A name that no other run has."""
+    return secrets.token_hex(8)
+
+
 def folder_name(scenario: Scenario) -> str:
     """`<utc>-<scenario>-s<seed>-<4 hex>`."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")

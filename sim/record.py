@@ -15,7 +15,7 @@ import msgspec
 
 from fedsched.sim.checkpoint import write_checkpoint
 from fedsched.sim.files import plain, write_json
-from fedsched.sim.folder import RunFolderError, read_run
+from fedsched.sim.folder import RunFolderError, new_id, read_run
 from fedsched.sim.parts import METRICS, PartWriter, list_parts
 from fedsched.sim.provenance import git_state, versions
 from fedsched.sim.scenario import Scenario, resolved
@@ -53,21 +53,27 @@ class Recorder:
         scenario: What runs.
         resume: Continue a run: what was recorded after its newest checkpoint is cut off, as it will be made again.
 
+    Attributes:
+        folder: The run folder.
+        id: Of the run, the same after a resume.
+
     Raises:
         RunFolderError: Nothing to continue, or the run is still running.
     """
 
     def __init__(self, folder: Path, scenario: Scenario, resume: bool = False) -> None:
         self.folder = folder
-        started = _rewind(folder) if resume else time.time()
+        before = _rewind(folder) if resume else {}
+        self.id: str = before.get("id") or new_id()
         self._lock = threading.RLock()
         self._record: dict[str, Any] = {
+            "id": self.id,
             "scenario": resolved(scenario),
             "versions": versions(),
             "git": git_state(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started": started,
+            "started": float(before.get("started", time.time())),
             "status": "running",
             "reason": "",
         }
@@ -158,8 +164,8 @@ class Recorder:
                 self._metrics.close_due()
 
 
-def _rewind(folder: Path) -> float:
-    """Cuts off what was recorded after the newest checkpoint; returns when the run was started."""
+def _rewind(folder: Path) -> dict[str, Any]:
+    """Cuts off what was recorded after the newest checkpoint; returns what run.json says."""
     run = read_run(folder)
     if run.status == "running":
         raise RunFolderError(
@@ -173,4 +179,4 @@ def _rewind(folder: Path) -> float:
     os.truncate(folder / "events.jsonl", newest.events_bytes)
     for part in list_parts(folder / "metrics")[newest.metrics_parts :]:
         part.unlink()
-    return float(run.record["started"])
+    return run.record

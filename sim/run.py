@@ -54,7 +54,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
                 learning.load(states[0]["learning"], states[1])
                 selection.load(states[0]["selection"])
             learn(scenario, learning, selection, recorder, progress, done)
-            compare_actors(scenario, workers, selection.parameters, "test", recorder, progress)
+            compare_actors(scenario, workers, selection.parameters, "test", recorder, progress, recorder.id)
     return place
 
 
