@@ -18,9 +18,6 @@ from fedsched.envs.datacenter.splits import (
     Split,
     Splits,
     chronological,
-    fit,
-    locate,
-    number,
 )
 from fedsched.envs.datacenter.trace import Trace, load
 from fedsched.envs.datacenter.workload import LogPeriods, LogWindows, Workload
@@ -83,18 +80,6 @@ def test_windows_do_not_depend_on_process_or_order() -> None:
         workload.window(workload.instance("validation", 1))
         here.append(digest(workload.window(workload.instance("train", 3))))
     assert other.stdout.strip() == str(here)
-
-
-def test_numbers_of_splits_are_disjoint() -> None:
-    assert [number(split, 0) for split in ("test", "validation", "train")] == [0, PER_SPLIT, 2 * PER_SPLIT]
-    for split in ALL:
-        for k in (0, 17, PER_SPLIT - 1):
-            assert locate(number(split, k)) == (split, k)
-    for instance in (-1, 3 * PER_SPLIT):
-        with pytest.raises(DatacenterError, match="is in no split"):
-            locate(instance)
-    with pytest.raises(DatacenterError, match="not 1000000000"):
-        number("train", PER_SPLIT)
 
 
 def test_first_published_window_of_lublin() -> None:
@@ -213,19 +198,6 @@ def test_other_logs_are_split_by_time() -> None:
     assert min(splits.starts) == 850
     assert max(splits.starts) + 10 == 1000
     assert len(LogWindows(toy(1000), 10).window(9).jobs) == 10
-
-
-def test_too_wide_jobs() -> None:
-    jobs = replace(toy(4).jobs, processors=np.array([1, 8, 2, 4]))
-    with pytest.raises(
-        DatacenterError, match=r"here: 2 of 4 jobs are wider.*at least 8, or set too_wide to drop or narrow"
-    ):
-        fit(jobs, 2, "error", "here")
-    dropped, places = fit(jobs, 2, "drop", "here")
-    assert (dropped.id.tolist(), places.tolist()) == ([1, 3], [1, 3])
-    narrow, places = fit(jobs, 2, "narrow", "here")
-    assert (narrow.processors.tolist(), places.tolist()) == ([1, 2, 2, 2], [])
-    assert narrow.run_s is jobs.run_s
 
 
 @pytest.mark.parametrize("name", ["hpc2n", "lublin-1"])
