@@ -77,26 +77,18 @@ def collect(
         group: int64 [B], rows with equal instance and seed.
         reference: Per row, kept with the rollouts.
     """
-    spec = world.spec
-    observation = world.reset(instances, seeds)
-    recorder = Recorder(spec, observation.time_s)
-    mailbox = policy.mailbox(spec, world.batch, world.device)
-    idle = idle_actions(spec, world.batch, world.device)
-    ended = Ended(spec, world.batch, world.device)
-    over = ended.over
-    some = bool(greedy.any())
-    while not bool(over.all()):
-        step = policy(spec, quieten(observation, over), None, mailbox)
-        mailbox = step.mailbox
-        quiet = {name: greedy.index_select(0, part.moment) if some else None for name, part in step.decisions.items()}
-        choice = {name: part.sample(generator, quiet[name]) for name, part in step.distribution.items()}
-        recorder.decide(step, choice, {n: d.log_prob(choice[n]) for n, d in step.distribution.items()})
-        transition = world.step(step.actions(choice, idle))
-        recorder.advance(transition, ~over)
+    actor = _Sampler(policy, world, generator, greedy)
+    # from time 0, so that what accrues before an agent's first decision is counted, but not as that decision's doing
+    observation = world.reset(instances, seeds, until_s=torch.zeros(world.batch, dtype=torch.float64).to(world.device))
+    recorder, ended = Recorder(world.spec, observation.time_s), Ended(world.spec, world.batch, world.device)
+    while not bool(ended.over.all()):
+        running = ~ended.over
+        transition = world.step(actor.act(quieten(observation, ended.over), recorder))
+        recorder.advance(transition, running)
         ended.observe(transition)
-        observation, over = transition.observation, ended.over
+        observation = transition.observation
     return Rollouts(
-        spec=spec,
+        spec=world.spec,
         taken=recorder.taken(),
         times=recorder.times(),
         rewards=recorder.rewards(),
@@ -109,6 +101,29 @@ def collect(
         metrics={name: values.clone() for name, values in world.metrics().items()},
         traffic=recorder.traffic,
     )
+
+
+class _Sampler:
+    """A policy that acts with noise, but for the rows that are greedy."""
+
+    def __init__(self, policy: Policy, world: World, generator: torch.Generator, greedy: torch.Tensor) -> None:
+        self._policy, self._spec, self._generator = policy, world.spec, generator
+        self._greedy = greedy if bool(greedy.any()) else None
+        self._mailbox = policy.mailbox(world.spec, world.batch, world.device)
+        self._idle = idle_actions(world.spec, world.batch, world.device)
+
+    def act(self, observation: Observation, recorder: Recorder) -> dict[str, torch.Tensor]:
+        """Draws, records and returns actions int64 [B, A] by kind."""
+        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox)
+        self._mailbox = step.mailbox
+        parts = step.distribution
+        choice = {name: part.sample(self._generator, self._quiet(step, name)) for name, part in parts.items()}
+        recorder.decide(step, choice, {name: part.log_prob(choice[name]) for name, part in parts.items()})
+        return step.actions(choice, self._idle)
+
+    def _quiet(self, step: PolicyStep, kind: str) -> torch.Tensor | None:
+        """Which decisions of a kind take the likeliest action, bool [D]; None where no row is greedy."""
+        return None if self._greedy is None else self._greedy.index_select(0, step.decisions[kind].moment)
 
 
 def _last_values(policy: Policy, observation: Observation) -> dict[str, torch.Tensor] | None:

@@ -4,9 +4,7 @@ CMA-ES as in Hansen 2016, "The CMA Evolution Strategy: A Tutorial", with its def
 learning a strong start and a baseline to beat.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,20 +92,6 @@ class Cma:
         self._covariance = kept * self._covariance + k.c_1 * np.outer(self._path_c, self._path_c) + k.c_mu * rank_mu
         self.mean = self.mean + self.sigma * step
         self.sigma *= float(np.exp(k.c_sigma / k.d_sigma * (length / k.chi - 1)))
-
-    def state(self) -> dict[str, Any]:
-        """Everything that `load` needs to go on exactly; picklable."""
-        arrays = {"mean": self.mean, "covariance": self._covariance}
-        paths = {"path_sigma": self._path_sigma, "path_c": self._path_c}
-        rest = {"sigma": self.sigma, "generation": self._generation, "rng": self._rng.bit_generator.state}
-        return {name: value.copy() for name, value in (arrays | paths).items()} | rest
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state of a search of the same dimension and population."""
-        self.mean, self._covariance = state["mean"].copy(), state["covariance"].copy()
-        self._path_sigma, self._path_c = state["path_sigma"].copy(), state["path_c"].copy()
-        self.sigma, self._generation = state["sigma"], state["generation"]
-        self._rng.bit_generator.state = state["rng"]
 
     def _axes(self) -> tuple[FloatArray, FloatArray]:
         values, axes = np.linalg.eigh((self._covariance + self._covariance.T) / 2)

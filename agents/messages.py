@@ -36,14 +36,6 @@ class Mailbox:
             known=torch.zeros(batch, agents, dtype=torch.bool, device=device),
         )
 
-    def clear(self, where: torch.Tensor) -> "Mailbox":
-        """A mailbox without the messages of the worlds in `where`, bool [B]."""
-        return Mailbox(
-            message=self.message.masked_fill(where[:, None, None], 0.0),
-            sent_s=self.sent_s.masked_fill(where[:, None], 0.0),
-            known=self.known & ~where[:, None],
-        )
-
     def post(self, rows: torch.Tensor, agents: torch.Tensor, message: torch.Tensor, time_s: torch.Tensor) -> "Mailbox":
         """A mailbox with new messages [D, M] of `agents` [D] of the worlds `rows` [D], sent at `time_s` [D]."""
         place = (rows, agents)

@@ -115,7 +115,7 @@ def trained_policy(folder: Path) -> dict[str, Parameters]:
     checkpoint = read_run(folder).checkpoint()
     if checkpoint is None:
         raise SystemExit(f"{folder}: has no checkpoint, so there is no policy to operate")
-    chosen: dict[str, Parameters] = checkpoint.state()["selection"]["parameters"]
+    chosen: dict[str, Parameters] = checkpoint.shared()["selection"]["parameters"]
     return chosen
 
 

@@ -22,7 +22,6 @@ from fedsched.consensus.plan import GENESIS, Log, Plan, Rules
 from fedsched.consensus.replica import Replica
 
 LIMIT_TICKS = 2000
-SNAPSHOT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -206,21 +205,3 @@ class Council:
             f"faults: {faults}; {self.membership.n} sites tolerate {tolerated}. Lower the faults or the loss "
             f"({self._network.loss}), or add sites"
         )
-
-    def snapshot(self) -> dict[str, object]:
-        """The chains of plans as a dict for JSON; with the constructor's arguments it is all that a resume needs."""
-        chain = {str(row): [epoch, parent.hex()] for row, (epoch, parent) in sorted(self._chain.items())}
-        return {"version": SNAPSHOT_VERSION, "membership": self.membership.digest.hex(), "chain": chain}
-
-    def restore(self, snapshot: Mapping[str, object]) -> None:
-        """Goes on where `snapshot` was taken.
-
-        Raises:
-            ConsensusError: The snapshot is of another version or federation.
-        """
-        chain = snapshot.get("chain")
-        if snapshot.get("version") != SNAPSHOT_VERSION or not isinstance(chain, dict):
-            raise ConsensusError(f"not a council snapshot of version {SNAPSHOT_VERSION}: {sorted(snapshot)}")
-        if snapshot.get("membership") != self.membership.digest.hex():
-            raise ConsensusError("the snapshot belongs to another federation or other keys; resume with the same ones")
-        self._chain = {int(row): (int(epoch), bytes.fromhex(parent)) for row, (epoch, parent) in chain.items()}

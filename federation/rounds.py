@@ -50,10 +50,19 @@ class RoundResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of the sites that evaluated (site -> name -> value), and why others did not (site -> reason)."""
+    """What sites measured.
+
+    Attributes:
+        metrics: site -> name -> value, for those that answered.
+        left_out: site -> reason, for those that did not.
+        bytes_up: site -> bytes of content sent by it.
+        bytes_down: site -> bytes of content sent to it.
+    """
 
     metrics: dict[str, dict[str, float]]
     left_out: dict[str, str]
+    bytes_up: dict[str, int]
+    bytes_down: dict[str, int]
 
 
 def run_round(
@@ -174,4 +183,4 @@ class Federation:
         exchange = Exchange(self._grid, self.sites, self._grid.nodes, f"evaluation after round {number}")
         contents = dict.fromkeys(self.sites, pack_request(parameters, config))
         metrics = exchange.ask("evaluating", "evaluate", contents, unpack_metrics, 1)
-        return Evaluation(metrics, dict(sorted(exchange.failures.items())))
+        return Evaluation(metrics, dict(sorted(exchange.failures.items())), exchange.bytes_up, exchange.bytes_down)

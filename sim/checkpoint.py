@@ -1,88 +1,127 @@
-"""Checkpoints: nested plain data with arrays and tensors, as bytes that can be read without running code from them."""
+"""Checkpoints: what a run can go on from, in a folder of its own each.
 
-import sys
+    checkpoints/newest.json               names the one that counts, and how long the records were then
+    checkpoints/000007/shared.msgpack     what all sites share: the parameters, and which were chosen
+    checkpoints/000007/sites/north.msgpack   the learner of one site; who reads it can work out single updates
+
+A folder is complete before `newest.json` names it, and never changed afterwards.
+"""
+
+import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
-
 from fedsched.sim.errors import UserError
+from fedsched.sim.files import replace_file, sync_folder, write_json
 
-_ARRAY, _TENSOR, _INTEGER, _TUPLE = 1, 2, 3, 4
-_INT64 = 1 << 63
-_PLAIN = (type(None), bool, float, str, bytes)
+FOLDER, POINTER, SHARED, SITES, SUFFIX = "checkpoints", "newest.json", "shared.msgpack", "sites", ".msgpack"
+KEPT = 2
+"""The newest and the one before, which somebody may be reading."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be written or read."""
+    """A checkpoint that cannot be read, or not as a whole."""
 
 
-def encode(state: Mapping[str, Any]) -> bytes:
-    """Writes a state.
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run can go on from.
+
+    Attributes:
+        path: Its folder.
+        round: Rounds done; -1 before the search for a start.
+        sites: Names of the sites with a state of their own.
+        events_bytes: Length of events.jsonl when it was taken.
+        metrics_parts: Closed parts of the metrics then.
+    """
+
+    path: Path
+    round: int
+    sites: tuple[str, ...]
+    events_bytes: int
+    metrics_parts: int
+
+    def shared(self) -> dict[str, Any]:
+        """What all sites share. Raises CheckpointError if it is damaged or gone."""
+        return _read(self.path / SHARED)
+
+    def site_states(self) -> dict[str, dict[str, Any]]:
+        """Each site's own state by name. Raises CheckpointError if one is missing or damaged."""
+        place = self.path / SITES
+        missing = [site for site in self.sites if not (place / f"{site}{SUFFIX}").is_file()]
+        if missing:
+            raise CheckpointError(
+                f"{place}: lacks {', '.join(name + SUFFIX for name in missing)}; a run goes on with every site's own "
+                "file only: put them back, or start a new run (`fedsched evaluate` needs none of them)"
+            )
+        return {site: _read(place / f"{site}{SUFFIX}") for site in self.sites}
+
+
+def write_checkpoint(
+    run: Path,
+    round: int,
+    shared: Mapping[str, Any],
+    sites: Mapping[str, Mapping[str, Any]],
+    *,
+    events_bytes: int,
+    metrics_parts: int,
+) -> None:
+    """Writes a checkpoint of a run folder and removes those that are too old.
 
     Args:
-        state: Mappings, lists, tuples, numbers of any size, text, bytes, None, numpy arrays and torch tensors (which
-            come back on the CPU).
-
-    Raises:
-        CheckpointError: Something else; the message says where in the state it is.
+        run: The run folder.
+        round: Rounds done; -1 before the search for a start.
+        shared: State that all sites share; see `encoding.encode`.
+        sites: Each site's own state.
+        events_bytes: Length of events.jsonl.
+        metrics_parts: Closed parts of the metrics.
     """
-    return msgspec.msgpack.encode(_pack(state, "state"))
+    from fedsched.sim.encoding import encode
+
+    folder = run / FOLDER
+    place = folder / f"{_last(folder) + 1:06d}"
+    (place / SITES).mkdir(parents=True)
+    states = {place / SHARED: shared, **{place / SITES / f"{site}{SUFFIX}": state for site, state in sites.items()}}
+    for path, state in states.items():
+        with replace_file(path) as temporary:
+            temporary.write_bytes(encode(state))
+    for parent in (place, folder, run):
+        sync_folder(parent)
+    notes = {"round": round, "sites": list(sites), "events_bytes": events_bytes, "metrics_parts": metrics_parts}
+    write_json(folder / POINTER, {"checkpoint": place.name, **notes})
+    for old in _numbered(folder)[:-KEPT]:
+        shutil.rmtree(old)
 
 
-def decode(data: bytes) -> dict[str, Any]:
-    """Reads what `encode` wrote.
-
-    Raises:
-        CheckpointError: The bytes are no checkpoint.
-    """
+def newest_checkpoint(run: Path) -> Checkpoint | None:
+    """The newest checkpoint of a run folder that was written whole; None before the first."""
+    folder = run / FOLDER
     try:
-        state = msgspec.msgpack.decode(data, ext_hook=_unpack)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise CheckpointError(f"not a checkpoint, or a damaged one: {error}; use an earlier one") from error
-    if not isinstance(state, dict):
-        raise CheckpointError("not a checkpoint: its state is no mapping")
-    return state
+        notes = json.loads((folder / POINTER).read_bytes())
+    except FileNotFoundError:
+        return None
+    sites = tuple(notes["sites"])
+    return Checkpoint(
+        folder / notes["checkpoint"], notes["round"], sites, notes["events_bytes"], notes["metrics_parts"]
+    )
 
 
-def _pack(value: object, where: str) -> object:
-    if type(value) in _PLAIN:  # and not a numpy number, which is a float to isinstance
-        return value
-    if type(value) is int:
-        big = not -_INT64 <= value < _INT64
-        return msgspec.msgpack.Ext(_INTEGER, str(value).encode()) if big else value
-    if isinstance(value, Mapping):
-        return {key: _pack(item, f"{where}[{key!r}]") for key, item in value.items()}
-    if isinstance(value, list):
-        return [_pack(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, tuple):
-        items = [_pack(item, f"{where}[{index}]") for index, item in enumerate(value)]
-        return msgspec.msgpack.Ext(_TUPLE, msgspec.msgpack.encode(items))
-    return _pack_array(value, where)
+def _numbered(folder: Path) -> list[Path]:
+    """All folders of checkpoints in order, those that a kill left unfinished among them."""
+    return sorted(path for path in folder.glob("*") if path.name.isdigit())
 
 
-def _pack_array(value: object, where: str) -> msgspec.msgpack.Ext:
-    code = _ARRAY
-    # whoever has a tensor has torch loaded; nobody else pays for it
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        code, value = _TENSOR, value.detach().cpu().numpy()
-    if not isinstance(value, np.ndarray | np.generic) or np.asarray(value).dtype.hasobject:
-        raise CheckpointError(f"{where} is a {type(value).__name__}; checkpoints hold plain data, arrays and tensors")
-    array = np.asarray(value)
-    return msgspec.msgpack.Ext(code, msgspec.msgpack.encode((array.dtype.str, array.shape, array.tobytes())))
+def _last(folder: Path) -> int:
+    return max((int(path.name) for path in _numbered(folder)), default=0)
 
 
-def _unpack(code: int, data: memoryview) -> object:
-    if code == _INTEGER:
-        return int(bytes(data))
-    if code == _TUPLE:
-        return tuple(msgspec.msgpack.decode(data, ext_hook=_unpack))
-    dtype, shape, raw = msgspec.msgpack.decode(data)
-    array = np.frombuffer(raw, dtype=np.dtype(dtype)).reshape(shape).copy()
-    if code == _ARRAY:
-        return array
-    import torch
+def _read(path: Path) -> dict[str, Any]:
+    from fedsched.sim.encoding import decode
 
-    return torch.from_numpy(array)
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error

@@ -153,12 +153,12 @@ def _resume(folder: Path) -> None:
 
 def _point_to(folder: Path, error: BaseException) -> None:
     """Adds to an error where to read on and how to go on."""
-    from fedsched.sim.folder import checkpoints
+    from fedsched.sim.checkpoint import newest_checkpoint
 
     if isinstance(error, UserError) or not folder.exists():
         return
     error.add_note(f"{folder}/log.txt says more")
-    if checkpoints(folder):
+    if newest_checkpoint(folder) is not None:
         error.add_note(f"continue with: fedsched run --resume {folder}")
 
 

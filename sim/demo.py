@@ -19,6 +19,8 @@ _COLUMNS = {
     "energy_kwh": ("energy kWh", "{:.0f}", 1.0),
     "carbon_kg": ("carbon kg", "{:.0f}", 1.0),
 }
+_LEARNING = ("search", "round", "validation")
+"""Events in which sites and server exchange something to learn."""
 _ACTORS = {
     "fcfs-easy": "first come, first served",
     "best-rule": "best classical rule",
@@ -100,11 +102,11 @@ def _settled(operated: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _network(finished: Run, operated: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    rounds = [event for event in finished.events if event["kind"] == "round"]
-    up = sum(sum(event["bytes_up"].values()) for event in rounds)
-    down = sum(sum(event["bytes_down"].values()) for event in rounds)
+    learning = [event for event in finished.events if event["kind"] in _LEARNING]
+    up, down = (sum(sum(event[way].values()) for event in learning) for way in ("bytes_up", "bytes_down"))
+    rounds = sum(event["kind"] == "round" for event in learning)
     agreement = operated.get("policy+plan", {}).get("traffic", {}).get("consensus_bytes", 0)
     return [
-        f"Network: learning {up / 1e6:.2f} MB up, {down / 1e6:.2f} MB down in {len(rounds)} rounds; "
+        f"Network: learning {up / 1e6:.2f} MB up, {down / 1e6:.2f} MB down (search, {rounds} rounds, validation); "
         f"agreement {agreement / 1e6:.2f} MB"
     ]

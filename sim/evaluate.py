@@ -7,7 +7,7 @@ from typing import Any
 
 from fedsched.envs.datacenter.splits import Split
 from fedsched.sim.errors import UserError
-from fedsched.sim.folder import read_run
+from fedsched.sim.folder import new_id, read_run
 from fedsched.sim.operate import FIGURES, Operated, Operator
 from fedsched.sim.progress import Progress
 from fedsched.sim.record import Metric, Recorder
@@ -29,6 +29,7 @@ def compare_actors(
     split: Split,
     recorder: Recorder | None,
     progress: Progress,
+    run: str,
 ) -> dict[str, Operated]:
     """Operates the scenario's periods under every actor, without and with the plan.
 
@@ -39,6 +40,7 @@ def compare_actors(
         split: Which periods.
         recorder: Takes figures, plans and settlements; None: nothing is written.
         progress: Where to report.
+        run: Id of the run.
 
     Returns:
         What each actor achieved; names ending in `+plan` traded.
@@ -56,7 +58,7 @@ def compare_actors(
     for name, actors, plan in runs:
         # the plans of the policy are the ones a run folder shows
         writer = recorder if name.startswith(POLICY) else None
-        operator = Operator(workers, scenario, writer)
+        operator = Operator(workers, scenario, writer, run)
         results[name] = operator.operate(actors, parameters, split, plan, f"{split}/{name}")
         if recorder is not None:
             _record(name, actors, results[name], split, recorder)
@@ -94,7 +96,7 @@ def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) ->
     """
     run = read_run(folder)
     checkpoint = run.checkpoint()
-    trained: dict[str, Parameters] = checkpoint.state()["selection"]["parameters"] if checkpoint else {}
+    trained: dict[str, Parameters] = checkpoint.shared()["selection"]["parameters"] if checkpoint else {}
     if not trained:
         raise UserError(f"{folder}: has no policy yet; continue it with: fedsched run --resume {folder}")
     # the policy's sizes are those it was trained with
@@ -103,7 +105,7 @@ def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) ->
     parameters = {name: trained.get(name, next(iter(trained.values()))) for name in chosen.sites}
     factories = {name: partial(Site, chosen, name, device_of(chosen)) for name in chosen.sites}
     with start(factories, chosen.workers) as workers:
-        results = compare_actors(chosen, workers, parameters, "test", None, progress)
+        results = compare_actors(chosen, workers, parameters, "test", None, progress, new_id())
     return [row for name, operated in results.items() for row in _rows(name, operated)]
 
 

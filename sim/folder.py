@@ -1,4 +1,4 @@
-"""The run folder: its layout, how its files are replaced whole, and how a run is read back from it."""
+"""The run folder: where it is, and how a run is read back from it."""
 
 import json
 import os
@@ -6,15 +6,12 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
+from fedsched.sim.checkpoint import Checkpoint, newest_checkpoint
 from fedsched.sim.errors import UserError
 from fedsched.sim.scenario import Scenario
 
@@ -31,33 +28,6 @@ Status = Literal["running", "done", "failed", "interrupted", "crashed"]
 
 class RunFolderError(UserError):
     """A run folder that cannot be made, read or continued."""
-
-
-@contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path; what is written there takes the place of `path` in one step, or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: object) -> None:
-    """Writes JSON whole or not at all."""
-    with replace_file(path) as temporary:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(data, enc_hook=plain), indent=1) + b"\n")
-
-
-def plain(value: object) -> object:
-    """Numbers and arrays of numpy and torch as JSON knows them."""
-    for method in ("tolist", "item"):
-        if hasattr(value, method):
-            return getattr(value, method)()
-    raise NotImplementedError(f"a {type(value).__name__} cannot be written as JSON")
 
 
 def make_folder(scenario: Scenario, path: Path | None = None) -> Path:
@@ -81,33 +51,15 @@ def make_folder(scenario: Scenario, path: Path | None = None) -> Path:
     return path
 
 
+def new_id() -> str:
+    """A name that no other run has."""
+    return secrets.token_hex(8)
+
+
 def folder_name(scenario: Scenario) -> str:
     """`<utc>-<scenario>-s<seed>-<4 hex>`."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return f"{now}-{scenario.name}-s{scenario.seed}-{secrets.token_hex(2)}"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a run can go on from.
-
-    Attributes:
-        round: Rounds done.
-        path: File with the state.
-        events_bytes: Length of events.jsonl when it was taken.
-        metrics_parts: Closed parts of the metrics then.
-    """
-
-    round: int
-    path: Path
-    events_bytes: int
-    metrics_parts: int
-
-    def state(self) -> dict[str, Any]:
-        """The state as it was handed to the recorder. Raises CheckpointError if it is damaged."""
-        from fedsched.sim.checkpoint import decode
-
-        return decode(self.path.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -145,17 +97,7 @@ class Run:
 
     def checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint that was written whole."""
-        return next(iter(checkpoints(self.folder)), None)
-
-
-def checkpoints(folder: Path) -> list[Checkpoint]:
-    """All checkpoints that were written whole, newest first."""
-    found = []
-    for path in (folder / "checkpoints").glob("round-*.json"):
-        notes = json.loads(path.read_bytes())
-        state = path.with_suffix(".msgpack")
-        found.append(Checkpoint(notes["round"], state, notes["events_bytes"], notes["metrics_parts"]))
-    return sorted(found, key=lambda checkpoint: -checkpoint.round)
+        return newest_checkpoint(self.folder)
 
 
 def read_run(folder: Path) -> Run:

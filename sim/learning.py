@@ -3,18 +3,21 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from fedsched.agents.evolution import Cma
 from fedsched.envs.core import stream
-from fedsched.federation import Federation, FederationError, SecureAggregation, make_strategy
+from fedsched.federation import Federation, SecureAggregation, make_strategy
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.selection import groups
 from fedsched.sim.site import REPORTED_LOSSES, Site
 from fedsched.sim.training import FloatArray, Parameters, Trainer
 from fedsched.sim.workers import Workers
 from fedsched.sim.worlds import SiteWorlds
+
+T = TypeVar("T")
 
 AVERAGE = 0.1
 """Weight of a generation's centre in the running average that a search ends with."""
@@ -41,6 +44,23 @@ class Report:
     bytes_down: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Answers(Generic[T]):
+    """What sites said when they were asked something outside a round.
+
+    Attributes:
+        by_site: Answers of those who gave one.
+        left_out: Why others did not.
+        bytes_up: From each site.
+        bytes_down: To each site.
+    """
+
+    by_site: Mapping[str, T]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    bytes_up: Mapping[str, int] = field(default_factory=dict)
+    bytes_down: Mapping[str, int] = field(default_factory=dict)
+
+
 class Learning(ABC):
     """Rounds of learning over the sites of a run."""
 
@@ -57,7 +77,7 @@ class Learning(ABC):
         """Starts from linear scores [n] by site; sites of one group have the same."""
 
     @abstractmethod
-    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> dict[str, FloatArray]:
+    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> Answers[FloatArray]:
         """Costs [P] by site of linear candidates [P, n] by site."""
 
     def linear(self) -> FloatArray:
@@ -68,18 +88,24 @@ class Learning(ABC):
     def parameters(self) -> dict[str, Parameters]:
         """What each site would act with now."""
 
-    def judge(self) -> dict[str, dict[str, float]]:
-        """Slowdown, wait and score of those parameters on every site's validation windows."""
+    def judge(self, number: int) -> Answers[Mapping[str, float]]:
+        """Slowdown, wait and score of those parameters on every site's validation windows, after round `number`."""
+        del number
         current = self.parameters()
-        return self._workers.map("evaluate", {site: (current[site], {}) for site in self._sites})
+        return Answers(self._workers.map("evaluate", {site: (current[site], {}) for site in self._sites}))
 
-    def state(self) -> dict[str, Any]:
-        """What `load` needs to go on exactly."""
-        return {"sites": self._workers.map("state", dict.fromkeys(self._sites, ()))}
+    def shared_state(self) -> dict[str, Any]:
+        """What all sites share of what `load` needs to go on exactly."""
+        return {}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state of the same scenario."""
-        self._workers.map("load", {site: (state["sites"][site],) for site in self._sites})
+    def site_states(self) -> dict[str, Any]:
+        """Each site's own part of it."""
+        return self._workers.map("state", dict.fromkeys(self._sites, ()))
+
+    def load(self, shared: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+        """Continues from the two parts of a state of the same scenario."""
+        del shared
+        self._workers.map("load", {site: (sites[site],) for site in self._sites})
 
 
 class FederatedLearning(Learning):
@@ -109,27 +135,30 @@ class FederatedLearning(Learning):
         first = self._sites[0]
         self._parameters = self._workers.call(first, "start_from", weights[first])
 
-    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> dict[str, FloatArray]:
+    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> Answers[FloatArray]:
         """Candidates go out as parameters do; what comes back is one cost each."""
         common = {"candidates": candidates[self._sites[0]].astype(np.float32)}
-        answer = self._federation.evaluate(generation, common, {"generation": generation})
-        costs = {site: np.array([by_name[n] for n in sorted(by_name)]) for site, by_name in answer.metrics.items()}
-        if not costs:
-            raise FederationError("no site tried the candidates", "search", 0, 1, answer.left_out)
-        return costs
+        heard = self._federation.evaluate(generation, common, {"generation": generation})
+        costs = {site: np.array([by_name[n] for n in sorted(by_name)]) for site, by_name in heard.metrics.items()}
+        return Answers(costs, heard.left_out, heard.bytes_up, heard.bytes_down)
+
+    def judge(self, number: int) -> Answers[Mapping[str, float]]:
+        """The common parameters go out; what comes back are the figures. A site that fails is left out."""
+        heard = self._federation.evaluate(number, self._parameters, {})
+        return Answers(heard.metrics, heard.left_out, heard.bytes_up, heard.bytes_down)
 
     def parameters(self) -> dict[str, Parameters]:
         """The common parameters."""
         return dict.fromkeys(self._sites, self._parameters)
 
-    def state(self) -> dict[str, Any]:
-        """The common parameters and the sites' own learners."""
-        return {"parameters": self._parameters, **super().state()}
+    def shared_state(self) -> dict[str, Any]:
+        """The common parameters."""
+        return {"parameters": self._parameters}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state."""
-        super().load(state)
-        self._parameters = state["parameters"]
+    def load(self, shared: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+        """Continues with these common parameters and the sites' own learners."""
+        super().load(shared, sites)
+        self._parameters = shared["parameters"]
 
 
 class LocalLearning(Learning):
@@ -144,9 +173,9 @@ class LocalLearning(Learning):
         """Each site takes its own scores."""
         self._workers.map("start_from", {site: (weights[site],) for site in self._sites})
 
-    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> dict[str, FloatArray]:
+    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> Answers[FloatArray]:
         """Each site tries its own candidates."""
-        return self._workers.map("trial", {site: (candidates[site], generation) for site in self._sites})
+        return Answers(self._workers.map("trial", {site: (candidates[site], generation) for site in self._sites}))
 
     def parameters(self) -> dict[str, Parameters]:
         """The running average of each site's own updates."""
@@ -172,21 +201,26 @@ class CentralLearning(Learning):
         """The one learner takes the common scores."""
         self._trainer.start_from(weights[self._sites[0]])
 
-    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> dict[str, FloatArray]:
+    def trials(self, candidates: Mapping[str, FloatArray], generation: int) -> Answers[FloatArray]:
         """The one learner tries them at every site."""
-        return {n: self._trainer.trial(w, candidates[n], generation) for n, w in self._worlds.items()}
+        return Answers({n: self._trainer.trial(w, candidates[n], generation) for n, w in self._worlds.items()})
 
     def parameters(self) -> dict[str, Parameters]:
         """The common parameters."""
         return dict.fromkeys(self._sites, self._trainer.averaged)
 
-    def state(self) -> dict[str, Any]:
+    def shared_state(self) -> dict[str, Any]:
         """The one learner."""
         return {"trainer": self._trainer.state()}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state."""
-        self._trainer.load(state["trainer"])
+    def site_states(self) -> dict[str, Any]:
+        """Nothing is learned at the sites."""
+        return {}
+
+    def load(self, shared: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+        """Continues with the one learner."""
+        del sites
+        self._trainer.load(shared["trainer"])
 
 
 _KINDS: dict[str, type[Learning]] = {
@@ -201,16 +235,13 @@ def make_learning(scenario: Scenario, workers: Workers[Site]) -> Learning:
     return _KINDS[scenario.learning](scenario, workers)
 
 
-def groups(scenario: Scenario) -> list[tuple[str, ...]]:
-    """Sites that share parameters."""
-    sites = tuple(scenario.sites)
-    return [(site,) for site in sites] if scenario.learning == "local" else [sites]
-
-
-def search(scenario: Scenario, learning: Learning, after_generation: Callable[[int], None]) -> None:
+def search(
+    scenario: Scenario, learning: Learning, after_generation: Callable[[int, Answers[FloatArray]], None]
+) -> None:
     """Searches for linear scores to start from, one search for each group of sites that share parameters.
 
-    The answer is the running average of the search's centres, since single generations are noisy.
+    The answer is the running average of the search's centres, since single generations are noisy. Number and trials of
+    each generation are handed to `after_generation`.
     """
     settings = scenario.agents.search
     if settings is None:
@@ -222,50 +253,10 @@ def search(scenario: Scenario, learning: Learning, after_generation: Callable[[i
     for generation in range(settings.generations):
         asked = [one.ask() for one in searches]
         candidates = {site: asked[k] for k, group in enumerate(shared) for site in group}
-        costs = learning.trials(candidates, generation)
+        tried = learning.trials(candidates, generation)
         for k, group in enumerate(shared):
-            heard = [costs[site] for site in group if site in costs]
+            heard = [tried.by_site[site] for site in group if site in tried.by_site]
             searches[k].tell(asked[k], np.mean(heard, axis=0))
             centres[k] += AVERAGE * (searches[k].mean - centres[k])
-        after_generation(generation + 1)
+        after_generation(generation + 1, tried)
     learning.start_from({site: centres[k] for k, group in enumerate(shared) for site in group})
-
-
-class Selection:
-    """Keeps the parameters to use in the end, judged on validation windows; sites that share parameters go together.
-
-    Later parameters replace those kept unless their score is worse than the best by more than its standard error: what
-    the windows cannot tell apart is decided for more training (the one-standard-error rule of Breiman et al. 1984).
-    """
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._groups = groups(scenario)
-        self._least: dict[str, tuple[float, float]] = {}
-        self.parameters: dict[str, Parameters] = {}
-        self.round = dict.fromkeys(scenario.sites, 0)
-
-    def offer(
-        self, number: int, parameters: Mapping[str, Parameters], judged: Mapping[str, Mapping[str, float]]
-    ) -> bool:
-        """Takes parameters that are good enough; returns whether any were."""
-        taken = False
-        for group in self._groups:
-            score = sum(judged[site]["score"] for site in group) / len(group)
-            noise = sum(judged[site]["noise"] ** 2 for site in group) ** 0.5 / len(group)
-            least, margin = self._least.get(group[0], (float("inf"), 0.0))
-            if score < least:
-                self._least[group[0]] = (score, noise)
-            if score <= least + margin:
-                taken = True
-                for site in group:
-                    self.round[site], self.parameters[site] = number, parameters[site]
-        return taken
-
-    def state(self) -> dict[str, Any]:
-        """What `load` needs."""
-        return {"least": dict(self._least), "parameters": dict(self.parameters), "round": dict(self.round)}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state."""
-        self._least, self.parameters = dict(state["least"]), dict(state["parameters"])
-        self.round = dict(state["round"])

@@ -11,12 +11,19 @@ from fedsched.sim.scenario import Plan, Scenario
 MEGABIT = 1e6
 
 
-def make_council(scenario: Scenario, plan: Plan, occasion: str) -> Council:
-    """The replicas of all sites; `occasion` names what is operated, so that no two chains of plans can be mixed up."""
+def make_council(scenario: Scenario, plan: Plan, occasion: str, run: str = "") -> Council:
+    """The replicas of all sites.
+
+    Args:
+        scenario: The whole scenario.
+        plan: Links and epochs.
+        occasion: What is operated, so that no two chains of plans of a run can be mixed up.
+        run: Id of the run, so that those of two runs cannot either; what is settled does not depend on it.
+    """
     settings = scenario.consensus
     return Council(
-        f"{scenario.name}/{occasion}",
-        {name: SiteKey.from_seed(_key_seed(scenario, name)) for name in scenario.sites},
+        "/".join(part for part in (scenario.name, run, occasion) if part),
+        {name: SiteKey.from_seed(_key_seed(scenario, run, name)) for name in scenario.sites},
         links=_links(scenario, plan),
         faults=settings.faults,
         network=NetworkConfig(delay_ms=round(settings.network.delay * 1000), loss=settings.network.loss),
@@ -81,7 +88,7 @@ def _links(scenario: Scenario, plan: Plan) -> tuple[Link, ...]:
     return tuple(links)
 
 
-def _key_seed(scenario: Scenario, name: str) -> bytes:
-    """A simulated site's secret, derived from the run's seed so that runs are reproducible."""
-    text = f"{scenario.name}/{scenario.seed}/{name}".encode()
+def _key_seed(scenario: Scenario, run: str, name: str) -> bytes:
+    """A simulated site's secret: a run that is continued has its keys again, and no other run has them."""
+    text = f"{scenario.name}/{scenario.seed}/{run}/{name}".encode()
     return hashlib.blake2b(text, digest_size=32, person=b"fedsched-keys").digest()

@@ -111,10 +111,13 @@ class Operator:
         workers: Where the sites live.
         scenario: The whole scenario.
         recorder: Takes plans and settlements; None: nothing is written.
+        run: Id of the run, which its keys and certificates are of.
     """
 
-    def __init__(self, workers: Workers[Site], scenario: Scenario, recorder: Recorder | None = None) -> None:
-        self._workers, self._scenario, self._recorder = workers, scenario, recorder
+    def __init__(
+        self, workers: Workers[Site], scenario: Scenario, recorder: Recorder | None = None, run: str = ""
+    ) -> None:
+        self._workers, self._scenario, self._recorder, self._run = workers, scenario, recorder, run
         self._sites = tuple(scenario.sites)
 
     def operate(
@@ -140,7 +143,7 @@ class Operator:
         horizon = math.inf if plays_windows(self._scenario) else evaluation.period * (1.0 + DRAIN)
         traffic = Traffic()
         if plan is not None:
-            council = make_council(self._scenario, plan, occasion)
+            council = make_council(self._scenario, plan, occasion, self._run)
             for epoch in range(math.ceil(horizon / plan.epoch) - 1):
                 end = (epoch + 1) * plan.epoch
                 self._all("advance", end)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedsched.sim.folder import replace_file
+from fedsched.sim.files import replace_file
 
 PART_ROWS = 50_000
 """Rows after which a part is closed."""

@@ -13,15 +13,15 @@ from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
-from fedsched.sim.checkpoint import encode
-from fedsched.sim.folder import RunFolderError, checkpoints, plain, read_run, replace_file, write_json
+from fedsched.sim.checkpoint import write_checkpoint
+from fedsched.sim.files import plain, write_json
+from fedsched.sim.folder import RunFolderError, new_id, read_run
 from fedsched.sim.parts import METRICS, PartWriter, list_parts
 from fedsched.sim.provenance import git_state, versions
 from fedsched.sim.scenario import Scenario, resolved
 
 BEAT_S = 10.0
 """Seconds between two heartbeats."""
-_KEPT = 2
 
 log = logging.getLogger("fedsched")
 
@@ -53,21 +53,27 @@ class Recorder:
         scenario: What runs.
         resume: Continue a run: what was recorded after its newest checkpoint is cut off, as it will be made again.
 
+    Attributes:
+        folder: The run folder.
+        id: Of the run, the same after a resume.
+
     Raises:
         RunFolderError: Nothing to continue, or the run is still running.
     """
 
     def __init__(self, folder: Path, scenario: Scenario, resume: bool = False) -> None:
         self.folder = folder
-        started = _rewind(folder) if resume else time.time()
+        before = _rewind(folder) if resume else {}
+        self.id: str = before.get("id") or new_id()
         self._lock = threading.RLock()
         self._record: dict[str, Any] = {
+            "id": self.id,
             "scenario": resolved(scenario),
             "versions": versions(),
             "git": git_state(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started": started,
+            "started": float(before.get("started", time.time())),
             "status": "running",
             "reason": "",
         }
@@ -88,10 +94,6 @@ class Recorder:
             self._events.write(line)
             self._events.flush()
 
-    def metric(self, name: str, value: float, time: float, site: str = "", agent: str = "") -> None:
-        """One number; see `Metric`."""
-        self.metrics([Metric(time, site, agent, name, value)])
-
     def metrics(self, rows: Sequence[Metric]) -> None:
         """Many numbers at once."""
         with self._lock:
@@ -103,26 +105,19 @@ class Recorder:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"epoch-{epoch:04d}.json", plan)
 
-    def checkpoint(self, round: int, state: Mapping[str, Any]) -> None:
-        """Writes what the run needs to go on, and keeps the one before it too.
+    def checkpoint(self, round: int, shared: Mapping[str, Any], sites: Mapping[str, Mapping[str, Any]]) -> None:
+        """Writes what the run needs to go on: a kill at any time leaves this checkpoint or the one before.
 
         Args:
-            round: Rounds done.
-            state: See `fedsched.sim.checkpoint.encode`.
+            round: Rounds done; -1 before the search for a start.
+            shared: State that all sites share; plain data, arrays and tensors.
+            sites: Each site's own state, by name.
         """
-        folder = self.folder / "checkpoints"
-        folder.mkdir(exist_ok=True)
-        stem = folder / f"round-{round:06d}"
         with self._lock:
             self._metrics.close_part()
-            with replace_file(stem.with_suffix(".msgpack")) as temporary:
-                temporary.write_bytes(encode(state))
-            notes = {"round": round, "events_bytes": self._events.tell(), "metrics_parts": self._metrics.parts}
-            # without its notes a state is not a checkpoint yet, so a kill in between leaves the one before
-            write_json(stem.with_suffix(".json"), notes)
-        for old in checkpoints(self.folder)[_KEPT:]:
-            old.path.with_suffix(".json").unlink()
-            old.path.unlink()
+            os.fsync(self._events.fileno())
+            lengths = {"events_bytes": self._events.tell(), "metrics_parts": self._metrics.parts}
+            write_checkpoint(self.folder, round, shared, sites, **lengths)
 
     def heartbeat(self) -> None:
         """Says that the run is alive."""
@@ -169,8 +164,8 @@ class Recorder:
                 self._metrics.close_due()
 
 
-def _rewind(folder: Path) -> float:
-    """Cuts off what was recorded after the newest checkpoint; returns when the run was started."""
+def _rewind(folder: Path) -> dict[str, Any]:
+    """Cuts off what was recorded after the newest checkpoint; returns what run.json says."""
     run = read_run(folder)
     if run.status == "running":
         raise RunFolderError(
@@ -184,4 +179,4 @@ def _rewind(folder: Path) -> float:
     os.truncate(folder / "events.jsonl", newest.events_bytes)
     for part in list_parts(folder / "metrics")[newest.metrics_parts :]:
         part.unlink()
-    return float(run.record["started"])
+    return run.record

@@ -1,18 +1,21 @@
 """A run, from scenario to results. Read it top to bottom: this is what happens."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedsched.sim.evaluate import compare_actors
 from fedsched.sim.folder import make_folder, read_run
-from fedsched.sim.learning import Learning, Report, Selection, make_learning, search
+from fedsched.sim.learning import Answers, Learning, Report, make_learning, search
 from fedsched.sim.progress import Progress
-from fedsched.sim.record import Metric, Recorder
+from fedsched.sim.record import Metric, Recorder, log
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.selection import Selection
 from fedsched.sim.site import Site
+from fedsched.sim.training import FloatArray
 from fedsched.sim.workers import start
-from fedsched.sim.worlds import check_worlds, device_of
+from fedsched.sim.worlds import TooWide, check_worlds, device_of
 
 
 def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: Progress) -> Path:
@@ -32,21 +35,26 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
         FederationError: Too few sites took part in a round.
         UnsettledError: The replicas could not agree.
     """
-    check_worlds(scenario)
+    too_wide = check_worlds(scenario)
     if resume is None and folder is not None and folder.exists():
         make_folder(scenario, folder)  # says that it exists
     checkpoint = read_run(resume).checkpoint() if resume is not None else None
+    states = (checkpoint.shared(), checkpoint.site_states()) if checkpoint is not None else None
     device = device_of(scenario)
     factories = {name: partial(Site, scenario, name, device) for name in scenario.sites}
     with start(factories, scenario.workers) as workers:
         place = resume if resume is not None else make_folder(scenario, folder)
         with Recorder(place, scenario, resume=resume is not None) as recorder:
+            if resume is None:
+                _record_too_wide(too_wide, recorder)
             learning, selection = make_learning(scenario, workers), Selection(scenario)
             done = -1
-            if checkpoint is not None:
-                done = _load(checkpoint.state(), learning, selection)
+            if checkpoint is not None and states is not None:
+                done = checkpoint.round
+                learning.load(states[0]["learning"], states[1])
+                selection.load(states[0]["selection"])
             learn(scenario, learning, selection, recorder, progress, done)
-            compare_actors(scenario, workers, selection.parameters, "test", recorder, progress)
+            compare_actors(scenario, workers, selection.parameters, "test", recorder, progress, recorder.id)
     return place
 
 
@@ -55,12 +63,12 @@ def learn(
 ) -> None:
     """The search for a start (unless `done` >= 0), then the rounds after the first `done`; each leaves a checkpoint."""
     if done < 0:
-        recorder.checkpoint(0, _state(-1, learning, selection))
+        _keep(-1, learning, selection, recorder)
         if scenario.agents.search is not None:
             progress.begin("search", scenario.agents.search.generations)
-            search(scenario, learning, lambda _generation: progress.step("search"))
+            search(scenario, learning, partial(_after_generation, recorder, progress))
         _judge(0, learning, selection, recorder)
-        recorder.checkpoint(0, _state(0, learning, selection))
+        _keep(0, learning, selection, recorder)
     rounds = scenario.federation.rounds
     progress.begin("rounds", rounds)
     for _ in range(done):
@@ -68,16 +76,26 @@ def learn(
     for number in range(max(done, 0) + 1, rounds + 1):
         report = learning.round(number)
         _record_round(number, report, recorder)
-        note = f"left out: {', '.join(report.left_out)}" if report.left_out else ""
+        note = _absent("left out", report.left_out)
         if number % scenario.evaluation.every == 0 or number == rounds:
             note = f"{_judge(number, learning, selection, recorder)} {note}".rstrip()
-        recorder.checkpoint(number, _state(number, learning, selection))
+        _keep(number, learning, selection, recorder)
         progress.step("rounds", note)
+
+
+def _record_too_wide(found: list[TooWide], recorder: Recorder) -> None:
+    for one in found:
+        recorder.event("too_wide", **vars(one))
+        log.warning(
+            "%s: %d of %d jobs of %s are wider than every cluster, too_wide: %s; %d dropped from the test periods",
+            one.site, one.jobs, one.of, one.trace, one.rule, one.test,
+        )  # fmt: skip
 
 
 def _judge(number: int, learning: Learning, selection: Selection, recorder: Recorder) -> str:
     """Judges the current parameters on validation windows and keeps the best; returns a note for people."""
-    judged = learning.judge()
+    answers = learning.judge(number)
+    judged = answers.by_site
     better = selection.offer(number, learning.parameters(), judged)
     rows = [
         Metric(number, site, "", f"validation/{name}", value)
@@ -85,10 +103,20 @@ def _judge(number: int, learning: Learning, selection: Selection, recorder: Reco
         for name, value in figures.items()
     ]
     recorder.metrics(rows)
-    recorder.event("validation", round=number, sites=judged, selected=better)
+    recorder.event("validation", round=number, sites=judged, selected=better, **_exchanged(answers))
     slowdown = sum(figures["slowdown_ratio"] for figures in judged.values()) / len(judged)
     wait = sum(figures["wait_ratio"] for figures in judged.values()) / len(judged)
-    return f"slowdown x{slowdown:.3f}, wait x{wait:.3f} of the best rules" + (", best so far" if better else "")
+    note = f"slowdown x{slowdown:.3f}, wait x{wait:.3f} of the best rules" + (", best so far" if better else "")
+    return f"{note} {_absent('not judged', answers.left_out)}".rstrip()
+
+
+def _after_generation(recorder: Recorder, progress: Progress, number: int, tried: Answers[FloatArray]) -> None:
+    recorder.event("search", generation=number, **_exchanged(tried))
+    progress.step("search", _absent("left out", tried.left_out))
+
+
+def _absent(what: str, sites: Mapping[str, str]) -> str:
+    return f"{what}: {', '.join(sites)}" if sites else ""
 
 
 def _record_round(number: int, report: Report, recorder: Recorder) -> None:
@@ -103,18 +131,17 @@ def _record_round(number: int, report: Report, recorder: Recorder) -> None:
         "round",
         round=number,
         took_part=list(report.took_part),
-        left_out=dict(report.left_out),
         late=dict(report.late),
-        bytes_up=dict(report.bytes_up),
-        bytes_down=dict(report.bytes_down),
+        **_exchanged(report),
     )
 
 
-def _state(done: int, learning: Learning, selection: Selection) -> dict[str, Any]:
-    return {"done": done, "learning": learning.state(), "selection": selection.state()}
+def _exchanged(traffic: Report | Answers[Any]) -> dict[str, dict[str, Any]]:
+    """Who is missing and what crossed the network, for an event."""
+    return {name: dict(getattr(traffic, name)) for name in ("left_out", "bytes_up", "bytes_down")}
 
 
-def _load(state: dict[str, Any], learning: Learning, selection: Selection) -> int:
-    learning.load(state["learning"])
-    selection.load(state["selection"])
-    return int(state["done"])
+def _keep(done: int, learning: Learning, selection: Selection, recorder: Recorder) -> None:
+    """A checkpoint after `done` rounds; what belongs to one site alone is kept apart."""
+    shared = {"learning": learning.shared_state(), "selection": selection.state()}
+    recorder.checkpoint(done, shared, learning.site_states())

@@ -87,6 +87,7 @@ class SiteWorlds:
             self.site = _site_model(self.settings, data.median / 1e6 if data else 0.0, data.sigma if data else 0.0)
             self._trace = None if self.settings.generator else self._load()
             self.training = self._training_workload()
+            self.training.check("train")
             self.periods = self._period_workload()
         except WorldError as error:
             raise WorldSetupError(f"sites.{name}.world: {error}") from error
@@ -135,6 +136,18 @@ class SiteWorlds:
         """The number of the k-th operated period."""
         return self.periods.instance(split, k)
 
+    @property
+    def too_wide(self) -> tuple[int, int]:
+        """How many jobs of its log no cluster holds, and how many there are; a generated one has none."""
+        if self._trace is None:
+            return 0, 0
+        return int((self._trace.jobs.processors > self.site.widest).sum()), len(self._trace.jobs)
+
+    @property
+    def _power(self) -> int:
+        """Processors of speed 1 that do as much as the site's, to which its load refers."""
+        return round(sum(cluster.processors * cluster.speed for cluster in self.site.clusters))
+
     def _load(self) -> Trace:
         """The site's part of its log; a job that could never run is found here, not in the window that draws it."""
         trace = load(self.settings.trace)
@@ -156,7 +169,9 @@ class SiteWorlds:
             return self._periods(window.duration)
         jobs = window.jobs or 0
         if self._trace is None:
-            return GeneratedWindows(self._model(), jobs, seed=self._stretch_seed())
+            return GeneratedWindows(
+                self._model(), jobs, processors=self._power, load=self.settings.load, seed=self._stretch_seed()
+            )
         return LogWindows(
             self._trace,
             jobs,
@@ -164,6 +179,8 @@ class SiteWorlds:
             widest=self.site.widest,
             too_wide=self.settings.too_wide,
             stretch=window.stretch,
+            load=self.settings.load,
+            processors=self._power,
             seed=self._stretch_seed(),
         )
 
@@ -171,16 +188,15 @@ class SiteWorlds:
         return self.training if self.plays_windows else self._periods(self._evaluation.period)
 
     def _periods(self, duration_s: float) -> Workload:
-        power = round(sum(cluster.processors * cluster.speed for cluster in self.site.clusters))
         load_wanted, seed = self.settings.load, self._stretch_seed()
         if self._trace is None:
             return GeneratedPeriods(
-                self._model(), duration_s, processors=power, load=load_wanted, seed=seed, clock=self._seed
+                self._model(), duration_s, processors=self._power, load=load_wanted, seed=seed, clock=self._seed
             )
         return LogPeriods(
             self._trace,
             duration_s,
-            processors=power,
+            processors=self._power,
             load=load_wanted,
             splits=self._splits(self._trace),
             widest=self.site.widest,
@@ -206,12 +222,37 @@ class SiteWorlds:
         return int(stream(self._seed, "sim/stretch", own).integers(1 << 31))
 
 
-def check_worlds(scenario: Scenario) -> None:
+@dataclass(frozen=True)
+class TooWide:
+    """Jobs of a site's log that no cluster holds.
+
+    Attributes:
+        site: The site.
+        trace: Its log.
+        rule: What was done with them: `drop` or `narrow`.
+        jobs: How many in the site's part of the log.
+        of: How many jobs that part has.
+        test: How many were dropped from the operated test periods.
+    """
+
+    site: str
+    trace: str
+    rule: str
+    jobs: int
+    of: int
+    test: int
+
+
+def check_worlds(scenario: Scenario) -> list[TooWide]:
     """Says what is wrong with a log or a window before anything is written.
+
+    Returns:
+        What was done with jobs that are too wide, for the sites that have some.
 
     Raises:
         WorldSetupError: The first site whose world cannot be built or has an empty or unfit window.
     """
+    found = []
     for name in scenario.sites:
         worlds = SiteWorlds(scenario, name)
         drawn = [
@@ -221,10 +262,14 @@ def check_worlds(scenario: Scenario) -> None:
         try:
             for instance in drawn:
                 worlds.training.window(instance)
-            for k in range(scenario.evaluation.windows):
-                worlds.periods.window(worlds.period("test", k))
+            periods = [worlds.periods.window(worlds.period("test", k)) for k in range(scenario.evaluation.windows)]
         except WorldError as error:
             raise WorldSetupError(f"sites.{name}.world: {error}") from error
+        wide, jobs = worlds.too_wide
+        if wide:
+            test = sum(period.dropped for period in periods)
+            found.append(TooWide(name, worlds.training.name, worlds.settings.too_wide, wide, jobs, test))
+    return found
 
 
 def device_of(scenario: Scenario) -> str:

@@ -23,7 +23,17 @@ import pettingzoo
 import torch
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
-from fedsched.envs.core.episodes import Episode, Pair, all_ended, digest, legal_actions, moment, play, start
+from fedsched.envs.core.episodes import (
+    Episode,
+    Pair,
+    all_ended,
+    all_over,
+    digest,
+    legal_actions,
+    moment,
+    play,
+    start,
+)
 from fedsched.envs.core.laws import CheckError, require
 from fedsched.envs.core.pettingzoo import WorldParallelEnv
 from fedsched.envs.core.world import IllegalActionError, KindSpec, World
@@ -56,6 +66,7 @@ def check_world(
     pairs = [(instance, seed + n) for n, instance in enumerate(instances)]
     alone = [play(make_world(1), [pair], steps)[0] for pair in pairs]
     _check_illegal(make_world(1), pairs, steps)
+    _check_ended(make_world(1), pairs[0], steps)
     if not make_world(1).spec.exact:
         return
     for pair, episode in zip(pairs, alone, strict=True):
@@ -188,6 +199,28 @@ def _provoke(world: World, kind: KindSpec, pair: Pair, steps: int) -> bool:
         if all_ended(moved).all():
             break
     return False
+
+
+def _check_ended(world: World, pair: Pair, steps: int) -> None:
+    """After the end of an episode idling changes nothing, and everything else raises."""
+    observation = start(world, [pair])
+    for step in range(steps):
+        if all_over(observation).all():
+            break
+        observation = world.step(legal_actions(world.spec, observation, [pair], step)).observation
+    if not all_over(observation).all():
+        return
+    last = moment(observation, 0)
+    idle = legal_actions(world.spec, observation, [pair], steps)
+    _equal("ended", [moment(world.step(idle).observation, 0)], [last])
+    for kind in world.spec.kinds:
+        if kind.actions > 1:
+            wrong = idle | {kind.name: (idle[kind.name] + 1) % kind.actions}
+            try:
+                world.step(wrong)
+            except IllegalActionError:
+                continue
+            raise CheckError("ended", f"{kind.name} acts after the end of its episode without an IllegalActionError")
 
 
 def _check_reset(world: World, pairs: Sequence[Pair], alone: Sequence[Episode], steps: int) -> None:

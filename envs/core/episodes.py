@@ -62,8 +62,10 @@ def play(
         observation = start(world, pairs)
     check_observation(world.spec, world.batch, observation)
     episodes = [[moment(observation, b)] for b in range(world.batch)]
-    ended = np.zeros(world.batch, dtype=bool)
+    ended = all_over(observation)
     for step in range(first, steps):
+        if ended.all():
+            break
         before = observation.time_s.clone()
         alive = {name: tokens.alive.clone() for name, tokens in observation.kinds.items()}
         moved = world.step(legal_actions(world.spec, observation, pairs, step))
@@ -73,8 +75,6 @@ def play(
         for b in np.flatnonzero(~ended):
             episodes[b].append(moment(observation, int(b)) | _gain(moved, int(b)))
         ended |= all_ended(moved)
-        if ended.all():
-            break
     return episodes
 
 
@@ -88,6 +88,12 @@ def all_ended(moved: Transition) -> npt.NDArray[np.bool_]:
     """Rows whose episodes are over, [B]."""
     done = torch.cat(list(moved.terminated.values()), 1).all(1) | moved.truncated
     return np.asarray(done.cpu().numpy())
+
+
+def all_over(observation: Observation) -> npt.NDArray[np.bool_]:
+    """Rows in which no agent is alive, [B]; so is a world whose episode was over at its reset."""
+    alive = torch.cat([tokens.alive for tokens in observation.kinds.values()], 1).any(1)
+    return np.asarray(~alive.cpu().numpy())
 
 
 def moment(observation: Observation, b: int) -> dict[str, Array]:

@@ -12,7 +12,8 @@ class CheckError(AssertionError):
 
     Attributes:
         law: Its name. One moment: `shape`, `dtype`, `finite`, `padding`, `legal action`, `idle`, `active`, `clock`,
-            `no return`. Episodes: `determinism`, `reset`, `batch`, `where`, `snapshot`, `illegal action`, `processes`.
+            `no return`. Episodes: `determinism`, `reset`, `batch`, `where`, `snapshot`, `illegal action`, `ended`,
+            `processes`.
             Environments: also `space`, `reward`, `parallel_api_test`, `parallel_seed_test`.
     """
 

@@ -121,7 +121,8 @@ class Transition:
 
     Attributes:
         observation: The next observation; of an ended world, its last one.
-        reward: float32 [B, A, R] by kind, accrued since the last step, in the order of `spec.reward_parts`.
+        reward: float32 [B, A, R] by kind, accrued since the last step or, in the first one, since the episode began; in
+            the order of `spec.reward_parts`.
         elapsed_s: float64 [B].
         terminated: bool [B, A] by kind.
         truncated: bool [B]; cut off by a limit, the last observation is there for bootstrapping.
@@ -176,7 +177,7 @@ class World(Protocol):
         """Applies the active agents' actions and runs to the next decision of any agent, or to `until_s` [B].
 
         Never resets. Actions are int64 [B, A] (a choice) or float32 [B, A, D] by kind; those of inactive agents
-        must be the idle action.
+        must be the idle action, and those of ended worlds too.
 
         Raises:
             IllegalActionError: An action that the mask forbids.

@@ -16,6 +16,7 @@ _BUCKETS = 48
 _FIRST_BUCKET = 11
 _FINE = 64
 _DRAWS = 64
+_TRIED = 16
 
 UIntArray = npt.NDArray[np.uint64]
 
@@ -154,18 +155,39 @@ def _exp_moment(gamma: tuple[float, float], limit: float) -> tuple[float, float]
     return float((density * np.exp(x))[below].sum() / total), float(density[below].sum() / total)
 
 
+def _stretch(model: LublinFeitelson, processors: int | None, load: float | None) -> float:
+    """The factor on all gaps that brings a site of so many processors to a load; 1 where none is wanted."""
+    if load is None:
+        return 1.0
+    if load <= 0:
+        raise DatacenterError(f"the load must be above 0, got {load}")
+    return model.mean_load() * model.processors / (processors or model.processors) / load
+
+
 class GeneratedWindows:
     """Windows of a fixed number of generated jobs; the first is submitted at time 0, at a random hour of the year.
 
     Args:
         model: The generator.
         jobs: Jobs per window.
+        processors: Processors of the site, to which `load` refers; default the model's.
+        load: Wanted mean load, reached by one factor on all gaps, see `GeneratedPeriods`; None leaves the model as it
+            is.
         seed: Two workloads with the same seed have the same windows.
     """
 
-    def __init__(self, model: LublinFeitelson, jobs: int = 1024, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: LublinFeitelson,
+        jobs: int = 1024,
+        *,
+        processors: int | None = None,
+        load: float | None = None,
+        seed: int = 0,
+    ) -> None:
         if jobs < 1:
             raise DatacenterError(f"a window of {jobs} jobs is empty; ask for at least 1 job")
+        self.stretch = _stretch(model, processors, load)
         self.name = "lublin-feitelson"
         self.processors = model.processors
         self._model, self._jobs, self._seed = model, jobs, seed
@@ -180,9 +202,12 @@ class GeneratedWindows:
         rng = stream(self._seed, "datacenter/generated", instance)
         hour = int(rng.integers(HOURS_PER_YEAR))
         start = self._model.weighted[hour % 24 * 2]
-        time = np.floor(self._model.clock(start + np.cumsum(self._model.gaps(rng, self._jobs))))
+        time = np.floor(self._model.clock(start + np.cumsum(self.stretch * self._model.gaps(rng, self._jobs))))
         jobs = self._model.jobs(rng, time - time[0])
         return Window(jobs, hour, f"{self.name}/{self._seed}/{instance}")
+
+    def check(self, split: Split) -> None:
+        """A window has as many jobs as it shall have."""
 
 
 class GeneratedPeriods:
@@ -212,13 +237,12 @@ class GeneratedPeriods:
         seed: int = 0,
         clock: int = 0,
     ) -> None:
-        if duration_s <= 0 or (load is not None and load <= 0):
-            raise DatacenterError(f"duration and load must be above 0, got {duration_s} s and {load}")
+        if duration_s <= 0:
+            raise DatacenterError(f"the duration must be above 0, got {duration_s} s")
         self.name = "lublin-feitelson"
         self.processors = model.processors
         self._model, self._duration, self._seed, self._clock = model, float(duration_s), seed, clock
-        offered = model.mean_load() * model.processors / (processors or model.processors)
-        self.stretch = 1.0 if load is None else offered / load
+        self.stretch = _stretch(model, processors, load)
 
     def instance(self, split: Split, k: int) -> int:
         """The number of the k-th period."""
@@ -239,6 +263,19 @@ class GeneratedPeriods:
             f"{self.name}, instance {instance}: empty window, {_DRAWS} draws of {self._duration / 3600:.1f} h "
             "held no job; use longer periods or a higher load"
         )
+
+    def check(self, split: Split) -> None:
+        """Raises DatacenterError if periods that start at some hour of the day are nearly always empty.
+
+        Far fewer draws are tried here than for a period, so that one which passes is as good as never empty.
+        """
+        for hour in range(24):
+            rngs = (stream(self._seed, "datacenter/generated-check", hour, k) for k in range(_TRIED))
+            if not any(len(self._arrivals(rng, hour)) for rng in rngs):
+                raise DatacenterError(
+                    f"{self.name}, {split} period at {hour}:00: empty window, {_TRIED} draws of "
+                    f"{self._duration / 3600:.1f} h held no job; use longer periods or a higher load"
+                )
 
     def _arrivals(self, rng: np.random.Generator, hour: int) -> FloatArray:
         begin = self._model.weighted[hour * 2]

@@ -41,11 +41,6 @@ class Rule(IntEnum):
         """The public name, such as `wfp3-published`."""
         return self.name.lower().replace("_", "-")
 
-    @property
-    def changes_with_time(self) -> bool:
-        """Whether the order of two waiting jobs may change while they wait."""
-        return self in (Rule.WFP3, Rule.UNICEP)
-
 
 _BY_LABEL = {rule.label: rule for rule in Rule}
 

@@ -41,6 +41,10 @@ class Workload(Protocol):
         """The jobs of an instance. Raises DatacenterError if there is none of this number."""
         ...
 
+    def check(self, split: Split) -> None:
+        """Raises DatacenterError if some instance of the split would be empty; the message says which."""
+        ...
+
 
 def _hour_zero(trace: Trace) -> int:
     """Seconds from 1970 to the log's time 0, or 0 where the header does not say: the log's own midnight."""
@@ -65,6 +69,9 @@ class LogWindows:
         too_wide: See `fit`.
         stretch: Bounds of a factor on all gaps of a training or validation window, drawn log-uniformly for each, so
             that learners meet loads which these parts of the log do not have.
+        load: Wanted mean load of the split, reached by one factor on all its gaps, see `LogPeriods`; None leaves the
+            log as it is.
+        processors: Processors of the site, to which `load` refers; default the log's machine.
         seed: Of the training and validation windows.
     """
 
@@ -78,6 +85,8 @@ class LogWindows:
         widest: int | None = None,
         too_wide: TooWide = "error",
         stretch: tuple[float, float] = (1.0, 1.0),
+        load: float | None = None,
+        processors: int | None = None,
         seed: int = 0,
     ) -> None:
         if jobs < 1:
@@ -91,6 +100,16 @@ class LogWindows:
         self._trace, self._jobs, self._seed = trace, jobs, seed
         self._widest, self._too_wide = widest or trace.processors, too_wide
         self._stretch = stretch
+        demand = LogPeriods(
+            trace,
+            1.0,
+            processors=processors,
+            load=load,
+            splits=self.splits,
+            widest=self._widest,
+            too_wide=self._too_wide,
+        )
+        self._to_load = demand.stretch
         last = len(trace.jobs) - jobs
         for start in self.starts:
             if not 0 <= start <= last:
@@ -128,13 +147,32 @@ class LogWindows:
         hour = int(_hour_zero(self._trace) + first) // 3600 % HOURS_PER_YEAR
         return Window(fitted, hour, self.name, origin_s=float(first), dropped=len(dropped))
 
+    def check(self, split: Split) -> None:
+        """Raises DatacenterError if all jobs of some window of the split are too wide.
+
+        Windows of several blocks are not looked at: all of them would have to be.
+        """
+        if self._too_wide != "drop" or (self.splits.resample and self._jobs > _BLOCK[0]):
+            return
+        before = np.concatenate(([0], np.cumsum(self._trace.jobs.processors > self._widest)))
+        segments = [(k, k + self._jobs) for k in self.starts] if split == "test" else self._segments(split)
+        for a, b in segments:
+            last = max(a, b - self._jobs + 1)
+            empty = np.flatnonzero(before[a + self._jobs : b + 1] - before[a:last] == self._jobs)
+            if len(empty):
+                raise DatacenterError(
+                    f"{self.name}, {split} window at job {a + int(empty[0])}: empty window, every job is too wide; "
+                    "give a wider cluster, or use more jobs per window"
+                )
+
     def _submit(self, instance: int, index: IntArray) -> FloatArray:
         submit = self._trace.jobs.submit_s
-        test = locate(instance)[0] == "test"
-        factor = 1.0
+        split, _ = locate(instance)
+        test = split == "test"
+        factor = self._to_load(split)
         if not test and self._stretch != (1.0, 1.0):
             low, high = np.log(self._stretch)
-            factor = float(np.exp(stream(self._seed, "datacenter/stretch", instance).uniform(low, high)))
+            factor *= float(np.exp(stream(self._seed, "datacenter/stretch", instance).uniform(low, high)))
         if test or not self.splits.resample:
             return np.asarray((submit[index] - submit[index[0]]) * factor)
         gap = submit[index] - submit[np.maximum(index - 1, 0)]
@@ -255,6 +293,21 @@ class LogPeriods:
         hour = common_hour(self._clock, instance)
         factor = self.stretch(split)
         length = self._duration / factor
+        starts = self._stretches(split, hour, length, f"instance {instance}")
+        piece, begin = starts[stream(self._seed, "datacenter/period", instance).integers(len(starts))]
+        jobs = piece.between(begin, begin + length)
+        jobs = replace(jobs, submit_s=(jobs.submit_s - begin) * factor, estimate_s=np.maximum(jobs.estimate_s, 1.0))
+        dropped = int(np.diff(np.searchsorted(piece.dropped_s, (begin, begin + length)))[0])
+        return Window(jobs, hour, self.name, origin_s=begin, end_s=self._duration, dropped=dropped)
+
+    def check(self, split: Split) -> None:
+        """Raises DatacenterError unless periods of the split find jobs at whatever hour of the day they start."""
+        length = self._duration / self.stretch(split)
+        for hour in range(24):
+            self._stretches(split, hour, length, f"{split} period at {hour}:00")
+
+    def _stretches(self, split: Split, hour: int, length: float, where: str) -> list[tuple[_Piece, float]]:
+        """Pieces of the split and log times in them at which a period that holds a job can begin at this hour."""
         starts = [
             (piece, float(begin))
             for piece in self._pieces(split)
@@ -262,14 +315,10 @@ class LogPeriods:
         ]
         if not starts:
             raise DatacenterError(
-                f"{self.name}, instance {instance}: empty window, no stretch of {length / 3600:.1f} h of the {split} "
+                f"{self.name}, {where}: empty window, no stretch of {length / 3600:.1f} h of the {split} "
                 f"split that starts at {hour % 24}:00 holds a job; use longer periods, a higher load or another log"
             )
-        piece, begin = starts[stream(self._seed, "datacenter/period", instance).integers(len(starts))]
-        jobs = piece.between(begin, begin + length)
-        jobs = replace(jobs, submit_s=(jobs.submit_s - begin) * factor, estimate_s=np.maximum(jobs.estimate_s, 1.0))
-        dropped = int(np.diff(np.searchsorted(piece.dropped_s, (begin, begin + length)))[0])
-        return Window(jobs, hour, self.name, origin_s=begin, end_s=self._duration, dropped=dropped)
+        return starts
 
     def _starts(self, piece: _Piece, hour: int, length: float) -> FloatArray:
         """Log times in the piece at which a day's hour begins and a period still fits."""

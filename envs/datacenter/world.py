@@ -111,7 +111,7 @@ class DatacenterWorld:
         self._chosen = torch.zeros((batch, len(site.clusters)), dtype=torch.int64, device=device)
         self._until = self._forever.clone()
         self._graph: tuple[int, wp.Graph] | None = None
-        self._before = torch.zeros_like(self.arrays.state["total"])
+        self._paid = torch.zeros_like(self.arrays.state["total"])
         self._actions = torch.zeros((batch, len(site.clusters), VISIBLE_JOBS + 1, 1), device=device)
         self._actions[:, :, HOLD_ACTION] = 1.0
 
@@ -122,7 +122,11 @@ class DatacenterWorld:
         where: torch.Tensor | None = None,
         until_s: torch.Tensor | None = None,
     ) -> Observation:
-        """Starts the episodes of these instances; `seeds` draw nothing here (a log is what it is)."""
+        """Starts the episodes of these instances; `seeds` draw nothing here (a log is what it is).
+
+        The committing engine has no clock between decisions: it stops at an `until_s` of 0 only, before anything
+        happens.
+        """
         rows = range(self.batch) if where is None else where.nonzero().flatten().tolist()
         del seeds
         windows = {row: self._window(int(instances[row])) for row in rows}
@@ -134,7 +138,7 @@ class DatacenterWorld:
         opened[list(rows)] = 1
         self._until.copy_(self._forever if until_s is None else until_s)
         self._launch_open(opened)
-        self._before.copy_(self.arrays.state["total"])
+        self._paid[list(rows)] = 0.0
         return self.observe()
 
     def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
@@ -146,8 +150,8 @@ class DatacenterWorld:
         self._until.copy_(self._forever if until_s is None else until_s)
         wp.capture_launch(self._step_graph())
         self._raise_flags(chosen)
-        reward = (state["total"] - self._before).float()
-        self._before.copy_(state["total"])
+        reward = (state["total"] - self._paid).float()
+        self._paid.copy_(state["total"])
         ended = state["terminated"].bool()
         return Transition(
             observation=self._observation(),
@@ -161,7 +165,8 @@ class DatacenterWorld:
         """Runs row b by the rule `rules[b]` (such as `saf-easy`) to its end or to `until_s`, inside the kernel.
 
         An empty name leaves that row alone. The rules look at the whole queue, not only at the visible slots. In the
-        committing engine backfilling is the world's own switch and the names carry no `-easy`.
+        committing engine backfilling is the world's own switch and the names carry no `-easy`. What accrues here is in
+        no step's reward.
         """
         parsed = [parse_rule(name) if name else None for name in rules]
         rule = torch.tensor([-1 if p is None else int(p[0]) for p in parsed], dtype=torch.int32, device=self.device)
@@ -175,7 +180,8 @@ class DatacenterWorld:
             inputs = [model, jobs, live, wp.from_torch(rule), int(self.backfill)]
             wp.launch(committing.run_committing_rule, self.batch, inputs=inputs, device=self.device)
         self._raise_flags(None)
-        self._before.copy_(self.arrays.state["total"])
+        ran = rule >= 0
+        self._paid[ran] = self.arrays.state["total"][ran]
 
     def rule_actions(self, rule: Rule, easy: bool) -> torch.Tensor:
         """What a rule would pick now among the visible jobs, int64 [B, C]; hold where a cluster need not decide."""
@@ -188,6 +194,8 @@ class DatacenterWorld:
 
     def run_linear(self, weights: torch.Tensor, until_s: torch.Tensor | None = None) -> None:
         """Runs every row by a linear score of the visible jobs to its end or to `until_s`, inside the kernel.
+
+        What accrues here is in no step's reward.
 
         Args:
             weights: float32 [B, 2, Fe + 1], of the features of a job and of holding; the second line is added while a
@@ -206,7 +214,7 @@ class DatacenterWorld:
         inputs = [model, jobs, live, self.arrays.view_struct(), scores, wp.from_torch(until)]
         wp.launch(linear.run_event_linear, self.batch, inputs=inputs, device=self.device)
         self._raise_flags(None)
-        self._before.copy_(self.arrays.state["total"])
+        self._paid.copy_(self.arrays.state["total"])
 
     def metrics(self) -> dict[str, torch.Tensor]:
         """Schedules so far, each float64 [B]; see `fedsched.envs.datacenter.metrics`."""
@@ -214,14 +222,15 @@ class DatacenterWorld:
 
     def snapshot(self) -> Snapshot:
         """The exact state of all rows."""
-        return Snapshot(self.arrays.copy(), {"peers": tuple(self.arrays.peers), "logs": tuple(self._logs)})
+        arrays = self.arrays.copy() | {"paid": self._paid.cpu().numpy().copy()}
+        return Snapshot(arrays, {"peers": tuple(self.arrays.peers), "logs": tuple(self._logs)})
 
     def restore(self, snapshot: Snapshot) -> Observation:
         """Continues from a snapshot of a world of the same site, batch and workload."""
         self.arrays.paste(snapshot.arrays)
         self.arrays.peers = list(snapshot.extra["peers"])
         self._logs = list(snapshot.extra["logs"])
-        self._before.copy_(self.arrays.state["total"])
+        self._paid.copy_(torch.as_tensor(snapshot.arrays["paid"]))
         return self.observe()
 
     def observe(self) -> Observation:
@@ -253,7 +262,7 @@ class DatacenterWorld:
             inputs = [model, jobs, live, wp.from_torch(where), wp.from_torch(self._until)]
             wp.launch(event.open_event, self.batch, inputs=inputs, device=self.device)
         else:
-            inputs = [model, jobs, live, wp.from_torch(where), int(self.backfill)]
+            inputs = [model, jobs, live, wp.from_torch(where), int(self.backfill), wp.from_torch(self._until)]
             wp.launch(committing.open_committing, self.batch, inputs=inputs, device=self.device)
         self._raise_flags(None)
 

@@ -10,9 +10,8 @@ from fedsched.sim.scenario.units import BitsPerSecond, Bytes, Seconds
 
 
 class Market(Part):
-    """What is traded."""
+    """What the things that trade moves are worth."""
 
-    resource: Literal["processor-hours"] = Field(default="processor-hours", description="Unit of what sites trade")
     wait_value: float = Field(default=10.0, ge=0, description="What an hour of a job's waiting is worth, in currency")
     carbon_price: float = Field(default=0.1, ge=0, description="What a kilogram of carbon dioxide costs, in currency")
 
@@ -35,7 +34,7 @@ class Plan(Part):
     """The shared plan: who takes whose work in the next epoch."""
 
     epoch: Seconds = Field(default=6 * 3600.0, ge=60, description="Time between two plans")
-    market: Market = Field(default=Market(), description="What is traded")
+    market: Market = Field(default=Market(), description="What waiting and carbon are worth in trade")
     data: Data = Field(default=Data(), description="Data that moves with a job")
     links: dict[str, Link] = Field(
         default={"default": Link()},

@@ -134,7 +134,8 @@ class DatacenterWorld(Part):
         default=None,
         gt=0,
         le=2,
-        description="Mean load to reach by stretching the times between arrivals; null: as logged",
+        description="Mean load to reach by stretching the times between arrivals, in training and evaluation; "
+        "null: as logged",
     )
     window: Window = Field(default=Window(jobs=1024), description="Length of a training episode")
     engine: Literal["event", "committing"] = Field(

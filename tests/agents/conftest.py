@@ -40,8 +40,15 @@ class QueueWorld:
         self.time, self.wait = torch.zeros(batch, dtype=torch.float64), torch.zeros(batch, dtype=torch.float64)
         self.steps = 0
 
-    def reset(self, instances: torch.Tensor, seeds: torch.Tensor, where: torch.Tensor | None = None) -> Observation:
+    def reset(
+        self,
+        instances: torch.Tensor,
+        seeds: torch.Tensor,
+        where: torch.Tensor | None = None,
+        until_s: torch.Tensor | None = None,
+    ) -> Observation:
         assert where is None
+        assert until_s is None or not bool(until_s.any())
         agents = self.size.shape[1]
         self.size.zero_()
         self.waiting.zero_()
@@ -124,8 +131,15 @@ class RelayWorld:
         self.time, self.right = torch.zeros(batch, dtype=torch.float64), torch.zeros(batch, dtype=torch.float64)
         self.steps = 0
 
-    def reset(self, instances: torch.Tensor, seeds: torch.Tensor, where: torch.Tensor | None = None) -> Observation:
+    def reset(
+        self,
+        instances: torch.Tensor,
+        seeds: torch.Tensor,
+        where: torch.Tensor | None = None,
+        until_s: torch.Tensor | None = None,
+    ) -> Observation:
         assert where is None
+        assert until_s is None or not bool(until_s.any())
         for row in range(self.batch):
             generator = torch.Generator().manual_seed(int(instances[row]) * 1000 + int(seeds[row]))
             self.side[row] = torch.randint(2, (self.rounds,), generator=generator) * 2.0 - 1.0

@@ -8,6 +8,7 @@ import torch
 
 from fedsched.agents.collect import Ended, collect, evaluate, quieten
 from fedsched.agents.decisions import AgentError, row_features
+from fedsched.agents.experience import group_experience
 from fedsched.agents.network import PolicyConfig
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Column, Table
@@ -40,6 +41,43 @@ def test_only_legal_rows_are_stored(queue: Callable[..., Any]) -> None:
     assert decisions.rows.shape == (4 * 21, 3)
     assert rollouts.step("server").tolist() == [step for step in range(6) for _ in range(4)]
     assert rollouts.row("server").tolist() == [0, 1, 2, 3] * 6
+
+
+class Late:
+    """A world whose first decision comes after a while, in which every agent pays; a stop at 0 comes before it."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+        self.spec, self.batch, self.device, self.metrics = world.spec, world.batch, world.device, world.metrics
+
+    def reset(self, instances: torch.Tensor, seeds: torch.Tensor, until_s: torch.Tensor | None = None) -> Any:
+        self._first = self._world.reset(instances, seeds)
+        self._owed = 7.0
+        assert until_s is not None
+        return quieten(self._first, until_s <= 0.0)
+
+    def step(self, actions: Any) -> Transition:
+        if self._owed:
+            nothing = torch.zeros(self.batch, dtype=torch.bool)
+            owed, self._owed = torch.full((self.batch, 1, 2), -self._owed), 0.0
+            ended = {"server": nothing[:, None]}
+            return Transition(self._first, {"server": owed}, self._first.time_s, ended, nothing)
+        return self._world.step(actions)
+
+
+def test_what_accrues_before_the_first_decision_is_in_the_sum_and_nobodys_doing(queue: Callable[..., Any]) -> None:
+    rows, no = torch.arange(4) // 2, torch.zeros(4, dtype=torch.bool)
+    policy = Policy(queue(4).spec, PolicyConfig())
+    plain, late = (
+        collect(policy, world, rows, rows, torch.Generator().manual_seed(0), no, rows)
+        for world in (queue(4), Late(queue(4)))
+    )
+    total, known = late.rewards["server"].sum(0), plain.rewards["server"].sum(0)
+    assert torch.allclose(total, known - 7.0)
+    costs = [{"server": -r.rewards["server"][..., 0].double()} for r in (late, plain)]
+    advantages = [group_experience(r, c)["server"].advantage for r, c in zip((late, plain), costs, strict=True)]
+    assert torch.allclose(*advantages, atol=1e-6)
+    assert bool(advantages[0].any())
 
 
 def test_rows_that_act_greedily_follow_the_likeliest_actions(queue: Callable[..., Any]) -> None:

@@ -1,4 +1,3 @@
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -28,19 +27,6 @@ def test_an_ill_conditioned_quadratic_is_solved(seed: int) -> None:
     cma = Cma(np.ones(8), 0.5, population=12, seed=seed)
     search(cma, lambda x: ((x @ turn * scale) ** 2).sum(1), 350)
     assert np.sum((cma.mean @ turn * scale) ** 2) < 1e-4  # from about 1e6
-
-
-def test_a_search_resumes_to_the_same_numbers() -> None:
-    def cost(x: FloatArray) -> FloatArray:
-        return np.abs(x - 3).sum(1)
-
-    straight, again, resumed = (Cma(np.zeros(4), 1.0, 8, seed=s) for s in (5, 5, 6))
-    search(straight, cost, 20)
-    search(again, cost, 10)
-    resumed.load(pickle.loads(pickle.dumps(again.state())))
-    search(resumed, cost, 10)
-    assert np.array_equal(straight.mean, resumed.mean)
-    assert straight.sigma == resumed.sigma
 
 
 def test_a_candidate_of_a_population_plays_like_the_policy_with_its_weights(queue: Callable[..., Any]) -> None:

@@ -106,15 +106,5 @@ def test_nobody_to_hear_is_the_null_token_and_finite(queue: Callable[..., Any]) 
     assert step.traffic == Traffic(0, 0)
 
 
-def test_clear_forgets_the_rows_that_start_again_and_keeps_the_others() -> None:
-    rows, agents = torch.tensor([0, 1]), torch.tensor([1, 0])
-    mailbox = Mailbox.empty(2, 2, 3).post(rows, agents, torch.ones(2, 3), torch.tensor([5.0, 6.0]).double())
-    cleared = mailbox.clear(torch.tensor([True, False]))
-    assert cleared.known.tolist() == [[False, False], [True, False]]
-    assert torch.equal(cleared.message[1], mailbox.message[1])
-    assert not bool(cleared.message[0].any())
-    assert bool(mailbox.known[0, 1])
-
-
 def test_listeners_count_who_hears_whom() -> None:
     assert listeners(torch.tensor([[1, 2], [2, -1], [-1, -1]])).tolist() == [0, 1, 2]

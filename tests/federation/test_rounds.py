@@ -310,6 +310,9 @@ def test_evaluation_names_those_who_failed(make_sites: Callable, parameters: Par
     assert evaluation.left_out == {"b0": "evaluating: OSError: no trace"}
     total = float(sum(value.sum() for value in parameters.values()))
     assert evaluation.metrics == {site: {"return": total, "weight": sites[site].update.weight} for site in ("b1", "b2")}
+    size = sum(value.nbytes for value in parameters.values())
+    assert all(sent > size for sent in evaluation.bytes_down.values())
+    assert evaluation.bytes_up["b0"] == 0 < evaluation.bytes_up["b1"] < size
     sites["b1"].failure = sites["b2"].failure = OSError("none either")
     with pytest.raises(FederationError, match=r"evaluation after round 2.*b2: evaluating: OSError: none either"):
         Federation(sites).evaluate(2, parameters, {})

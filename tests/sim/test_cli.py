@@ -36,7 +36,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Scenario, Path | None,
         progress.begin("rounds", 1)
         place = resume or make_folder(scenario, folder)
         with Recorder(place, scenario, resume=resume is not None) as recorder:
-            recorder.checkpoint(1, {})
+            recorder.checkpoint(1, {}, {})
             if scenario.seed == 130:
                 raise KeyboardInterrupt
             if scenario.seed == 3:

@@ -50,8 +50,10 @@ def test_it_says_what_was_settled_what_was_sent_and_where_to_look(finished: Path
     traffic = next(e["traffic"] for e in told.events if e.get("actor") == "policy+plan")
     assert f"Settled: 14 plans with {traffic['transfers']} transfers of {traffic['quantity']} processor-hours" in shown
     assert re.search(r"Certificate of the last plan: [0-9a-f]{16} signed by [34] of 4 sites", shown)
-    up = sum(sum(e["bytes_up"].values()) for e in told.events if e["kind"] == "round")
-    assert f"learning {up / 1e6:.2f} MB up" in shown
-    assert "in 2 rounds" in shown
+    kinds = ("round", "validation")
+    up, down = (
+        sum(sum(e[way].values()) for e in told.events if e["kind"] in kinds) for way in ("bytes_up", "bytes_down")
+    )
+    assert f"learning {up / 1e6:.2f} MB up, {down / 1e6:.2f} MB down (search, 2 rounds, validation)" in shown
     assert f"Run folder: {finished}" in shown
     assert f"fedsched evaluate {finished}" in shown.replace("\n", "")

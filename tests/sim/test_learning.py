@@ -1,4 +1,4 @@
-"""Learning together, alone and pooled; which parameters are kept."""
+"""Learning together, alone and pooled."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedsched.federation import FederationError, Update
-from fedsched.sim.learning import Learning, Selection, make_learning
+from fedsched.sim.learning import Learning, make_learning
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.site import Site
 from fedsched.sim.workers import Workers
@@ -81,6 +81,41 @@ def test_a_site_that_fails_is_left_out_and_named(
     del workers
 
 
+def test_a_site_that_fails_while_it_is_judged_is_left_out_and_named(
+    tiny: Callable[..., Scenario], at_work: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning, workers = begin(at_work, tiny())
+    whole = learning.judge(0)
+    known = {site: workers.call(site, "evaluate", learning.parameters()[site], {}) for site in workers.sites}
+    assert whole.by_site == known
+    assert whole.left_out == {}
+    evaluate = Site.evaluate
+
+    def failing(site: Site, *arguments: Any) -> dict[str, float]:
+        if site.name == "south":
+            raise ZeroDivisionError("the disk is full")
+        return evaluate(site, *arguments)
+
+    monkeypatch.setattr(Site, "evaluate", failing)
+    judged = learning.judge(3)
+    assert judged.by_site == {site: known[site] for site in ("east", "north", "west")}
+    assert list(judged.left_out) == ["south"]
+    assert "the disk is full" in judged.left_out["south"]
+    # what goes down is the parameters, what comes back four figures
+    size = sum(array.nbytes for array in learning.parameters()["north"].values())
+    assert all(judged.bytes_down[site] > size > judged.bytes_up[site] > 0 for site in known if site != "south")
+    assert judged.bytes_up["south"] == 0
+
+
+@pytest.mark.parametrize("kind", ["local", "central"])
+def test_without_a_federation_judging_sends_nothing_over_it(
+    kind: str, tiny: Callable[..., Scenario], at_work: Begin
+) -> None:
+    judged = begin(at_work, tiny(learning=kind))[0].judge(0)
+    assert set(judged.by_site) == {"north", "east", "south", "west"}
+    assert (judged.left_out, judged.bytes_up, judged.bytes_down) == ({}, {}, {})
+
+
 def test_too_few_sites_end_the_run(
     tiny: Callable[..., Scenario], at_work: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,45 +160,10 @@ def test_a_state_goes_on_exactly(kind: str, tiny: Callable[..., Scenario], at_wo
     scenario = tiny(learning=kind)
     learning, _ = begin(at_work, scenario)
     learning.round(1)
-    state = learning.state()
+    state = learning.shared_state(), learning.site_states()
     learning.round(2)
     other, _ = begin(at_work, scenario)
-    other.load(state)
+    other.load(*state)
     other.round(2)
     for site, parameters in learning.parameters().items():
         assert furthest(parameters, other.parameters()[site]) == 0.0
-
-
-# Which parameters are kept
-
-
-def judged(score: float, noise: float = 0.0) -> dict[str, float]:
-    return {"score": score, "noise": noise}
-
-
-def offer(selection: Selection, number: int, **scores: tuple[float, float]) -> bool:
-    parameters: Any = {site: {"w": np.full(1, number)} for site in scores}
-    return selection.offer(number, parameters, {site: judged(*score) for site, score in scores.items()})
-
-
-def test_the_best_is_kept_and_a_tie_goes_to_more_training(tiny: Callable[..., Scenario]) -> None:
-    selection = Selection(tiny("north", "east", "south"))
-    assert offer(selection, 0, north=(1.0, 0.3), east=(1.0, 0.0), south=(1.0, 0.0))
-    # the standard error of the mean over three sites is 0.1
-    assert offer(selection, 1, north=(1.2, 0.0), east=(1.0, 0.0), south=(1.0, 0.0))
-    assert not offer(selection, 2, north=(1.4, 0.0), east=(1.0, 0.0), south=(1.0, 0.0))
-    assert selection.round == {"north": 1, "east": 1, "south": 1}
-    assert offer(selection, 3, north=(0.5, 0.0), east=(1.0, 0.0), south=(1.0, 0.0))
-    assert not offer(selection, 4, north=(0.6, 9.0), east=(1.0, 0.0), south=(1.0, 0.0))
-    again = Selection(tiny("north", "east", "south"))
-    again.load(selection.state())
-    assert again.round == {"north": 3, "east": 3, "south": 3}
-    assert again.parameters["east"]["w"].tolist() == [3]
-    assert not offer(again, 5, north=(0.6, 0.0), east=(1.0, 0.0), south=(1.0, 0.0))
-
-
-def test_sites_that_learn_alone_are_judged_alone(tiny: Callable[..., Scenario]) -> None:
-    selection = Selection(tiny("north", "east", learning="local"))
-    assert offer(selection, 0, north=(1.0, 0.0), east=(1.0, 0.0))
-    assert offer(selection, 1, north=(0.9, 0.0), east=(1.1, 0.0))
-    assert selection.round == {"north": 1, "east": 0}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fedsched.consensus import Settlement
+from fedsched.consensus import CertificateError, Settlement
 from fedsched.envs.core import Lot
 from fedsched.sim.market import bid_of, deliveries_of, make_council, settlement_event
 from fedsched.sim.scenario import Scenario
@@ -99,6 +99,23 @@ def test_equal_bids_settle_equally_and_occasions_differ(tiny: Callable[..., Scen
     assert one.membership.digest == two.membership.digest != other.membership.digest
     assert settle(tiny(seed=1), LOTS, "a").membership.digest != one.membership.digest
     assert [t.quantity for t in other.plan.transfers] == [t.quantity for t in one.plan.transfers]
+
+
+def test_another_run_has_other_keys_and_the_same_plan(tiny: Callable[..., Scenario]) -> None:
+    scenario = tiny()
+    settled = []
+    for run in ("a", "a", "b"):
+        council = make_council(scenario, scenario.plan, "test", run)
+        settled.append(council.settle(0, {site: bid_of(site, 0, own) for site, own in LOTS.items()}))
+    one, same, other = settled
+    assert one == same
+    assert one.plan.transfers == other.plan.transfers
+    assert (one.latency_ms, one.messages, one.bytes, one.view) == (
+        other.latency_ms, other.messages, other.bytes, other.view,
+    )  # fmt: skip
+    assert not {key for _, key in one.membership.sites} & {key for _, key in other.membership.sites}
+    with pytest.raises(CertificateError):
+        other.record().verify(one.membership)
 
 
 @pytest.mark.parametrize("fault", ["silent", "equivocating", "slow", "lying"])

@@ -10,12 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from fedsched.consensus import load_record
+from fedsched.envs.datacenter.trace import load
 from fedsched.sim import cli
 from fedsched.sim.errors import UserError
 from fedsched.sim.folder import read_run
 from fedsched.sim.progress import PlainProgress
 from fedsched.sim.run import run
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.site import Site
 
 
 class Interrupting(PlainProgress):
@@ -37,15 +39,18 @@ def quiet() -> PlainProgress:
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """What was achieved, by actor."""
+    """What was achieved, by actor; without certificates, which are of one run alone."""
     events = [event for event in read_run(folder).events if event["kind"] == "operated"]
-    return {event["actor"]: (event["sites"], event["traffic"]) for event in events}
+    return {
+        event["actor"]: (event["sites"], {k: v for k, v in event["traffic"].items() if k != "certificate"})
+        for event in events
+    }
 
 
 def final_state(folder: Path) -> dict[str, Any]:
     checkpoint = read_run(folder).checkpoint()
     assert checkpoint is not None
-    return checkpoint.state()
+    return {"shared": checkpoint.shared(), "sites": checkpoint.site_states()}
 
 
 def assert_same(a: object, b: object, where: str = "state") -> None:
@@ -86,6 +91,9 @@ def test_the_folder_tells_the_run(finished: Path) -> None:
         assert event["took_part"] == sorted(told.scenario.sites)
         assert event["left_out"] == {}
         assert all(size > 0 for size in (*event["bytes_up"].values(), *event["bytes_down"].values()))
+    for event in (event for event in told.events if event["kind"] == "validation"):
+        assert set(event["sites"]) == set(event["bytes_down"]) == set(told.scenario.sites)
+        assert event["left_out"] == {}
     checkpoint = told.checkpoint()
     assert checkpoint is not None
     assert checkpoint.round == 2
@@ -139,7 +147,20 @@ def test_plans_move_work_but_neither_lose_nor_add_jobs(finished: Path) -> None:
 def test_equal_seeds_give_equal_runs_and_others_do_not(
     finished: Path, tiny: Callable[..., Scenario], tmp_path: Path
 ) -> None:
-    assert_same_run(finished, run(tiny(), tmp_path / "again", None, quiet()))
+    again = run(tiny(), tmp_path / "again", None, quiet())
+    assert_same_run(finished, again)
+    plans, twins = read_run(finished).plans(), read_run(again).plans()
+    assert list(plans) == list(twins)
+    for plan in (*plans.values(), *twins.values()):
+        plan.pop("occasion")
+    for one, other in ((load_record(plans[key]), load_record(twins[key])) for key in plans):
+        assert one.plan.transfers == other.plan.transfers
+        assert (one.plan.objective, one.plan.row, one.plan.epoch) == (
+            other.plan.objective, other.plan.row, other.plan.epoch,
+        )  # fmt: skip
+        # but neither can pass for the other
+        assert one.membership.federation != other.membership.federation
+        assert not {key for _, key in one.membership.sites} & {key for _, key in other.membership.sites}
     other = run(tiny(seed=1, federation={"rounds": 1}, plan=None), tmp_path / "other", None, quiet())
     assert figures(other)["fcfs-easy"] != figures(finished)["fcfs-easy"]
 
@@ -166,11 +187,61 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     with pytest.raises(KeyboardInterrupt):
         run(scenario, folder, None, Interrupting(task, after))
     assert read_run(folder).status == "interrupted"
+    name = read_run(folder).record["id"]
     assert run(scenario, None, folder, quiet()) == folder
+    assert read_run(folder).record["id"] == name != read_run(whole).record["id"]
     assert read_run(folder).status == "done"
     assert_same_run(whole, folder)
     assert [e["kind"] for e in read_run(folder).events] == [e["kind"] for e in read_run(whole).events]
     assert read_run(folder).metrics().num_rows == read_run(whole).metrics().num_rows
+
+
+@pytest.mark.parametrize("rule", ["drop", "narrow"])
+def test_jobs_that_are_too_wide_are_told_once_a_site(rule: str, tiny: Callable[..., Scenario], tmp_path: Path) -> None:
+    world = {"trace": "hpc2n", "generator": None, "jobs": [1000, 5000], "too_wide": rule, "load": None}
+    scenario = tiny(
+        "north", "south", learning="local", sites={"north": {"world": world}}, evaluation={"windows": 1},
+        federation={"rounds": 2},
+    )  # fmt: skip
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, folder, None, Interrupting("rounds", 1))
+    told = read_run(run(scenario, None, folder, quiet()))
+    [event] = [event for event in told.events if event["kind"] == "too_wide"]
+    jobs = load("hpc2n").jobs.take(slice(1000, 5000))
+    wide = int((jobs.processors > 24).sum())
+    assert wide > 0
+    # the only test window is the first of the last 15 %
+    test = int((jobs.processors[3400:3460] > 24).sum()) if rule == "drop" else 0
+    known = {"site": "north", "trace": "hpc2n", "rule": rule, "jobs": wide, "of": 4000, "test": test}
+    assert {name: event[name] for name in known} == known
+    lines = (folder / "log.txt").read_text().splitlines()
+    assert [f"north: {wide} of 4000 jobs of hpc2n are wider than every cluster" in line for line in lines] == [True]
+
+
+def test_a_run_goes_on_without_the_judgement_of_a_site_that_fails(
+    tiny: Callable[..., Scenario], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = Site.evaluate
+
+    def failing(site: Site, parameters: Any, config: Any) -> dict[str, float]:
+        if site.name == "west":
+            raise OSError("west is down")
+        return evaluate(site, parameters, config)
+
+    monkeypatch.setattr(Site, "evaluate", failing)
+    search = {"generations": 2, "population": 4, "windows": 1}
+    scenario = tiny(agents={"search": search}, federation={"rounds": 1}, plan=None)
+    screen = io.StringIO()
+    told = read_run(run(scenario, tmp_path / "run", None, PlainProgress(screen)))
+    assert told.status == "done"
+    for kind, count in (("search", 2), ("validation", 2)):
+        events = [event for event in told.events if event["kind"] == kind]
+        assert len(events) == count
+        assert all("west is down" in event["left_out"]["west"] for event in events)
+        assert all(event["bytes_down"]["west"] > event["bytes_up"]["west"] == 0 for event in events)
+        assert all(event["bytes_up"]["north"] > 0 for event in events)
+    assert "not judged: west" in screen.getvalue()
 
 
 @pytest.mark.ray
@@ -227,6 +298,18 @@ def test_a_log_that_cannot_be_used_ends_with_2_and_leaves_nothing_behind(
     (tmp_path / "log.swf").write_text(text)
     (tmp_path / "one.yaml").write_text(ONE.replace("TRACE", "log.swf"))
     check_refusal(message, tmp_path)
+
+
+def test_a_training_period_that_no_draw_meets_before_the_middle_of_the_run_ends_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs come all day but at five; the first period that is drawn has some."""
+    monkeypatch.chdir(tmp_path)
+    hours = [hour for hour in range(24 * 60) if hour % 24 != 5]
+    (tmp_path / "log.swf").write_text(swf(*[(3600 * hour + 60 * k, 5, 1) for hour in hours for k in range(3)]))
+    text = ONE.replace("TRACE", "log.swf").replace("{jobs: 60}", "{duration: 1h}")
+    (tmp_path / "one.yaml").write_text(text + "evaluation: {windows: 1, validation: 2, period: 6h}\n")
+    check_refusal("log, train period at 5:00: empty window, no stretch of 1.0 h", tmp_path)
 
 
 def test_a_log_that_is_not_shipped_ends_with_2_and_says_where_to_get_it(

@@ -1,4 +1,4 @@
-"""Scenarios: what is shipped, what is refused and how, overrides, grids, units."""
+"""Scenarios: what is shipped, what is refused and how, overrides."""
 
 import copy
 from collections.abc import Callable
@@ -7,21 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from fedsched.sim.errors import UserError
 from fedsched.sim.scenario import (
     Scenario,
     commented,
-    expand,
     load_scenario,
     resolved,
     schema,
     shipped,
 )
-from fedsched.sim.scenario.units import DURATIONS, POWERS, RATES, SIZES, format_quantity, parse_quantity
 
 
 def site(**world: Any) -> dict[str, Any]:
@@ -298,54 +294,3 @@ def test_overrides_reach_every_depth_and_their_errors_name_them(tmp_path: Path) 
 def test_an_unknown_scenario_is_refused_with_what_is_shipped() -> None:
     with pytest.raises(UserError, match=r"did you mean 'datacenters'\?.*shipped are"):
         load_scenario("datacentres")
-
-
-def test_grids_and_seeds_make_all_combinations() -> None:
-    scenario = load_scenario("datacenter_protocol")
-    made = expand(scenario, ["agents.ppo.epochs=2,4", "evaluation.against=[fcfs],[saf-easy]"], "0-1,5")
-    assert [(s.agents.ppo.epochs, s.evaluation.against, s.seed) for s in made] == [
-        (epochs, rules, seed) for epochs in (2, 4) for rules in (("fcfs",), ("saf-easy",)) for seed in (0, 1, 5)
-    ]
-    assert expand(scenario) == [scenario]
-
-
-@pytest.mark.parametrize(
-    ("grid", "seeds", "message"),
-    [
-        (["learning=federated,locl"], None, "--grid learning=locl: learning: should be"),
-        (["learning"], None, "--grid learning: a path and values"),
-        (["learning="], None, "no values"),
-        ([], "3-1", "--seeds 3-1"),
-        ([], "a", "--seeds a"),
-        ([], "1,0-2", "given twice"),
-    ],
-)
-def test_bad_grids_and_seeds_name_their_option(grid: list[str], seeds: str | None, message: str) -> None:
-    with pytest.raises(UserError) as caught:
-        expand(load_scenario("datacenter_protocol"), grid, seeds)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "units", "value"),
-    [
-        ("6h", DURATIONS, 21600.0),
-        ("90 s", DURATIONS, 90.0),
-        ("50 ms", DURATIONS, 0.05),
-        ("1.5d", DURATIONS, 129600.0),
-        ("20 GB", SIZES, 2e10),
-        ("1 Gbps", RATES, 1e9),
-        ("170 W", POWERS, 170.0),
-        (0, POWERS, 0.0),
-    ],
-)
-def test_quantities_are_read_in_base_units(text: object, units: dict[str, float], value: float) -> None:
-    assert parse_quantity(text, "a quantity", "1", units) == pytest.approx(value, rel=1e-15)
-
-
-@given(
-    value=st.floats(min_value=0, max_value=1e15, allow_nan=False),
-    units=st.sampled_from([DURATIONS, SIZES, RATES, POWERS]),
-)
-def test_a_written_quantity_reads_back_exactly(value: float, units: dict[str, float]) -> None:
-    assert parse_quantity(format_quantity(value, units), "a quantity", "1", units) == value

@@ -41,6 +41,17 @@ def test_a_period_begins_at_the_same_hour_at_every_site(tiny: Callable[..., Scen
     assert len(hours) > 3
 
 
+@pytest.mark.parametrize("trace", ["generated", "hpc2n"])
+def test_a_load_is_that_of_training_too(trace: str, tiny: Callable[..., Scenario]) -> None:
+    log = {} if trace == "generated" else {"trace": trace, "generator": None, "too_wide": "narrow"}
+    spans = []
+    for load in (0.4, 0.8):
+        worlds = SiteWorlds(tiny(sites={"north": {"world": {**log, "load": load}}}), "north")
+        [instance] = worlds.draw("train", 1).tolist()
+        spans.append(float(worlds.training.window(instance).jobs.submit_s[-1]))
+    assert spans[0] > 1.5 * spans[1]
+
+
 def test_rules_are_what_the_slow_twin_says(north: SiteWorlds) -> None:
     instances = north.draw("train", 3)
     names = ("fcfs-easy", "f2-easy")

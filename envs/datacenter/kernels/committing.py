@@ -97,21 +97,31 @@ def settle_forced(m: Model, jobs: Jobs, s: State, b: int, with_backfill: int):
 @wp.kernel
 def step_committing(m: Model, jobs: Jobs, s: State, actions: wp.array2d[wp.int64], with_backfill: int):
     b = wp.tid()
-    if s.terminated[b] == 1:
-        return
     slot = int(actions[b, 0])
-    if slot < 0 or slot >= wp.min(s.queued[b], VISIBLE):
+    if s.undecided[b, 0] == 1 and s.terminated[b] == 0:
+        if slot < 0 or slot >= wp.min(s.queued[b], VISIBLE):
+            s.flag[b] = FLAG_ILLEGAL
+            return
+        s.decisions[b] = s.decisions[b] + 1
+        commit(m, jobs, s, b, job_in_slot(s, b, slot), with_backfill)
+    elif slot != VISIBLE:
         s.flag[b] = FLAG_ILLEGAL
-        return
-    s.decisions[b] = s.decisions[b] + 1
-    commit(m, jobs, s, b, job_in_slot(s, b, slot), with_backfill)
-    settle_forced(m, jobs, s, b, with_backfill)
+    if s.terminated[b] == 0 and s.flag[b] == 0:
+        settle_forced(m, jobs, s, b, with_backfill)
 
 
 @wp.kernel
-def open_committing(m: Model, jobs: Jobs, s: State, where: wp.array1d[wp.int32], with_backfill: int):
+def open_committing(
+    m: Model,
+    jobs: Jobs,
+    s: State,
+    where: wp.array1d[wp.int32],
+    with_backfill: int,
+    until: wp.array1d[wp.float64],
+):
+    """Runs freshly reset worlds to their first decision, or leaves them at time 0 if they shall stop there."""
     b = wp.tid()
-    if where[b] == 1:
+    if where[b] == 1 and until[b] > wp.float64(0.0):
         settle_forced(m, jobs, s, b, with_backfill)
 
 

@@ -213,9 +213,12 @@ def next_instant(m: Model, jobs: Jobs, s: State, b: int, until: wp.float64) -> b
 @wp.kernel
 def step_event(m: Model, jobs: Jobs, s: State, actions: wp.array2d[wp.int64], until: wp.array1d[wp.float64]):
     b = wp.tid()
-    if s.terminated[b] == 1 or s.truncated[b] == 1:
-        return
     clusters = m.processors.shape[0]
+    if s.terminated[b] == 1 or s.truncated[b] == 1:
+        for c in range(clusters):
+            if int(actions[b, c]) != VISIBLE:
+                s.flag[b] = FLAG_ILLEGAL
+        return
     n = wp.min(s.queued[b], VISIBLE)
     any_pick = bool(False)
     for c in range(clusters):

@@ -31,6 +31,8 @@ LAW_OF = {
     "idle is not idle": "idle",
     "clock runs back": "clock",
     "reset touches others": "where",
+    "acts after the end": "ended",
+    "goes on after the end": "ended",
 }
 
 

@@ -28,6 +28,7 @@ FAULTS = (
     "nan observation", "nan reward", "wrong dtype", "wrong shape", "random after step 3", "batch-dependent",
     "row-dependent", "forgets on snapshot", "remembers after reset", "no legal action", "accepts illegal", "hash",
     "resurrects", "unclean padding", "idle is not idle", "clock runs back", "reset touches others",
+    "acts after the end", "goes on after the end",
 )  # fmt: skip
 ONE = np.ones(1, dtype=np.float32)
 SPEC = WorldSpec(
@@ -87,6 +88,8 @@ class ToyWorld:
                 self.decide(b, actions, reward)
             stop = s["next"][b] if until_s is None else min(s["next"][b], float(until_s[b]))
             s["time"][b] = stop
+        if self.fault == "goes on after the end":
+            s["time"][now.time_s.numpy() == s["time"]] += 1.0
         observation = self.observe()
         if self.fault == "nan reward":
             reward["mover"][:] = np.nan
@@ -138,7 +141,7 @@ class ToyWorld:
         return np.asarray(self.state["step"] >= 9 + self.state["instance"])
 
     def check(self, now: Observation, actions: Mapping[str, torch.Tensor]) -> None:
-        if self.fault == "accepts illegal":
+        if self.fault == "accepts illegal" or (self.fault == "acts after the end" and self.ended().all()):
             return
         chosen = now.kinds["mover"].action_mask.gather(2, actions["mover"][:, :, None])[:, :, 0]
         if not bool(chosen.all()):

@@ -110,6 +110,16 @@ def test_f_model_of_estimates() -> None:
     assert stats.kstest(factor, stats.uniform(1, 4).cdf).pvalue > 0.001
 
 
+@pytest.mark.parametrize("load", [0.3, 0.9])
+def test_windows_of_jobs_reach_a_load_too(load: float) -> None:
+    windows = GeneratedWindows(MODEL, 20_000, processors=512, load=load, seed=2)
+    offered = []
+    for k in range(4):
+        jobs = windows.window(k).jobs
+        offered.append(float(jobs.run_s @ jobs.processors) / (512 * jobs.submit_s[-1]))
+    assert np.mean(offered) == pytest.approx(load, rel=0.05)
+
+
 def test_errors() -> None:
     with pytest.raises(DatacenterError, match="at least 12 processors, got 8"):
         LublinFeitelson(8)
@@ -119,8 +129,15 @@ def test_errors() -> None:
         GeneratedWindows(MODEL, 0)
     with pytest.raises(DatacenterError, match=r"64 draws of 0\.0 h held no job; use longer periods or a higher load"):
         GeneratedPeriods(MODEL, 1.0, load=1e-4).window(0)
+    with pytest.raises(DatacenterError, match="train period at 0:00: empty window, 16 draws"):
+        GeneratedPeriods(MODEL, 1.0, load=1e-4).check("train")
+    GeneratedPeriods(MODEL, 6 * 3600.0).check("train")
     with pytest.raises(DatacenterError, match="in no split"):
         GeneratedWindows(MODEL).window(-1)
+    with pytest.raises(DatacenterError, match=r"the load must be above 0, got 0\.0"):
+        GeneratedWindows(MODEL, load=0.0)
+    with pytest.raises(DatacenterError, match="the duration must be above 0"):
+        GeneratedPeriods(MODEL, 0.0)
 
 
 def test_volumes_are_log_normal_and_independent() -> None:

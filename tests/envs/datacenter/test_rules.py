@@ -1,7 +1,5 @@
 """Names, numbers and formulas of the dispatch rules."""
 
-import math
-
 import pytest
 
 from fedsched.envs.datacenter.kernels import rules as kernel_rules
@@ -49,9 +47,3 @@ def test_what_logs_may_leave_open() -> None:
     assert priority(Rule.WFP3, 0.0, -1.0, 2, 3.0) == -54
     assert priority(Rule.WFP3_PUBLISHED, 1.0, -1.0, 2, 3.0) == -16
     assert priority(Rule.UNICEP, 7.0, 10.0, 1, 7.0) < priority(Rule.UNICEP, 7.0, 20.0, 1, 7.0) < -1e-3
-
-
-@pytest.mark.parametrize("rule", Rule)
-def test_only_aged_rules_change_while_jobs_wait(rule: Rule) -> None:
-    now, later = (priority(rule, 5.0, 30.0, 4, moment) for moment in (10.0, 1000.0))
-    assert rule.changes_with_time == (not math.isclose(now, later))

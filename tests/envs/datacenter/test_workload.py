@@ -18,9 +18,6 @@ from fedsched.envs.datacenter.splits import (
     Split,
     Splits,
     chronological,
-    fit,
-    locate,
-    number,
 )
 from fedsched.envs.datacenter.trace import Trace, load
 from fedsched.envs.datacenter.workload import LogPeriods, LogWindows, Workload
@@ -83,18 +80,6 @@ def test_windows_do_not_depend_on_process_or_order() -> None:
         workload.window(workload.instance("validation", 1))
         here.append(digest(workload.window(workload.instance("train", 3))))
     assert other.stdout.strip() == str(here)
-
-
-def test_numbers_of_splits_are_disjoint() -> None:
-    assert [number(split, 0) for split in ("test", "validation", "train")] == [0, PER_SPLIT, 2 * PER_SPLIT]
-    for split in ALL:
-        for k in (0, 17, PER_SPLIT - 1):
-            assert locate(number(split, k)) == (split, k)
-    for instance in (-1, 3 * PER_SPLIT):
-        with pytest.raises(DatacenterError, match="is in no split"):
-            locate(instance)
-    with pytest.raises(DatacenterError, match="not 1000000000"):
-        number("train", PER_SPLIT)
 
 
 def test_first_published_window_of_lublin() -> None:
@@ -215,17 +200,16 @@ def test_other_logs_are_split_by_time() -> None:
     assert len(LogWindows(toy(1000), 10).window(9).jobs) == 10
 
 
-def test_too_wide_jobs() -> None:
-    jobs = replace(toy(4).jobs, processors=np.array([1, 8, 2, 4]))
-    with pytest.raises(
-        DatacenterError, match=r"here: 2 of 4 jobs are wider.*at least 8, or set too_wide to drop or narrow"
-    ):
-        fit(jobs, 2, "error", "here")
-    dropped, places = fit(jobs, 2, "drop", "here")
-    assert (dropped.id.tolist(), places.tolist()) == ([1, 3], [1, 3])
-    narrow, places = fit(jobs, 2, "narrow", "here")
-    assert (narrow.processors.tolist(), places.tolist()) == ([1, 2, 2, 2], [])
-    assert narrow.run_s is jobs.run_s
+@pytest.mark.parametrize("name", ["hpc2n", "lublin-1"])
+@pytest.mark.parametrize("split", ALL)
+def test_windows_of_jobs_reach_a_load_too(name: str, split: Split) -> None:
+    trace = load(name)
+    plain, crowded = LogWindows(trace, 300), LogWindows(trace, 300, load=0.5, processors=200)
+    factor = LogPeriods(trace, HOUR, processors=200).offered(split) / 0.5
+    assert abs(factor - 1.0) > 0.05
+    for k in range(3):
+        number = plain.instance(split, k)
+        np.testing.assert_allclose(crowded.window(number).jobs.submit_s, plain.window(number).jobs.submit_s * factor)
 
 
 def test_dropped_jobs_are_counted() -> None:
@@ -298,6 +282,39 @@ def test_estimates_of_periods_are_at_least_a_second() -> None:
     for k in range(5):
         window = LogPeriods(unknown, HOUR, splits=splits).window(k)
         assert window.jobs.estimate_s.tolist() == [1.0] * len(window.jobs)
+
+
+def test_a_check_finds_the_window_whose_jobs_are_all_too_wide() -> None:
+    trace = toy(600)
+    wide = np.ones(600, dtype=np.int64)
+    wide[200:209] = 9
+    trace = replace(trace, jobs=replace(trace.jobs, processors=wide))
+    splits = Splits(((0, 204),), ((204, 300),), ((300, 600),), (300,))
+
+    def windows(jobs: int, starts: tuple[int, ...] = (300,)) -> LogWindows:
+        return LogWindows(trace, jobs, splits=splits, starts=starts, widest=4, too_wide="drop")
+
+    for split in ("train", "validation", "test"):
+        windows(6).check(split)
+    windows(5).check("train")
+    with pytest.raises(DatacenterError, match="train window at job 200: empty window, every job is too wide"):
+        windows(4).check("train")
+    with pytest.raises(DatacenterError, match="validation window at job 204: empty window"):
+        windows(5).check("validation")
+    with pytest.raises(DatacenterError, match="test window at job 202: empty window"):
+        windows(2, (202,)).check("test")
+
+
+def test_a_check_finds_the_hour_of_the_day_without_jobs() -> None:
+    trace = toy(4000, gap=1800.0)
+    splits = chronological(4000, 1)
+    LogPeriods(trace, HOUR, splits=splits).check("train")
+    quiet = trace.jobs.submit_s // HOUR % 24 == 5
+    trace = replace(trace, jobs=trace.jobs.take(np.flatnonzero(~quiet)))
+    splits = chronological(len(trace.jobs), 1)
+    with pytest.raises(DatacenterError, match=r"toy, train period at 5:00: empty window, no stretch of 1\.0 h"):
+        LogPeriods(trace, HOUR, splits=splits).check("train")
+    LogPeriods(trace, 2 * HOUR, splits=splits).check("train")
 
 
 def test_quiet_sites_get_a_clear_error() -> None:

@@ -12,7 +12,7 @@ from fedsched.envs.core import Delivery, IllegalActionError
 from fedsched.envs.core.check import check_world
 from fedsched.envs.datacenter.exchange import DatacenterExchange, Market
 from fedsched.envs.datacenter.generate import GeneratedWindows, LublinFeitelson
-from fedsched.envs.datacenter.model import Cluster, DatacenterError, SiteModel, Window
+from fedsched.envs.datacenter.model import Cluster, DatacenterError, Jobs, SiteModel, Window
 from fedsched.envs.datacenter.world import HOLD_ACTION, KIND, DatacenterWorld
 
 SITES = {
@@ -69,6 +69,20 @@ def finish(world: DatacenterWorld, observation: Any) -> list[torch.Tensor]:
 @pytest.mark.parametrize("site", SITES)
 def test_it_keeps_the_contract(site: str) -> None:
     check_world(lambda batch: make(batch, site), instances=(0, 1, 2), steps=60)
+
+
+def test_episodes_that_are_over_at_their_reset_keep_the_contract(
+    make_site: Callable[..., SiteModel],
+    make_jobs: Callable[..., Jobs],
+    random_window: Callable[..., Window],
+    listed: Any,
+) -> None:
+    lone = Window(make_jobs((0.0, 30.0, 30.0, 2)))
+    workload = listed([lone, random_window(1), lone])
+    world = DatacenterWorld(make_site(), workload, 3)
+    assert reset(world).kinds[KIND].alive.tolist() == [[False], [True], [False]]
+    check_world(lambda batch: DatacenterWorld(make_site(), workload, batch), instances=(0, 1, 2), steps=60)
+    check_world(lambda batch: DatacenterWorld(make_site(), workload, batch), instances=(0, 2), steps=60)
 
 
 def test_other_processes_play_the_same() -> None:
@@ -143,6 +157,29 @@ def test_a_drained_site_idles_to_the_stop_and_pays_for_it() -> None:
     assert not bool(again.arrays.state["terminated"][0])
 
 
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("stop", [False, True], ids=["first decision", "time 0"])
+def test_rewards_of_an_episode_add_up_to_its_metrics(site: str, stop: bool) -> None:
+    """Also what accrues before the first decision, over a snapshot and while other rows are reset."""
+    world = make(3, site)
+    until = torch.zeros(3, dtype=torch.float64) if stop else None
+    reset(world, until_s=until)
+    rows = torch.arange(3)
+    world.reset(rows + 5, rows, torch.tensor([False, False, True]), until)
+    early = world.arrays.state["total"].clone()
+    # who may defer decides at time 0 already
+    assert bool(early.any()) != (stop or site == "deferral")
+    fresh = make(3, site)
+    reset(fresh, 9)
+    rewards = finish(fresh, fresh.restore(world.snapshot()))
+    gained = torch.stack(rewards).double().sum((0, 2))
+    metrics = fresh.metrics()
+    for part, name in ((3, "energy_kwh"), (4, "carbon_kg"), (5, "cost")):
+        np.testing.assert_allclose(-gained[:, part], metrics[name], rtol=1e-6)
+    jobs, clusters = metrics["jobs"], len(SITES[site][0])
+    np.testing.assert_allclose(-gained[:, 2] * 3600.0 / clusters, metrics["wait_s"] * jobs, rtol=1e-5)
+
+
 def test_steps_after_a_rule_in_the_kernel_count_their_own_time_only() -> None:
     world = make(2)
     until = torch.full((2,), 500.0, dtype=torch.float64)
@@ -150,6 +187,7 @@ def test_steps_after_a_rule_in_the_kernel_count_their_own_time_only() -> None:
     world.run_rules(["fcfs-easy", ""], until)
     assert world.arrays.state["now"][0] == 500.0
     before = world.arrays.state["total"].clone()
+    before[1] = 0.0  # no rule ran there
     moved = world.step(first_legal(world.observe()))
     np.testing.assert_allclose(
         moved.reward[KIND].numpy(), (world.arrays.state["total"] - before).numpy(), rtol=1e-6, atol=1e-9
@@ -170,10 +208,34 @@ def test_a_limit_truncates_and_leaves_the_last_observation() -> None:
     started = ~world.arrays.state["start"].isnan()
     assert torch.equal(world.arrays.state["start"][started], whole.arrays.state["start"][started])
     assert bool((whole.arrays.state["start"][~started] >= limit).all())
-    # a row that has ended stays as it is
-    still = world.step({KIND: torch.full((2, 3), HOLD_ACTION)})
-    assert still.elapsed_s.tolist() == [0.0, 0.0]
+    assert_at_rest(world)
+
+
+def assert_at_rest(world: DatacenterWorld) -> None:
+    """All rows have ended: holding leaves them as they are, and every other action is refused."""
+    clusters = len(world.site.clusters)
+    still = world.step({KIND: torch.full((world.batch, clusters), HOLD_ACTION)})
+    assert still.elapsed_s.tolist() == [0.0] * world.batch
     assert not bool(still.reward[KIND].any())
+    for row in range(world.batch):
+        for wrong in (0, 1, HOLD_ACTION + 1, -1):
+            actions = torch.full((world.batch, clusters), HOLD_ACTION)
+            actions[row, -1] = wrong
+            with pytest.raises(IllegalActionError, match=f"world {row}: "):
+                world.step({KIND: actions})
+
+
+@pytest.mark.parametrize("rule", ["", "fcfs"])
+@pytest.mark.parametrize("site", SITES)
+def test_who_acts_after_the_end_is_refused(site: str, rule: str) -> None:
+    """Also where a rule in the kernel left off in front of a decision."""
+    world = make(2, site)
+    observation = reset(world)
+    if rule:
+        world.run_rules([rule] * 2)
+    else:
+        finish(world, observation)
+    assert_at_rest(world)
 
 
 def test_a_snapshot_in_the_middle_after_deliveries_goes_on_exactly() -> None:
