@@ -1,0 +1,298 @@
+"""Demand in SUMO's route files: read, routed, drawn and written."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedsched.envs.core.streams import stream
+from fedsched.envs.intersections.demand import Demand, Trip, VehicleType
+from fedsched.envs.intersections.network import Network
+from fedsched.envs.intersections.routing import Router
+from fedsched.envs.intersections.vehicletypes import PREDEFINED, read_type
+from fedsched.envs.intersections.xmlfile import Element, XmlFile
+
+_ROOTS = ("routes", "additional")
+
+
+def read_demand(
+    paths: str | Path | Sequence[str | Path], network: Network, begin: float, end: float, seed: int = 0
+) -> Demand:
+    """Reads vehicles, trips and flows that depart within [begin, end).
+
+    Args:
+        paths: Route files and additional files with types and routes, in the order in which SUMO loads them.
+        network: Where they drive.
+        begin: s on the clock of the files; whoever departs earlier is left out.
+        end: s; whoever departs then or later is left out.
+        seed: Of random flows and of types and routes drawn from distributions.
+
+    Raises:
+        IntersectionsError: With file, line, element id and remedy.
+    """
+    reader = _Reader(network, begin, end, seed)
+    digest = hashlib.sha256()
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        file = XmlFile(path)
+        for element in file.elements(_ROOTS):
+            reader.take(element)
+        digest.update(bytes.fromhex(file.digest))
+    return reader.demand(digest.hexdigest())
+
+
+class _Choice(NamedTuple):
+    """A distribution: names and how probable each is."""
+
+    names: tuple[str, ...]
+    chances: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Departure:
+    """One vehicle before sorting."""
+
+    id: str
+    type: str
+    route: tuple[int, ...]
+    depart_s: float
+    lane: str
+    speed: str
+
+
+class _Reader:
+    """Collects what the files say."""
+
+    def __init__(self, network: Network, begin: float, end: float, seed: int) -> None:
+        self.network, self.begin, self.end, self.seed = network, begin, end, seed
+        self.router = Router(network)
+        self.edge_of = {edge.id: n for n, edge in enumerate(network.edges) if not edge.internal}
+        self.types: dict[str, VehicleType] = dict(PREDEFINED)
+        self.routes: dict[str, tuple[int, ...]] = {}
+        self.type_choices: dict[str, _Choice] = {}
+        self.route_choices: dict[str, _Choice] = {}
+        self.departures: list[_Departure] = []
+        self.ids: set[str] = set()
+        self.ways: dict[tuple[int, int, str, float], tuple[int, ...] | None] = {}
+        self.checked: set[tuple[tuple[int, ...], str]] = set()
+        self.ignored: Counter[str] = Counter()
+
+    def take(self, element: Element) -> None:
+        """One element directly within the root."""
+        match element.name:
+            case "vType":
+                self._type(element)
+            case "vTypeDistribution":
+                self._type_distribution(element)
+            case "route":
+                self.routes[element.text("id")] = self._edges(element)
+            case "routeDistribution":
+                self._route_distribution(element)
+            case "vehicle" | "trip":
+                self._vehicle(element)
+            case "flow":
+                self._flow(element)
+            case _:
+                self.ignored[element.name] += 1
+
+    def demand(self, digest: str) -> Demand:
+        """All of it, in order of departure."""
+        ordered = sorted(self.departures, key=lambda d: d.depart_s)
+        types = {name: n for n, name in enumerate(dict.fromkeys(d.type for d in ordered))}
+        routes = {route: n for n, route in enumerate(dict.fromkeys(d.route for d in ordered))}
+        trips = tuple(Trip(d.id, types[d.type], routes[d.route], d.depart_s, d.lane, d.speed) for d in ordered)
+        return Demand(tuple(self.types[name] for name in types), tuple(routes), trips, digest)
+
+    def _type(self, element: Element) -> str:
+        kind = read_type(element)
+        self.types[kind.id] = kind
+        return kind.id
+
+    def _type_distribution(self, element: Element) -> None:
+        inner = [(self._type(c), c.number("probability", 1.0)) for c in element.children if c.name == "vType"]
+        self.type_choices[element.text("id")] = self._choice(element, "vTypes", inner, self.types)
+
+    def _route_distribution(self, element: Element) -> None:
+        inner = []
+        for n, child in enumerate(c for c in element.children if c.name == "route"):
+            name = child.attributes.get("refId") or child.attributes.get("id") or f"{element.text('id')}#{n}"
+            if "refId" not in child.attributes:
+                self.routes[name] = self._edges(child)
+            inner.append((name, child.number("probability", 1.0)))
+        self.route_choices[element.text("id")] = self._choice(element, "routes", inner, self.routes)
+
+    def _choice(
+        self, element: Element, attribute: str, inner: list[tuple[str, float]], known: Iterable[str]
+    ) -> _Choice:
+        listed = element.words(attribute)
+        chances = [self._chance(element, text) for text in element.words("probabilities")] or [1.0] * len(listed)
+        if len(chances) != len(listed):
+            element.fail(
+                f"{element.text('id')!r}: {len(listed)} {attribute}, {len(chances)} probabilities; write as many"
+            )
+        pairs = inner + list(zip(listed, chances, strict=True))
+        for name, chance in pairs:
+            if name not in known:
+                element.fail(f"{element.text('id')!r} names {name!r}, which is not defined above; define it first")
+            if chance < 0:
+                element.fail(f"{element.text('id')!r}: a negative probability; correct it")
+        if not sum(chance for _, chance in pairs) > 0:
+            element.fail(f"{element.text('id')!r} holds nothing to draw from; add an element of probability above 0")
+        return _Choice(tuple(name for name, _ in pairs), tuple(chance for _, chance in pairs))
+
+    def _chance(self, element: Element, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            element.fail(f"probability {text!r} is not a number; write one")
+
+    def _edges(self, element: Element) -> tuple[int, ...]:
+        names = element.words("edges")
+        if not names:
+            element.fail("a route without edges; name at least one")
+        return tuple(self._edge(element, name) for name in names)
+
+    def _edge(self, element: Element, name: str) -> int:
+        if name not in self.edge_of:
+            element.fail(f"{self._who(element)}: no edge {name!r} in the network; correct the name")
+        return self.edge_of[name]
+
+    def _who(self, element: Element) -> str:
+        return f"<{element.name}> {element.attributes.get('id', '')!r}"
+
+    def _vehicle(self, element: Element) -> None:
+        name, depart = element.text("id"), self._seconds(element, "depart")
+        if not self.begin <= depart < self.end:
+            return
+        self._depart(element, name, depart)
+
+    def _seconds(self, element: Element, name: str, default: float | None = None) -> float:
+        """A time in s or as [days:]hours:minutes:seconds."""
+        text = element.attributes.get(name, "")
+        parts = text.split(":")
+        if len(parts) in (3, 4) and all(part.replace(".", "", 1).isdigit() for part in parts):
+            return sum(float(part) * s for part, s in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
+        if text and not text[0].isdigit() and text[0] not in "+-.":
+            element.fail(f"{self._who(element)}: {name}={text!r} is not supported; write seconds")
+        return element.number(name, default)
+
+    def _depart(self, element: Element, name: str, depart: float) -> None:
+        if name in self.ids:
+            element.fail(f"{self._who(element)}: the id {name!r} is there twice; rename one")
+        self.ids.add(name)
+        for attribute in ("departPos", "arrivalPos", "arrivalLane", "arrivalSpeed", "line"):
+            if attribute in element.attributes:
+                self.ignored[attribute] += 1
+        for child in element.children:
+            if child.name not in ("route", "param"):
+                self.ignored[child.name] += 1
+        kind = self.types[self._kind(element, name)]
+        route = self._route(element, name, kind)
+        lane, speed = element.text("departLane", "best_prob"), element.text("departSpeed", "avg")
+        self.departures.append(_Departure(name, kind.id, route, depart, lane, speed))
+
+    def _kind(self, element: Element, name: str) -> str:
+        kind = element.text("type", "DEFAULT_VEHTYPE")
+        if kind in self.type_choices:
+            return self._draw(self.type_choices[kind], "type", name)
+        if kind not in self.types:
+            element.fail(
+                f"{self._who(element)}: no vehicle type {kind!r} is defined above; define it or correct the name"
+            )
+        return kind
+
+    def _draw(self, choice: _Choice, what: str, name: str) -> str:
+        chances = np.array(choice.chances) / sum(choice.chances)
+        rng = stream(self.seed, "intersections", what, name)
+        return choice.names[int(rng.choice(len(choice.names), p=chances))]
+
+    def _route(self, element: Element, name: str, kind: VehicleType) -> tuple[int, ...]:
+        inner = [child for child in element.children if child.name == "route"]
+        if inner:
+            route = self._edges(inner[0])
+        elif "route" in element.attributes:
+            route = self._named(element, element.text("route"), name)
+        elif "from" in element.attributes and "to" in element.attributes:
+            return self._routed(element, kind)
+        else:
+            element.fail(f"{self._who(element)} has no route, and not from and to as edges either; add them")
+        self._check(element, route, kind)
+        return route
+
+    def _named(self, element: Element, route: str, name: str) -> tuple[int, ...]:
+        if route in self.route_choices:
+            route = self._draw(self.route_choices[route], "route", name)
+        if route not in self.routes:
+            element.fail(f"{self._who(element)}: no route {route!r} is defined above; define it or correct the name")
+        return self.routes[route]
+
+    def _check(self, element: Element, route: tuple[int, ...], kind: VehicleType) -> None:
+        key = route, kind.vehicle_class
+        if key in self.checked:
+            return
+        edges = self.network.edges
+        for edge in route:
+            if not self.router.usable(edge, kind.vehicle_class):
+                element.fail(
+                    f"{self._who(element)}: edge {edges[edge].id!r} is closed to {kind.vehicle_class}; route around"
+                )
+        for edge, following in zip(route, route[1:], strict=False):
+            if not self.router.connected(edge, following, kind.vehicle_class):
+                element.fail(
+                    f"{self._who(element)}: no connection for {kind.vehicle_class} from edge {edges[edge].id!r} "
+                    f"to {edges[following].id!r}; correct the route"
+                )
+        self.checked.add(key)
+
+    def _routed(self, element: Element, kind: VehicleType) -> tuple[int, ...]:
+        names = [element.text("from"), *element.words("via"), element.text("to")]
+        stops = [self._edge(element, name) for name in names]
+        route: tuple[int, ...] = (stops[0],)
+        for start, goal in zip(stops, stops[1:], strict=False):
+            key = start, goal, kind.vehicle_class, kind.max_speed
+            if key not in self.ways:
+                self.ways[key] = self.router.way(start, goal, kind.vehicle_class, kind.max_speed)
+            way = self.ways[key]
+            if way is None:
+                a, b = self.network.edges[start].id, self.network.edges[goal].id
+                element.fail(
+                    f"{self._who(element)}: no way for {kind.vehicle_class} from edge {a!r} to {b!r}; correct it"
+                )
+            route += way[1:]
+        return route
+
+    def _flow(self, element: Element) -> None:
+        name = element.text("id")
+        for n, depart in enumerate(self._departs(element, name)):
+            if self.begin <= depart < self.end:
+                self._depart(element, f"{name}.{n}", depart)
+
+    def _departs(self, element: Element, name: str) -> Iterable[float]:
+        begin, end = self._seconds(element, "begin", self.begin), self._seconds(element, "end", self.end)
+        rng = stream(self.seed, "intersections", "flow", name)
+        period = element.attributes.get("period", "")
+        if "probability" in element.attributes:
+            chance = element.number("probability")
+            seconds = np.arange(np.ceil(begin), end)
+            return [float(s) for s in seconds[rng.random(len(seconds)) < chance]]
+        if period.startswith("exp(") and period.endswith(")"):
+            return _poisson(begin, end, self._chance(element, period[4:-1]), rng)
+        if "vehsPerHour" in element.attributes:
+            gap = 3600 / element.number("vehsPerHour")
+        elif period:
+            gap = element.number("period")
+        else:
+            gap = (end - begin) / element.whole("number")
+        count = element.whole("number", 1 << 29) if "number" in element.attributes else 1 << 29
+        count = min(count, int(np.ceil((end - begin) / gap - 1e-9)))
+        return [begin + n * gap for n in range(count)]
+
+
+def _poisson(begin: float, end: float, rate: float, rng: np.random.Generator) -> list[float]:
+    found, at = [], begin
+    while (at := at + float(rng.exponential(1 / rate))) < end:
+        found.append(at)
+    return found

@@ -1,0 +1,93 @@
+"""Shortest ways through an empty network, by vehicle class."""
+
+import heapq
+
+from fedsched.envs.intersections.network import CLASSES, Network
+
+
+class Router:
+    """Finds the fastest way from edge to edge at the speed limits; ties go to the edge that comes first in the file.
+
+    Only lanes and connections that the class may use count. Time inside junctions counts too.
+    """
+
+    def __init__(self, network: Network) -> None:
+        """Args: the network."""
+        self._network = network
+        self._graphs: dict[tuple[int, float], tuple[list[float], list[dict[int, float]]]] = {}
+
+    def connected(self, edge: int, following: int, vehicle_class: str) -> bool:
+        """Whether one edge leads onto another for a class."""
+        return following in self._graph(vehicle_class, 1e9)[1][edge]
+
+    def usable(self, edge: int, vehicle_class: str) -> bool:
+        """Whether any lane of an edge is open to a class."""
+        lanes = self._network.lanes
+        return any(lanes[lane].allows(vehicle_class) for lane in self._network.edges[edge].lanes)
+
+    def way(self, start: int, goal: int, vehicle_class: str, max_speed: float = 1e9) -> tuple[int, ...] | None:
+        """The edges from one to another, both included; None where there is no way.
+
+        Args:
+            start: Index of the first edge.
+            goal: Index of the last.
+            vehicle_class: Who drives.
+            max_speed: m/s that the vehicle can drive at most.
+
+        Source: E. Dijkstra (1959).
+        """
+        times, following = self._graph(vehicle_class, max_speed)
+        best = {start: times[start]}
+        before: dict[int, int] = {}
+        done = set()
+        heap = [(times[start], start)]
+        while heap:
+            seconds, edge = heapq.heappop(heap)
+            if edge in done:
+                continue
+            if edge == goal:
+                return _back(before, start, goal)
+            done.add(edge)
+            for other, inside in following[edge].items():
+                later = seconds + inside + times[other]
+                if other not in done and later < best.get(other, float("inf")):
+                    best[other], before[other] = later, edge
+                    heapq.heappush(heap, (later, other))
+        return None
+
+    def _graph(self, vehicle_class: str, max_speed: float) -> tuple[list[float], list[dict[int, float]]]:
+        """Seconds per normal edge, and what follows each with the seconds inside the junction."""
+        key = CLASSES.index(vehicle_class), max_speed
+        if key not in self._graphs:
+            self._graphs[key] = self._times(max_speed), self._following(vehicle_class, max_speed)
+        return self._graphs[key]
+
+    def _times(self, max_speed: float) -> list[float]:
+        lanes = self._network.lanes
+        first = [lanes[edge.lanes[0]] for edge in self._network.edges if not edge.internal]
+        return [lane.length / max(1e-6, min(lane.speed, max_speed)) for lane in first]
+
+    def _following(self, vehicle_class: str, max_speed: float) -> list[dict[int, float]]:
+        network, lanes = self._network, self._network.lanes
+        onward = {c.source: c.via for c in network.connections if network.edges[lanes[c.source].edge].internal}
+        found: list[dict[int, float]] = [{} for edge in network.edges if not edge.internal]
+        for connection in network.connections:
+            source, target = lanes[connection.source], lanes[connection.target]
+            if network.edges[source.edge].internal or not (
+                source.allows(vehicle_class) and target.allows(vehicle_class)
+            ):
+                continue
+            seconds, via = 0.0, connection.via
+            while via >= 0:
+                seconds += lanes[via].length / max(1e-6, min(lanes[via].speed, max_speed))
+                via = onward.get(via, -1)
+            known = found[source.edge].get(target.edge, float("inf"))
+            found[source.edge][target.edge] = min(known, seconds)
+        return found
+
+
+def _back(before: dict[int, int], start: int, goal: int) -> tuple[int, ...]:
+    way = [goal]
+    while way[-1] != start:
+        way.append(before[way[-1]])
+    return tuple(reversed(way))
