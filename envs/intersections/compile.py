@@ -8,8 +8,8 @@ from fedsched.envs.intersections.conflicts import build_conflicts
 from fedsched.envs.intersections.demand import Demand, VehicleType
 from fedsched.envs.intersections.links import Movements, begins, lane_arrays, link_arrays
 from fedsched.envs.intersections.network import CLASSES, IntersectionsError, Network
-from fedsched.envs.intersections.tables import Signals, Tables, Types, Vehicles, Ways
-from fedsched.envs.intersections.ways import build_ways
+from fedsched.envs.intersections.tables import F64, Signals, Tables, Types, Vehicles
+from fedsched.envs.intersections.ways import build_ways, reach_m
 
 LANE_RULES = {"best_prob": -1, "best": -1, "allowed": -2, "first": -2, "random": -3, "free": -4}
 """Codes of `Vehicles.lane` for the rules that are no number."""
@@ -31,17 +31,17 @@ def compile_tables(network: Network, demand: Demand, begin_s: float) -> Tables:
     """
     moves = Movements(network)
     classes = [CLASSES.index(kind.vehicle_class) for kind in demand.types]
-    used: dict[tuple[tuple[int, ...], int], int] = {}
-    for trip in demand.trips:
-        used.setdefault((demand.routes[trip.route], classes[trip.type]), len(used))
-    ways = build_ways(network, moves, list(used))
+    drivers = [(kind.vehicle_class, reach_m(kind)) for kind in demand.types]
+    keys = [(demand.routes[trip.route], *drivers[trip.type]) for trip in demand.trips]
+    place = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    ways = build_ways(network, moves, list(place))
     tables = Tables(
         lanes=lane_arrays(network, moves),
         links=link_arrays(network, moves),
         conflicts=build_conflicts(network, moves),
         signals=_signals(network),
         ways=ways,
-        vehicles=_vehicles(demand, begin_s, used, classes, ways),
+        vehicles=_vehicles(demand, begin_s, [int(ways.begin[place[key]]) for key in keys]),
         types=_types(demand.types, classes),
     )
     for part in dataclasses.astuple(tables):
@@ -68,11 +68,8 @@ def _signals(network: Network) -> Signals:
     )
 
 
-def _vehicles(
-    demand: Demand, begin_s: float, used: dict[tuple[tuple[int, ...], int], int], classes: list[int], ways: Ways
-) -> Vehicles:
+def _vehicles(demand: Demand, begin_s: float, rows: list[int]) -> Vehicles:
     trips = demand.trips
-    rows = [int(ways.begin[used[demand.routes[trip.route], classes[trip.type]]]) for trip in trips]
     return Vehicles(
         depart_s=demand.departures_s() - begin_s,
         way=np.array(rows, dtype=np.int32),
@@ -106,7 +103,7 @@ def _speed(rule: str, name: str) -> float:
 
 
 def _types(types: tuple[VehicleType, ...], classes: list[int]) -> Types:
-    def column(name: str) -> np.ndarray:
+    def column(name: str) -> F64:
         return np.array([getattr(kind, name) for kind in types], dtype=np.float64)
 
     names = ("length", "min_gap", "accel", "decel", "emergency_decel", "sigma", "tau", "max_speed", "speed_factor")

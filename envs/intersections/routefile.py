@@ -206,7 +206,7 @@ class _Reader:
 
     def _draw(self, choice: _Choice, what: str, name: str) -> str:
         chances = np.array(choice.chances) / sum(choice.chances)
-        rng = stream(self.seed, "intersections", what, name)
+        rng = stream(self.seed, f"{what} of {name}")
         return choice.names[int(rng.choice(len(choice.names), p=chances))]
 
     def _route(self, element: Element, name: str, kind: VehicleType) -> tuple[int, ...]:
@@ -272,7 +272,7 @@ class _Reader:
 
     def _departs(self, element: Element, name: str) -> Iterable[float]:
         begin, end = self._seconds(element, "begin", self.begin), self._seconds(element, "end", self.end)
-        rng = stream(self.seed, "intersections", "flow", name)
+        rng = stream(self.seed, f"departures of {name}")
         period = element.attributes.get("period", "")
         if "probability" in element.attributes:
             chance = element.number("probability")
