@@ -112,6 +112,7 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str) -> Colu
         "now": (), "seed": (), "flag": (), "count": (), "departed": (), "pending_count": (), "arrived": (),
         "behind": (slots, REARS), "lane_first": (lanes,), "lane_last": (lanes,), "rear_first": (lanes,),
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
+        "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
         "approach_first": (links,), "approach_next": (slots * ITEMS,), "state": (links,),
         "forced": (signals, most), "shown": (signals,), "pending": (trips,),

@@ -75,3 +75,8 @@ def secure_gap(speed: real, leader: real, decel: real, tau: real, leader_decel: 
         real(0.0),
         brake_gap(speed, decel, tau) - brake_gap(leader, wp.max(decel, leader_decel), real(0.0)),
     )
+
+
+@wp.func
+def rounded_up(value: real) -> real:
+    return wp.ceil(value * real(1.0e5)) * real(1.0e-5)

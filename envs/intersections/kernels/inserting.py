@@ -111,6 +111,13 @@ def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
     t.keep_right[b, s] = real(0.0)
     t.gain[b, s] = real(0.0)
     t.advice[b, s] = NO_ADVICE
+    t.acceleration[b, s] = real(0.0)
+    t.helps[b, s] = 0
+    t.leads_blocked[b, s] = False
+    t.change_blocked[b, s] = False
+    t.wants_side[b, s] = 0
+    t.left_space[b, s] = real(0.0)
+    t.reserved[b, s] = real(0.0)
     t.total_waiting[b, s] = 0
     t.time_loss[b, s] = real(0.0)
     t.stops[b, s] = 0

@@ -4,7 +4,7 @@ Source: SUMO 1.28's defaults (lane best_prob, speed avg, position base), as prob
 """
 
 from fedsched.envs.intersections.reference import following as krauss
-from fedsched.envs.intersections.reference.changing import follower_beyond, may_use, secure
+from fedsched.envs.intersections.reference.around import follower_beyond, may_use, secure
 from fedsched.envs.intersections.reference.planning import is_minor, leader_on
 from fedsched.envs.intersections.reference.state import Street, Vehicle
 

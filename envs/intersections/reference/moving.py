@@ -97,16 +97,35 @@ def final_speed(street: Street, ego: Vehicle, decision: Decision, draw: float) -
     sigma = street.sigma[kind]
     dawdled = high * (1 - sigma * draw) if high < accel else high - sigma * accel * draw
     speed = max(low, dawdled)
-    if ego.advice is not None:
-        speed = min(speed, max(ego.advice, low))
+    speed = _for_changes(street, ego, low, speed, high)
     if decision.least > 0:
         speed = max(speed, min(decision.least, high))
     return 0.0 if speed < 1e-4 else speed
 
 
+def _for_changes(street: Street, ego: Vehicle, low: float, wanted: float, high: float) -> float:
+    """The speed that lane changes, the own and others', make of the wanted one."""
+    speed, asked = wanted, False
+    if ego.reserved > 0:
+        space = ego.left_space - ego.reserved - 1.0 - street.gap[ego.kind]
+        if space > 0:
+            safe = min(krauss.stop_speed(space, street.decel[ego.kind], 1.0), ego.speed + street.accel[ego.kind])
+            hardest = max(0.0, ego.speed - street.emergency[ego.kind])
+            high = min(high, max(safe, hardest))
+            if safe < wanted:
+                low = max(hardest, safe) if hardest <= safe < low else low
+                speed, asked = max(low, safe), True
+    if ego.advice is not None and low <= ego.advice <= high:
+        speed, asked = min(speed, ego.advice), True
+    if not asked and (ego.change_blocked or ego.leads_blocked):
+        speed = (high + wanted) / 2
+    return speed
+
+
 def move(street: Street, ego: Vehicle, plan: Plan, decision: Decision, speed: float, now: int) -> bool:
     """Takes the vehicle along its way; returns whether it has arrived."""
     ego.position += speed
+    ego.acceleration = speed - ego.speed
     ego.speed = speed
     ego.hindered = decision.hindered
     if speed <= STANDING:
