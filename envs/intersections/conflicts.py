@@ -4,11 +4,12 @@ Source: how SUMO's MSRightOfWayJunction, MSInternalJunction and MSLink set up th
 2024), in our own words.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
-from fedsched.envs.intersections.geometry import Polylines, crossings, together_m
+from fedsched.envs.intersections.geometry import Polylines, crossings, distance_m, together_m
 from fedsched.envs.intersections.links import Movements, begins
 from fedsched.envs.intersections.network import Network
 from fedsched.envs.intersections.tables import ConflictKind, Conflicts, LinkKind
@@ -24,12 +25,22 @@ NOWHERE_M = 10_000.0
 
 
 class _Zone(NamedTuple):
-    """A conflict as one lane has it: where it begins, m from the lane's start, and its size, m."""
+    """A conflict as one lane has it.
+
+    Attributes:
+        begin: m from the lane's start.
+        size: m.
+        meets: Whether the lanes cross there; else they merge behind.
+        parallel: Whether both lanes lead onto the same one but end beside each other.
+    """
 
     begin: float
     size: float
+    meets: bool = False
+    parallel: bool = False
 
 
+_TINY = 1e-6
 _NOWHERE = _Zone(-NOWHERE_M, 0.0)
 _Zones = dict[tuple[int, int], _Zone]
 _Row = tuple[int, ConflictKind, float, float, float, float, bool, bool]
@@ -43,26 +54,24 @@ def build_conflicts(network: Network, moves: Movements) -> Conflicts:
         moves: Its links.
     """
     lines = Polylines([lane.shape for lane in network.lanes])
-    foes, siblings = _foe_lanes(network, moves), _siblings(network, moves)
+    foes, together = foe_lanes(network, moves), siblings(network, moves, lines)
     zones = _zones(network, moves, lines, foes)
     rows: list[list[_Row]] = [[] for _ in network.lanes]
     for lane, row in enumerate(rows):
         for other in foes[lane]:
-            if other not in siblings[lane] and zones[lane, other] is not _NOWHERE:
+            if other not in together[lane] and zones[lane, other] is not _NOWHERE:
                 kind = _kind(moves, lane, other)
-                row.append(
-                    (other, kind, *_extents(moves, zones, lane, other, kind), *_yields(network, moves, lane, other))
-                )
-        for other in siblings[lane]:
-            own, foe = (_sibling_zone(network, lines, a, b) for a, b in ((lane, other), (other, lane)))
-            meeting = (own.begin, own.size, foe.begin, foe.size)
-            row.append((other, ConflictKind.SIBLING, *meeting, *_yields(network, moves, lane, other)))
+                extents = _extents(network, moves, zones, lane, other, kind)
+                row.append((other, kind, *extents, *_yields(network, moves, lane, other)))
+        for other, metres in together[lane].items():
+            extents = 0.0, metres, 0.0, together[other][lane]
+            row.append((other, ConflictKind.SIBLING, *extents, *_yields(network, moves, lane, other)))
     columns = list(zip(*[conflict for row in rows for conflict in row], strict=True)) or [()] * 8
     kinds = (np.int32, np.int32, np.float64, np.float64, np.float64, np.float64, np.bool_, np.bool_)
     return Conflicts(begins(rows), *(np.array(c, dtype=k) for c, k in zip(columns, kinds, strict=True)))
 
 
-def _foe_lanes(network: Network, moves: Movements) -> list[list[int]]:
+def foe_lanes(network: Network, moves: Movements) -> list[list[int]]:
     """The lanes that conflict with each internal lane, as junctions and internal junctions name them."""
     found: list[list[int]] = [[] for _ in network.lanes]
     for junction, entries in zip(network.junctions, moves.order, strict=True):
@@ -108,16 +117,29 @@ def _internal_foes(
         found[moves.next[link]] += foes
 
 
-def _siblings(network: Network, moves: Movements) -> list[list[int]]:
-    """Internal lanes that leave the same lane and begin at the same place."""
-    found: list[list[int]] = [[] for _ in network.lanes]
+def siblings(network: Network, moves: Movements, lines: Polylines) -> list[dict[int, float]]:
+    """The internal lanes that share space with each one because they leave the same lane, and for how many m.
+
+    Where a lane that ends at a waiting area still lies beside another one there, so does the lane behind the waiting
+    area; SUMO 1.28 lets those two go together to the end of the shorter way (probed).
+    """
+    found: list[dict[int, float]] = [{} for _ in network.lanes]
     for links in moves.of_lane:
         inside = [moves.next[k] for k in links if moves.into[moves.next[k]] == k]
-        for lane in inside:
-            for other in inside:
-                a, b = network.lanes[lane], network.lanes[other]
-                if lane != other and np.hypot(*(a.shape[0] - b.shape[0])) < _apart(a.width, b.width):
-                    found[lane].append(other)
+        for lane, other in itertools.permutations(inside, 2):
+            a, b = network.lanes[lane], network.lanes[other]
+            apart = _apart(a.width, b.width)
+            if np.hypot(*(a.shape[0] - b.shape[0])) >= apart:
+                continue
+            metres = together_m(lines, lane, other, apart, (a.length, b.length), ahead=True)
+            if not (a.edge == b.edge and a.length == b.length):
+                metres *= a.length / max(lines.length[lane], _TINY)
+            found[lane][other] = min(a.length, metres)
+            onward = moves.of_lane[other][0] if moves.of_lane[other] else -1
+            if _waits(moves, other) and distance_m(lines, lane, b.shape[-1]) <= apart:
+                behind = moves.next[onward]
+                common = min(a.length, b.length + network.lanes[behind].length)
+                found[lane][behind], found[behind][lane] = common, common - b.length
     return found
 
 
@@ -166,38 +188,30 @@ def _zone(
     """Of a pair that the first lane lists."""
     lane, other = pair
     own, foe = network.lanes[lane], network.lanes[other]
-    scale = own.length / max(lines.length[lane], 1e-6)
-    if _exit_target(moves, lane) == _exit_target(moves, other) and not _waits(moves, lane):
-        if not (_waits(moves, other) and meet):
-            apart = _apart(own.width, foe.width)
-            if np.hypot(*(own.shape[-1] - foe.shape[-1])) >= apart:
-                return _Zone(own.length, foe.width)
-            together = together_m(lines, lane, other, apart, (own.length, foe.length), ahead=False)
-            return _Zone(own.length - together * scale, foe.width)
+    scale = own.length / max(lines.length[lane], _TINY)
+    same = _exit_target(moves, lane) == _exit_target(moves, other)
+    if same and not _waits(moves, lane) and not (_waits(moves, other) and meet):
+        apart = _apart(own.width, foe.width)
+        if np.hypot(*(own.shape[-1] - foe.shape[-1])) >= apart:
+            return _Zone(own.length, foe.width, parallel=True)
+        together = together_m(lines, lane, other, apart, (own.length, foe.length), ahead=False)
+        return _Zone(own.length - together * scale, foe.width)
     if not meet:
         return _NOWHERE
     size = min(foe.width * (2 / max(sine, LEAST_SINE) - 1), own.length)
-    return _Zone(max(0.0, at - size / 2) * scale, size)
-
-
-def _sibling_zone(network: Network, lines: Polylines, lane: int, other: int) -> _Zone:
-    """From the start of a lane to where it parts from one that begins at the same place."""
-    own, foe = network.lanes[lane], network.lanes[other]
-    together = together_m(lines, lane, other, _apart(own.width, foe.width), (own.length, foe.length), ahead=True)
-    if not (own.edge == foe.edge and own.length == foe.length):
-        together *= own.length / max(lines.length[lane], 1e-6)
-    return _Zone(0.0, min(own.length, together))
+    return _Zone(max(0.0, at - size / 2) * scale, size, meets=True)
 
 
 def _extents(
-    moves: Movements, zones: _Zones, lane: int, other: int, kind: ConflictKind
+    network: Network, moves: Movements, zones: _Zones, lane: int, other: int, kind: ConflictKind
 ) -> tuple[float, float, float, float]:
     """Own begin and end, the other's begin and end."""
     own, foe = zones[lane, other], zones[other, lane]
     begin = own.begin
-    behind_waiting = moves.kind[moves.into[lane]] == LinkKind.INNER
-    if behind_waiting and kind == ConflictKind.CROSSING:
+    if own.meets and moves.kind[moves.into[lane]] == LinkKind.INNER and kind == ConflictKind.CROSSING:
         begin = 0.0  # whoever goes on from a waiting area stops there, not before the zone
+    if own.parallel:
+        foe = _Zone(network.lanes[other].length, network.lanes[lane].width)
     return begin, begin + own.size, foe.begin, foe.begin + foe.size
 
 

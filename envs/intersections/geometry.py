@@ -64,11 +64,11 @@ def _crossings(lines: Polylines, first: I64, second: I64) -> tuple[Flags, FloatA
     lengths, others = np.linalg.norm(a, axis=-1), np.linalg.norm(b, axis=-1)
     on_first = np.where(hit, lines.along[first, : width - 1][:, :, None] + s * lengths, -1.0)
     on_second = np.where(hit, lines.along[second, : width - 1][:, None] + t * others, -1.0)
-    meet = hit.any(axis=(1, 2))
-    at = np.where(meet, on_first.max(axis=(1, 2)), 0.0)
+    meet: Flags = np.asarray(hit.any(axis=(1, 2)))
+    at: FloatArray = np.where(meet, on_first.max(axis=(1, 2)), 0.0)
     u = _direction(d, on_first.max(axis=2))
     v = _direction(e, on_second.max(axis=1))
-    sine = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])
+    sine: FloatArray = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])
     return meet, at, sine
 
 
@@ -104,8 +104,13 @@ def together_m(
     return float(min(farther, lines.length[first], lines.length[second]))
 
 
+def distance_m(lines: Polylines, line: int, point: FloatArray) -> float:
+    """From a point to a line, m."""
+    return float(_distances(point[None], lines.points[line, : lines.count[line]])[0])
+
+
 def _distances(points: FloatArray, line: FloatArray) -> FloatArray:
-    """M from each point to a polyline."""
+    """From each point to a polyline, m."""
     start, step = line[:-1], np.diff(line, axis=0)
     square = np.maximum((step**2).sum(axis=1), _TINY)
     t = np.clip(((points[:, None] - start) * step).sum(axis=2) / square, 0.0, 1.0)
@@ -115,12 +120,12 @@ def _distances(points: FloatArray, line: FloatArray) -> FloatArray:
 
 
 def _outside(points: FloatArray, distances: FloatArray, apart: float) -> float:
-    """M at the end of a line that lie farther than `apart` from the other."""
+    """How much at the end of a line lies farther than `apart` from the other, m."""
     total = 0.0
     for n in range(len(points) - 2, -1, -1):
         step = float(np.hypot(*(points[n + 1] - points[n])))
         if distances[n] > apart:
             total += step
             continue
-        return total + step - (apart - distances[n]) * step / (distances[n + 1] - distances[n])
+        return float(total + step - (apart - distances[n]) * step / (distances[n + 1] - distances[n]))
     return total

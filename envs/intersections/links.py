@@ -1,6 +1,6 @@
 """Lanes and links as arrays: who follows whom, and who yields to whom."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -74,12 +74,9 @@ class Movements:
             found.append(entries)
         return found
 
-    def inner(self, link: int) -> int:
-        """The inner link behind an entry link, -1 for none."""
-        for following in self.of_lane[self.next[link]]:
-            if self.kind[following] == LinkKind.INNER:
-                return following
-        return -1
+    def with_inner(self, link: int) -> list[int]:
+        """A link and, where its movement passes a waiting area behind it, the inner link there."""
+        return [link, *(k for k in self.of_lane[self.next[link]] if self.kind[k] == LinkKind.INNER)]
 
 
 def _kind(internal: bool, via: int) -> LinkKind:
@@ -157,8 +154,7 @@ def _responses(network: Network, moves: Movements) -> list[list[int]]:
         rows = network.junctions[moves.junction[link]].requests
         if kind == LinkKind.ENTRY and moves.request[link] < len(rows):
             for foe in _foes(moves, link, rows[moves.request[link]].response):
-                inner = moves.inner(foe)
-                found[link] += [foe] if inner < 0 else [foe, inner]
+                found[link] += moves.with_inner(foe)
     for junction in network.junctions:
         if junction.kind == "internal" and junction.incoming:
             own = moves.of_lane[junction.incoming[0]]
@@ -170,12 +166,16 @@ def _responses(network: Network, moves: Movements) -> list[list[int]]:
 def _inner_responses(
     network: Network, moves: Movements, link: int, incoming: Sequence[int], inside: Sequence[int]
 ) -> list[int]:
-    """Of the links that the internal junction names, those that the movement must yield to anyway."""
+    """Of the links that the internal junction names, those that the movement must yield to anyway.
+
+    SUMO 1.28 reports exactly these: without the second condition vehicles wait for others that wait for them.
+    """
     rows = network.junctions[moves.junction[link]].requests
     number = moves.request[link]
     respected = rows[number].response if number < len(rows) else frozenset()
     candidates = [k for lane in incoming for k in moves.of_lane[lane]]
-    return [k for k in candidates if moves.next[k] in inside and moves.request[k] in respected]
+    named = [k for k in candidates if moves.next[k] in inside and moves.request[k] in respected]
+    return [k for link in named for k in moves.with_inner(link)]
 
 
 def _inside_m(network: Network, moves: Movements, link: int) -> float:
@@ -186,7 +186,7 @@ def _inside_m(network: Network, moves: Movements, link: int) -> float:
     return total
 
 
-def begins(rows: Sequence[Sequence[int]]) -> I32:
+def begins(rows: Sequence[Collection[object]]) -> I32:
     """Where each list begins when they are stored one after another, and where the last one ends."""
     return np.concatenate(([0], np.cumsum([len(row) for row in rows]))).astype(np.int32)
 

@@ -1,6 +1,7 @@
 """Demand in SUMO's route files: read, routed, drawn and written."""
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -239,7 +240,7 @@ class _Reader:
                 element.fail(
                     f"{self._who(element)}: edge {edges[edge].id!r} is closed to {kind.vehicle_class}; route around"
                 )
-        for edge, following in zip(route, route[1:], strict=False):
+        for edge, following in itertools.pairwise(route):
             if not self.router.connected(edge, following, kind.vehicle_class):
                 element.fail(
                     f"{self._who(element)}: no connection for {kind.vehicle_class} from edge {edges[edge].id!r} "
@@ -251,7 +252,7 @@ class _Reader:
         names = [element.text("from"), *element.words("via"), element.text("to")]
         stops = [self._edge(element, name) for name in names]
         route: tuple[int, ...] = (stops[0],)
-        for start, goal in zip(stops, stops[1:], strict=False):
+        for start, goal in itertools.pairwise(stops):
             key = start, goal, kind.vehicle_class, kind.max_speed
             if key not in self.ways:
                 self.ways[key] = self.router.way(start, goal, kind.vehicle_class, kind.max_speed)

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import BinaryIO, NoReturn, cast
 from xml.parsers import expat
 
 from fedsched.envs.intersections.network import IntersectionsError
@@ -142,14 +142,14 @@ class XmlFile:
         except (OSError, EOFError, zlib.error) as error:
             raise IntersectionsError(f"cannot be read ({error}); fetch the file again", self.path) from error
 
-    def _stream(self) -> IO[bytes]:
+    def _stream(self) -> BinaryIO:
         with self.path.open("rb") as raw:
             packed = raw.read(2) == _GZIP
         if not packed and self.path.stat().st_size > self._limit:
             self._too_large()
-        return gzip.open(self.path, "rb") if packed else self.path.open("rb")
+        return cast("BinaryIO", gzip.open(self.path, "rb")) if packed else self.path.open("rb")
 
-    def _chunks(self, stream: IO[bytes]) -> Iterator[Element]:
+    def _chunks(self, stream: BinaryIO) -> Iterator[Element]:
         total = 0
         while chunk := stream.read(_CHUNK):
             total += len(chunk)
