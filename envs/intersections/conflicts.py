@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedsched.envs.intersections.geometry import Polylines, crossings, distance_m, together_m
+from fedsched.envs.intersections.geometry import Polylines, crossings, end_direction, nearest, together_m
 from fedsched.envs.intersections.links import Movements, begins
 from fedsched.envs.intersections.network import Network
 from fedsched.envs.intersections.tables import ConflictKind, Conflicts, LinkKind
@@ -40,7 +40,6 @@ class _Zone(NamedTuple):
     parallel: bool = False
 
 
-_TINY = 1e-6
 _NOWHERE = _Zone(-NOWHERE_M, 0.0)
 _Zones = dict[tuple[int, int], _Zone]
 _Row = tuple[int, ConflictKind, float, float, float, float, bool, bool]
@@ -133,18 +132,23 @@ def siblings(network: Network, moves: Movements, lines: Polylines) -> list[dict[
                 continue
             metres = together_m(lines, lane, other, apart, (a.length, b.length), ahead=True)
             if not (a.edge == b.edge and a.length == b.length):
-                metres *= a.length / max(lines.length[lane], _TINY)
+                metres *= _scale(lines, lane, a.length)
             found[lane][other] = min(a.length, metres)
             onward = moves.of_lane[other][0] if moves.of_lane[other] else -1
-            if _waits(moves, other) and distance_m(lines, lane, b.shape[-1]) <= apart:
+            if _waits(moves, other) and nearest(lines, lane, b.shape[-1]).off <= apart:
                 behind = moves.next[onward]
                 common = min(a.length, b.length + network.lanes[behind].length)
-                found[lane][behind], found[behind][lane] = common, common - b.length
+                found[lane][behind], found[behind][lane] = common, max(0.0, common - b.length)
     return found
 
 
 def _apart(width: float, other: float) -> float:
     return min(APART_M, 0.5 * (width + other))
+
+
+def _scale(lines: Polylines, lane: int, length: float) -> float:
+    """Of m along the shape to m on the lane."""
+    return 1 / max(1e-3, float(lines.length[lane]) / length)
 
 
 def _exit_target(moves: Movements, lane: int) -> int:
@@ -188,18 +192,31 @@ def _zone(
     """Of a pair that the first lane lists."""
     lane, other = pair
     own, foe = network.lanes[lane], network.lanes[other]
-    scale = own.length / max(lines.length[lane], _TINY)
+    scale = _scale(lines, lane, own.length)
     same = _exit_target(moves, lane) == _exit_target(moves, other)
     if same and not _waits(moves, lane) and not (_waits(moves, other) and meet):
         apart = _apart(own.width, foe.width)
         if np.hypot(*(own.shape[-1] - foe.shape[-1])) >= apart:
             return _Zone(own.length, foe.width, parallel=True)
         together = together_m(lines, lane, other, apart, (own.length, foe.length), ahead=False)
-        return _Zone(own.length - together * scale, foe.width)
+        return _Zone(max(0.0, own.length - together * scale), foe.width)
+    if not meet and _waits(moves, other):
+        meet, at, sine = _beside(lines, lane, other, own.width / 2)
     if not meet:
         return _NOWHERE
     size = min(foe.width * (2 / max(sine, LEAST_SINE) - 1), own.length)
     return _Zone(max(0.0, at - size / 2) * scale, size, meets=True)
+
+
+def _beside(lines: Polylines, lane: int, other: int, near: float) -> tuple[bool, float, float]:
+    """Whether a waiting area ends within `near` m of a lane, where along the lane, and the sine between them.
+
+    SUMO 1.28 counts that as a crossing (probed).
+    """
+    place = nearest(lines, lane, lines.points[other, -1])
+    end = end_direction(lines, other)
+    sine = abs(float(place.direction[0] * end[1] - place.direction[1] * end[0]))
+    return place.off < near, place.along, sine
 
 
 def _extents(

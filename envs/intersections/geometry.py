@@ -1,6 +1,7 @@
 """Plane geometry of many polylines at once: where they cross and how far they stay together."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,18 +105,44 @@ def together_m(
     return float(min(farther, lines.length[first], lines.length[second]))
 
 
-def distance_m(lines: Polylines, line: int, point: FloatArray) -> float:
-    """From a point to a line, m."""
-    return float(_distances(point[None], lines.points[line, : lines.count[line]])[0])
+class Nearest(NamedTuple):
+    """The place on a line that is nearest to a point: m off, m along the line, unit vector of the line there."""
+
+    off: float
+    along: float
+    direction: FloatArray
+
+
+def nearest(lines: Polylines, line: int, point: FloatArray) -> Nearest:
+    """Where a line passes a point."""
+    points = lines.points[line, : lines.count[line]]
+    places, off = _feet(point[None], points)
+    n = int(off[0].argmin())
+    step = points[n + 1] - points[n]
+    length = max(float(np.hypot(*step)), _TINY)
+    return Nearest(float(off[0, n]), float(lines.along[line, n] + places[0, n] * length), step / length)
+
+
+def end_direction(lines: Polylines, line: int) -> FloatArray:
+    """Unit vector of the last segment of a line."""
+    last = lines.points[line, : lines.count[line]][-2:]
+    step = last[1] - last[0]
+    result: FloatArray = step / max(float(np.hypot(*step)), _TINY)
+    return result
+
+
+def _feet(points: FloatArray, line: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Of each point on each segment: the share of the segment up to the nearest place, and the distance to it, m."""
+    start, step = line[:-1], np.diff(line, axis=0)
+    square = np.maximum((step**2).sum(axis=1), _TINY)
+    share: FloatArray = np.clip(((points[:, None] - start) * step).sum(axis=2) / square, 0.0, 1.0)
+    off: FloatArray = np.linalg.norm(points[:, None] - start - share[..., None] * step, axis=2)
+    return share, off
 
 
 def _distances(points: FloatArray, line: FloatArray) -> FloatArray:
     """From each point to a polyline, m."""
-    start, step = line[:-1], np.diff(line, axis=0)
-    square = np.maximum((step**2).sum(axis=1), _TINY)
-    t = np.clip(((points[:, None] - start) * step).sum(axis=2) / square, 0.0, 1.0)
-    nearest = start + t[..., None] * step
-    result: FloatArray = np.linalg.norm(points[:, None] - nearest, axis=2).min(axis=1)
+    result: FloatArray = _feet(points, line)[1].min(axis=1)
     return result
 
 
