@@ -14,6 +14,11 @@ Columns = dict[str, torch.Tensor]
 REAL = torch.float64 if "64" in real.__name__ else torch.float32
 STACK = 32
 _I32, _BOOL = torch.int32, torch.bool
+_NONE = (
+    "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "trip_inserted", "trip_arrived",
+    "behind",
+)  # fmt: skip
+"""Columns in which -1 stands for nothing."""
 
 
 def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
@@ -38,6 +43,7 @@ def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
         "lane_length": lanes.length, "lane_speed": lanes.speed, "lane_edge": lanes.edge, "lane_index": lanes.index,
         "lane_right": lanes.right, "lane_left": lanes.left, "lane_internal": lanes.internal,
         "lane_waiting": lanes.waiting, "lane_second": into_kind == LinkKind.INNER, "lane_into": into,
+        "lane_junction": np.where(lanes.internal, links.junction[np.maximum(lanes.entry, 0)], -1),
         "lane_allowed": lanes.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
         "lane_before_begin": before_begin, "lane_before": before, "edge_lane": edge_lane, "wide_edge": wide,
         "signal_link_begin": signal_link_begin, "signal_link": signal_link, "phase_begin": signals.phase_begin,
@@ -104,12 +110,22 @@ def _cycles(tables: Tables, begin_s: float) -> tuple[npt.NDArray[np.int32], npt.
     return ends, offsets
 
 
-def traffic_columns(tables: Tables, batch: int, slots: int, device: str) -> Columns:
-    """Empty streets: everything that changes, for `batch` worlds with room for `slots` vehicles each."""
-    lanes, links, trips = len(tables.lanes.length), len(tables.links.source), len(tables.vehicles.way)
+def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: int | None = None) -> Columns:
+    """Empty streets: everything that changes, for `batch` worlds with room for `slots` vehicles each.
+
+    Args:
+        tables: What the streets are.
+        batch: Number of worlds.
+        slots: Most vehicles that are on the road at once.
+        device: Where the tensors live.
+        trips: Most trips of a world; all of the tables by default.
+    """
+    lanes, links = len(tables.lanes.length), len(tables.links.source)
+    trips = len(tables.vehicles.way) if trips is None else trips
     signals, most = len(tables.signals.offset_s), max(1, tables.signals.state.shape[1])
     sizes = {
         "now": (), "seed": (), "flag": (), "count": (), "departed": (), "pending_count": (), "arrived": (),
+        "first_trip": (), "trips": (),
         "behind": (slots, REARS), "lane_first": (lanes,), "lane_last": (lanes,), "rear_first": (lanes,),
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
         "first_blocked": (lanes,), "last_blocked": (lanes,),
@@ -133,14 +149,31 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str) -> Colu
 
 
 def clear(columns: Columns, road: Columns, row: int, seed: int) -> None:
-    """Puts a row back to the start: empty streets and the randomness of `seed`."""
+    """Puts a row back to the start: empty streets, all trips of the tables, the randomness of `seed`."""
+    rows = torch.tensor([row], device=columns["now"].device)
+    clear_rows(columns, road, rows, rows * 0 + seed, rows * 0, rows * 0 + len(road["trip_depart"]))
+
+
+def clear_rows(
+    columns: Columns, road: Columns, rows: torch.Tensor, seeds: torch.Tensor, first: torch.Tensor, trips: torch.Tensor
+) -> None:
+    """Puts rows back to the start: empty streets.
+
+    Args:
+        columns: What changes.
+        road: What does not.
+        rows: Which ones, int64 [R].
+        seeds: Their randomness, [R], below 2^31.
+        first: Where the demand of each begins among the trips of the tables, [R].
+        trips: How many trips it has, [R].
+    """
     for tensor in columns.values():
-        tensor[row] = 0
-    for name in ("lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "trip_inserted", "trip_arrived"):
-        columns[name][row] = -1
-    columns["behind"][row] = -1
-    columns["seed"][row] = seed
-    columns["state"][row] = road["link_fixed"]
+        tensor[rows] = 0
+    for name in _NONE:
+        columns[name][rows] = -1
+    for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips)):
+        columns[name][rows] = values.to(_I32)
+    columns["state"][rows] = road["link_fixed"]
 
 
 def structs(road: Columns, traffic: Columns) -> tuple[object, object]:

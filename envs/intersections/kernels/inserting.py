@@ -91,11 +91,12 @@ def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
 @wp.func
 def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
     """Fills a free slot with a vehicle that is not on the road yet."""
-    kind = r.trip_type[trip]
+    row = t.first_trip[b] + trip
+    kind = r.trip_type[row]
     t.id[b, s] = trip
     t.kind[b, s] = kind
-    t.way[b, s] = r.trip_way[trip]
-    t.last[b, s] = r.trip_last[trip]
+    t.way[b, s] = r.trip_way[row]
+    t.last[b, s] = r.trip_last[row]
     t.place[b, s] = 0
     t.factor[b, s] = speed_factor(
         t.seed[b], trip, r.factor_mean[kind], r.factor_deviation[kind], r.factor_low[kind], r.factor_high[kind]
@@ -104,6 +105,7 @@ def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
         t.behind[b, s, i] = -1
     t.junction_entry[b, s] = NEVER
     t.conflict_entry[b, s] = NEVER
+    t.first_entry[b, s] = NEVER
     t.waiting[b, s] = 0
     t.hindered[b, s] = False
     t.wants[b, s] = False
@@ -132,7 +134,8 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
         t.flag[b] = t.flag[b] | FLAG_FULL
         return False
     prepare(r, t, b, s, trip)
-    lane = depart_lane(r, t, b, s, r.trip_lane[trip])
+    row = t.first_trip[b] + trip
+    lane = depart_lane(r, t, b, s, r.trip_lane[row])
     now = t.now[b]
     if t.failed[b, lane] == now:
         return False
@@ -149,8 +152,8 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
             n += 1
             other = t.after[b, other]
         mean = total / real(n)
-    if r.trip_speed[trip] >= real(0.0):
-        mean = r.trip_speed[trip]
+    if r.trip_speed[row] >= real(0.0):
+        mean = r.trip_speed[row]
     t.speed[b, s] = wp.min(allowed(r, t, b, s, lane), mean)
     if not is_safe(r, t, b, s):
         t.failed[b, lane] = now
@@ -176,8 +179,8 @@ def insert(r: Road, t: Traffic, b: int):
     while going:
         trip = t.departed[b]
         going = False
-        if trip < r.trip_depart.shape[0]:
-            if r.trip_depart[trip] <= now:
+        if trip < t.trips[b]:
+            if r.trip_depart[t.first_trip[b] + trip] <= now:
                 going = True
                 t.departed[b] = trip + 1
                 if not try_insert(r, t, b, trip):

@@ -56,6 +56,7 @@ class Road:
     lane_allowed: wp.array1d[wp.int32]
     lane_waiting: wp.array1d[wp.bool]  # ends at a waiting area
     lane_second: wp.array1d[wp.bool]  # begins behind one
+    lane_junction: wp.array1d[wp.int32]  # of internal lanes, -1 for normal ones
     lane_into: wp.array1d[wp.int32]  # the link onto an internal lane, -1 for normal ones
     lane_link: wp.array1d[wp.int32]  # [L + 1] first link of each lane
     lane_entry: wp.array1d[wp.int32]
@@ -138,6 +139,7 @@ class Traffic:
     behind: wp.array3d[wp.int32]  # [B, S, R]
     junction_entry: wp.array2d[wp.int32]
     conflict_entry: wp.array2d[wp.int32]
+    first_entry: wp.array2d[wp.int32]
     waiting: wp.array2d[wp.int32]
     hindered: wp.array2d[wp.bool]
     wants: wp.array2d[wp.bool]  # whether it meant to pass the link at the end of its lane
@@ -193,6 +195,8 @@ class Traffic:
     forced: wp.array3d[wp.int32]  # [B, N, most links] a state that holds a signal; 0: its program runs
     shown: wp.array2d[wp.int32]  # [B, N] the phase of the program that is shown, -1: another state
     state: wp.array2d[wp.int32]  # [B, K] the links' states in force
+    first_trip: wp.array1d[wp.int32]  # where a world's demand begins among all trips; trips are counted from there
+    trips: wp.array1d[wp.int32]  # how many there are
     departed: wp.array1d[wp.int32]  # trips whose time has come
     pending: wp.array2d[wp.int32]  # [B, V] trips that could not be inserted yet, in order
     pending_count: wp.array1d[wp.int32]
