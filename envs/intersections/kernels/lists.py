@@ -67,6 +67,7 @@ def move_slot(t: Traffic, b: int, source: int, target: int):
         t.behind[b, target, i] = t.behind[b, source, i]
     t.junction_entry[b, target] = t.junction_entry[b, source]
     t.conflict_entry[b, target] = t.conflict_entry[b, source]
+    t.first_entry[b, target] = t.first_entry[b, source]
     t.waiting[b, target] = t.waiting[b, source]
     t.hindered[b, target] = t.hindered[b, source]
     t.wants[b, target] = t.wants[b, source]

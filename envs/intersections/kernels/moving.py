@@ -185,11 +185,13 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
         lane = r.link_next[link]
         if not r.lane_internal[lane]:
             t.place[b, s] = t.place[b, s] + 1
+            t.first_entry[b, s] = NEVER
             t.junction_entry[b, s] = NEVER
             t.conflict_entry[b, s] = NEVER
         else:
             if r.link_kind[link] == ENTRY:
                 t.junction_entry[b, s] = now
+                t.first_entry[b, s] = now
             if r.link_kind[r.lane_link[lane]] == EXIT:
                 t.conflict_entry[b, s] = now
     t.position[b, s] = position

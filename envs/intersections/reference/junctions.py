@@ -93,12 +93,12 @@ def _held(
     always = before_waiting and not sibling
     if not always and past and not merge:
         return None
-    if not in_the_way and not _goes_first(street, ego, leader, q, lane):
-        return None
     if merge and rear_distance < 0:
         own_behind = street.length[lane] - street.own_begin[q]
         rear_distance += max(0.0, street.length[other] - street.other_begin[q] - own_behind)
     gap = -FREE if always else point - street.gap[ego.kind] - rear_distance - foe_width
+    if not in_the_way and not _goes_first(street, ego, leader, q, lane, gap):
+        return None
     asap = merge or sibling or (on_lane and before_waiting) or street.after_waiting[lane]
     return _speed_for(street, ego, leader, gap, start, -1.0 if asap else point)
 
@@ -130,40 +130,42 @@ def _speed_for(street: Street, ego: Vehicle, leader: Vehicle, gap: float, start:
     return max(safe, min(ego.speed + (final - ego.speed) / seconds, stop))
 
 
-def _goes_first(street: Street, ego: Vehicle, other: Vehicle, q: int, lane: int) -> bool:
+def _goes_first(street: Street, ego: Vehicle, other: Vehicle, q: int, lane: int, gap: float) -> bool:
     """Whether `other` goes first: for those before the junction always, on it by time and right of way."""
-    if not street.internal[ego.lane]:
+    if not street.internal[ego.lane] or street.junction[ego.lane] != street.junction[lane]:
         return True
-    own_entry, foe_entry = street.entry_of[lane], street.entry_of[street.conflict_lane[q]]
+    if not street.internal[other.lane] or street.junction[other.lane] != street.junction[lane]:
+        return True
+    own_entry, foe_entry = street.entry_of[lane], street.entry_of[other.lane]
     if street.source[own_entry] == street.source[foe_entry]:
-        first, second = ego.junction_entry, other.junction_entry
+        first, second = ego.first_entry, other.first_entry
     else:
-        first, second = _times(street, ego, other, q, own_entry, foe_entry)
+        yields, yielded = _right_of_way(street, ego, other, q, gap)
+        first = ego.conflict_entry if yields else ego.junction_entry
+        second = other.junction_entry if yields and not yielded else other.conflict_entry
     if first != second:
         return first > second
     if other.speed != ego.speed:
         return other.speed > ego.speed
-    return other.id < ego.id
+    return ego.id < other.id
 
 
-def _times(
-    street: Street, ego: Vehicle, other: Vehicle, q: int, own_entry: int, foe_entry: int
-) -> tuple[int, int]:
-    """The times that decide who goes first: the own and the other's."""
-    yields, yielded = street.must_yield[q], street.other_yields[q]
+def _right_of_way(street: Street, ego: Vehicle, other: Vehicle, q: int, gap: float) -> tuple[bool, bool]:
+    """Whether ego must yield to the other, and the other to ego."""
+    own_entry, foe_entry = street.entry_of[ego.lane], street.entry_of[other.lane]
     own_red, foe_red = street.is_red(own_entry), street.is_red(foe_entry)
-    if own_red != foe_red:
-        yields, yielded = foe_red, own_red
-    elif street.is_yellow(own_entry) and street.is_yellow(foe_entry):
-        slower = (ego.speed, -ego.id) < (other.speed, -other.id)
-        yields, yielded = slower, not slower
-    elif street.has_priority(own_entry) != street.has_priority(foe_entry):
-        yields, yielded = street.has_priority(foe_entry), street.has_priority(own_entry)
-    if not yields:
-        return ego.junction_entry, other.conflict_entry
-    if yielded:
-        return ego.conflict_entry, other.conflict_entry
-    return ego.conflict_entry, other.junction_entry
+    if own_red or foe_red:
+        if not foe_red and other.speed > STANDING and gap < 0:
+            k = other.kind
+            brake = krauss.brake_gap(other.speed, street.decel[k], street.tau[k])
+            cannot_stop = -gap - street.size[k] < brake
+            return cannot_stop, not cannot_stop
+        return foe_red, own_red
+    if street.has_priority(own_entry) != street.has_priority(foe_entry):
+        return not street.has_priority(own_entry), not street.has_priority(foe_entry)
+    if street.is_yellow(own_entry) and street.is_yellow(foe_entry):
+        return other.speed >= ego.speed, ego.speed >= other.speed
+    return street.must_yield[q], street.other_yields[q]
 
 
 def is_open(street: Street, ego: Vehicle, item: Item, can_stop: bool, now: int) -> bool:

@@ -164,9 +164,9 @@ def _pass(street: Street, ego: Vehicle, link: int, now: int) -> None:
     ego.lane = street.next[link]
     if not street.internal[ego.lane]:
         ego.place += 1
-        ego.junction_entry = ego.conflict_entry = NEVER
+        ego.junction_entry = ego.conflict_entry = ego.first_entry = NEVER
         return
     if street.link_kind[link] == LinkKind.ENTRY:
-        ego.junction_entry = now
+        ego.junction_entry = ego.first_entry = now
     if street.link_kind[street.link_begin[ego.lane]] == LinkKind.EXIT:
         ego.conflict_entry = now

@@ -59,6 +59,7 @@ class Vehicle:
         behind: Lanes that its rear may still be on, latest first.
         junction_entry: s, when it entered the junction, or NEVER.
         conflict_entry: s, when it entered the part behind the waiting area, or NEVER.
+        first_entry: s, when it entered the junction, given up or not.
         waiting: s of standing in a row.
         hindered: Whether it has to wait at its next link.
         wants: Whether it meant to pass the link at the end of its lane.
@@ -87,6 +88,7 @@ class Vehicle:
     behind: list[int] = field(default_factory=list)
     junction_entry: int = NEVER
     conflict_entry: int = NEVER
+    first_entry: int = NEVER
     waiting: int = 0
     hindered: bool = False
     wants: bool = False
@@ -147,6 +149,7 @@ class Street:
         self.tau = [float(x) for x in types.tau]
         self.fastest = [float(x) for x in types.max_speed]
         self.link_state = [chr(c) for c in links.state.tolist()]
+        self.junction = [links.junction[k] if i else -1 for k, i in zip(lanes.entry.tolist(), self.internal, strict=True)]
         self.through = [self.length[n] if self.internal[n] else 0.0 for n in self.next]
         self.link_into = [-1] * len(self.length)
         for link, lane in enumerate(self.next):
