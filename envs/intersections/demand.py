@@ -50,7 +50,7 @@ class Trip:
         type: Index of its type.
         route: Index of its route.
         depart_s: When it wants to be inserted, s on the clock of the files.
-        depart_lane: A number, `first`, `best`, `best_prob`, `free`, `random` or `allowed`; SUMO's default is `best_prob`.
+        depart_lane: A number, `first`, `best`, `best_prob`, `free`, `random`, `allowed`; by default `best_prob`.
         depart_speed: m/s as a number, or `avg`, `max`, `desired`, `speedLimit`, `last`, `random`; default `avg`.
     """
 
@@ -71,12 +71,14 @@ class Demand:
         routes: Indices of the normal edges to pass, in order.
         trips: Sorted by `depart_s`, ties in the order of the files.
         digest: SHA-256 of the uncompressed files, in order.
+        ignored: Elements and attributes of the files that are read over, by name, with their number.
     """
 
     types: tuple[VehicleType, ...]
     routes: tuple[tuple[int, ...], ...]
     trips: tuple[Trip, ...]
     digest: str
+    ignored: tuple[tuple[str, int], ...] = ()
 
     def departures_s(self) -> npt.NDArray[np.float64]:
         """When each trip wants to depart, [V]."""

@@ -74,6 +74,12 @@ class Movements:
             found.append(entries)
         return found
 
+    def foes(self, network: Network, link: int, other: int) -> bool:
+        """Whether two links of one junction conflict."""
+        rows = network.junctions[self.junction[link]].requests
+        n, m = self.request[link], self.request[other]
+        return max(n, m) < len(rows) and (m in rows[n].foes or n in rows[m].foes)
+
     def with_inner(self, link: int) -> list[int]:
         """A link and, where its movement passes a waiting area behind it, the inner link there."""
         return [link, *(k for k in self.of_lane[self.next[link]] if self.kind[k] == LinkKind.INNER)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedsched.envs.intersections.links import Movements
 from fedsched.envs.intersections.network import (
     CLASSES,
     Connection,
@@ -55,6 +56,10 @@ class _Parts:
     left_out: set[str] = field(default_factory=set)
     ignored: Counter[str] = field(default_factory=Counter)
 
+    def programs(self) -> dict[str, Element]:
+        """The program of each signal that is in force: the last one of the file."""
+        return {element.text("id"): element for element in self.logics}
+
 
 def read_network(path: str | Path, limit_bytes: int = LIMIT_BYTES) -> Network:
     """Reads a network from `.net.xml` or `.net.xml.gz`.
@@ -68,7 +73,9 @@ def read_network(path: str | Path, limit_bytes: int = LIMIT_BYTES) -> Network:
     """
     file = XmlFile(path, limit_bytes)
     parts = _sort(file)
-    return _Builder(parts, file.path).build(file.digest)
+    network = _Builder(parts).build(file.digest)
+    _check_protected(network, parts)
+    return network
 
 
 def check_signals(network: Network, path: str | Path | None = None) -> None:
@@ -133,8 +140,8 @@ def _shape(element: Element) -> FloatArray:
 class _Builder:
     """Resolves the references of one file."""
 
-    def __init__(self, parts: _Parts, path: Path) -> None:
-        self.parts, self.path = parts, path
+    def __init__(self, parts: _Parts) -> None:
+        self.parts = parts
         self.edges = parts.edges + parts.internal
         self.edge_of = self._index(self.edges)
         self.junction_of = self._index(parts.junctions + parts.waiting)
@@ -143,7 +150,6 @@ class _Builder:
         self.lanes: list[Lane] = []
         self.numbers = [self._lanes(n, element) for n, element in enumerate(self.edges)]
         self.signal_of: dict[str, int] = {}
-        self.programs: list[Element] = []
         for element in parts.logics:
             self.signal_of.setdefault(element.text("id"), len(self.signal_of))
         self.links: list[dict[int, list[int]]] = [{} for _ in self.signal_of]
@@ -153,7 +159,7 @@ class _Builder:
         connections = self._connections()
         junctions = tuple(self._junction(element) for element in self.parts.junctions + self.parts.waiting)
         signals = self._signals()
-        ignored = tuple(sorted(self.parts.ignored.items()))
+        ignored = tuple(sorted((+self.parts.ignored).items()))
         return Network(tuple(self.lanes), edges, connections, junctions, signals, digest, ignored)
 
     def _index(self, elements: list[Element]) -> dict[str, int]:
@@ -266,11 +272,8 @@ class _Builder:
         return tuple(found)
 
     def _signals(self) -> tuple[Signal, ...]:
-        chosen: dict[str, Element] = {}
-        for element in self.parts.logics:
-            if element.text("id") in chosen:
-                self.parts.ignored["further program"] += 1
-            chosen[element.text("id")] = element
+        chosen = self.parts.programs()
+        self.parts.ignored.update({"further program": len(self.parts.logics) - len(chosen)})
         return tuple(self._signal(element, self.links[self.signal_of[name]]) for name, element in chosen.items())
 
     def _signal(self, element: Element, links: dict[int, list[int]]) -> Signal:
@@ -301,6 +304,30 @@ class _Builder:
             element.fail(f"signal {signal!r}: a phase of {duration:g} s; give it a duration above 0")
         minimum, maximum = element.number("minDur", duration), element.number("maxDur", duration)
         return Phase(duration, state, minimum, maximum)
+
+
+def _check_protected(network: Network, parts: _Parts) -> None:
+    """Raises where a phase shows `G` to two links that cross; SUMO sorts out two that merge by their right of way."""
+    moves = Movements(network)
+    link_of = {connection: link for link, connection in enumerate(moves.connection)}
+    for signal, program in zip(network.signals, parts.programs().values(), strict=True):
+        lines = [child for child in program.children if child.name == "phase"]
+        links = [(place, link_of[c]) for place, group in enumerate(signal.connections) for c in group]
+        crossing = [
+            (one, two)
+            for n, (one, a) in enumerate(links)
+            for two, b in links[:n]
+            if moves.junction[a] == moves.junction[b]
+            and moves.target[a] != moves.target[b]
+            and moves.foes(network, a, b)
+        ]
+        for phase, element in zip(signal.phases, lines, strict=True):
+            for one, two in crossing:
+                if phase.state[one] == phase.state[two] == "G":
+                    element.fail(
+                        f"signal {signal.id!r}: phase {lines.index(element)} gives a protected green to links {two} "
+                        f"and {one}, which cross; make one of them 'g' or 'r'"
+                    )
 
 
 def _set_bits(element: Element, name: str) -> frozenset[int]:

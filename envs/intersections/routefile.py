@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from xml.sax.saxutils import quoteattr  # noqa: S406  it writes, and parses nothing
 
 import numpy as np
 
 from fedsched.envs.core.streams import stream
 from fedsched.envs.intersections.demand import Demand, Trip, VehicleType
+from fedsched.envs.intersections.flows import departures
 from fedsched.envs.intersections.network import Network
 from fedsched.envs.intersections.routing import Router
 from fedsched.envs.intersections.vehicletypes import PREDEFINED, read_type
@@ -24,6 +26,8 @@ def read_demand(
     paths: str | Path | Sequence[str | Path], network: Network, begin: float, end: float, seed: int = 0
 ) -> Demand:
     """Reads vehicles, trips and flows that depart within [begin, end).
+
+    Trips are routed once, at free flow. Whoever is not in order of departure is sorted in; SUMO leaves them out.
 
     Args:
         paths: Route files and additional files with types and routes, in the order in which SUMO loads them.
@@ -105,7 +109,8 @@ class _Reader:
         types = {name: n for n, name in enumerate(dict.fromkeys(d.type for d in ordered))}
         routes = {route: n for n, route in enumerate(dict.fromkeys(d.route for d in ordered))}
         trips = tuple(Trip(d.id, types[d.type], routes[d.route], d.depart_s, d.lane, d.speed) for d in ordered)
-        return Demand(tuple(self.types[name] for name in types), tuple(routes), trips, digest)
+        ignored = tuple(sorted(self.ignored.items()))
+        return Demand(tuple(self.types[name] for name in types), tuple(routes), trips, digest, ignored)
 
     def _type(self, element: Element) -> str:
         kind = read_type(element)
@@ -267,33 +272,48 @@ class _Reader:
 
     def _flow(self, element: Element) -> None:
         name = element.text("id")
-        for n, depart in enumerate(self._departs(element, name)):
-            if self.begin <= depart < self.end:
-                self._depart(element, f"{name}.{n}", depart)
-
-    def _departs(self, element: Element, name: str) -> Iterable[float]:
         begin, end = self._seconds(element, "begin", self.begin), self._seconds(element, "end", self.end)
-        rng = stream(self.seed, f"departures of {name}")
-        period = element.attributes.get("period", "")
-        if "probability" in element.attributes:
-            chance = element.number("probability")
-            seconds = np.arange(np.ceil(begin), end)
-            return [float(s) for s in seconds[rng.random(len(seconds)) < chance]]
-        if period.startswith("exp(") and period.endswith(")"):
-            return _poisson(begin, end, self._chance(element, period[4:-1]), rng)
-        if "vehsPerHour" in element.attributes:
-            gap = 3600 / element.number("vehsPerHour")
-        elif period:
-            gap = element.number("period")
-        else:
-            gap = (end - begin) / element.whole("number")
-        count = element.whole("number", 1 << 29) if "number" in element.attributes else 1 << 29
-        count = min(count, int(np.ceil((end - begin) / gap - 1e-9)))
-        return [begin + n * gap for n in range(count)]
+        departs = departures(element, begin, end, stream(self.seed, f"departures of {name}"))
+        inside = [depart for depart in departs if self.begin <= depart < self.end]
+        for n, depart in enumerate(inside):
+            self._depart(element, f"{name}.{n}", depart)
 
 
-def _poisson(begin: float, end: float, rate: float, rng: np.random.Generator) -> list[float]:
-    found, at = [], begin
-    while (at := at + float(rng.exponential(1 / rate))) < end:
-        found.append(at)
-    return found
+def write_routes(demand: Demand, network: Network, path: str | Path) -> None:
+    """Writes a plain route file: every vehicle with its type, its whole route and when, where and how it departs.
+
+    Run by SUMO on the same network it is the same demand; read again it is equal but for the digest.
+
+    Args:
+        demand: What to write.
+        network: Whose edges the routes name.
+        path: Where to; ends in .rou.xml by custom.
+    """
+    lines = ["<routes>", *(_type_line(kind) for kind in demand.types)]
+    for trip in demand.trips:
+        head = {"id": trip.id, "type": demand.types[trip.type].id, "depart": _text(trip.depart_s)}
+        edges = " ".join(network.edges[edge].id for edge in demand.routes[trip.route])
+        how = {"departLane": trip.depart_lane, "departSpeed": trip.depart_speed}
+        lines.append(f"<vehicle{_attributes(head | how)}><route{_attributes({'edges': edges})}/></vehicle>")
+    Path(path).write_text("\n".join([*lines, "</routes>"]) + "\n", encoding="utf-8")
+
+
+def _type_line(kind: VehicleType) -> str:
+    low, high = kind.speed_range
+    values = kind.speed_factor, kind.speed_deviation, low, high
+    numbers = {
+        "length": kind.length, "minGap": kind.min_gap, "accel": kind.accel, "decel": kind.decel,
+        "emergencyDecel": kind.emergency_decel, "sigma": kind.sigma, "tau": kind.tau, "maxSpeed": kind.max_speed,
+    }  # fmt: skip
+    factor = {"speedFactor": f"normc({','.join(_text(value) for value in values)})"}
+    texts = {name: _text(value) for name, value in numbers.items()}
+    return f"<vType{_attributes({'id': kind.id, 'vClass': kind.vehicle_class} | texts | factor)}/>"
+
+
+def _attributes(values: dict[str, str]) -> str:
+    return "".join(f" {name}={quoteattr(value)}" for name, value in values.items())
+
+
+def _text(number: float) -> str:
+    """A number that reads back as itself."""
+    return repr(float(number)).removesuffix(".0")
