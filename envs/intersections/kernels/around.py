@@ -2,7 +2,7 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.following import brake_gap, secure_gap
+from fedsched.envs.intersections.kernels.following import brake_gap, braking_gap, secure_gap
 from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import REARS, Road, Traffic, real
 from fedsched.envs.intersections.kernels.ways import leader_on, link_from
@@ -28,9 +28,14 @@ def may_use(r: Road, t: Traffic, b: int, s: int, lane: int) -> bool:
 
 @wp.func
 def secure_at(r: Road, t: Traffic, b: int, follower: int, leader: int, speed: real, leader_speed: real) -> real:
-    """The gap that a follower needs at these speeds, m."""
+    """The gap that a follower needs at these speeds, m; less where it brakes already."""
     k = t.kind[b, follower]
-    return secure_gap(speed, leader_speed, r.decel[k], r.tau[k], r.decel[t.kind[b, leader]])
+    decel = r.decel[t.kind[b, leader]]
+    gap = secure_gap(speed, leader_speed, r.decel[k], r.tau[k], decel)
+    acceleration = t.acceleration[b, follower]
+    if acceleration < real(-1.0e-3):
+        gap = wp.min(gap, braking_gap(speed, leader_speed, -acceleration, decel))
+    return gap
 
 
 @wp.func

@@ -120,7 +120,6 @@ def decide(r: Road, t: Traffic, b: int, s: int) -> real:
             hindered = True
     if not stopped:
         bound = t.end_speed[b, s]
-        hindered = hindered or (t.ends[b, s] and (bound < v or bound < STANDING))
     if bound + real(1.0e-3) < least:
         if least_can_stop and bound < v:
             bound = wp.min(bound, wp.max(v - decel, stop_speed(line, decel, real(1.0))))

@@ -115,9 +115,12 @@ def secure(street: Street, follower: Vehicle, leader: Vehicle) -> float:
 
 
 def secure_at(street: Street, follower: Vehicle, leader: Vehicle, speed: float, leader_speed: float) -> float:
-    """The gap that a follower needs at these speeds, m."""
-    k = follower.kind
-    return krauss.secure_gap(speed, leader_speed, street.decel[k], street.tau[k], street.decel[leader.kind])
+    """The gap that a follower needs at these speeds, m; less where it brakes already."""
+    k, decel = follower.kind, street.decel[leader.kind]
+    gap = krauss.secure_gap(speed, leader_speed, street.decel[k], street.tau[k], decel)
+    if follower.acceleration < -1e-3:
+        gap = min(gap, krauss.braking_gap(speed, leader_speed, -follower.acceleration, decel))
+    return gap
 
 
 def occupied(street: Street, ego: Vehicle, lane: int) -> float:

@@ -69,7 +69,6 @@ def decide(street: Street, ego: Vehicle, plan: Plan, now: int) -> Decision:
             hindered = True
     else:
         bound = plan.end_speed
-        hindered = hindered or (plan.ends and (bound < ego.speed or bound < STANDING))
     if bound + 1e-3 < least:
         if least_can_stop and bound < ego.speed:
             # it cannot get across at once, so it stops before the link
