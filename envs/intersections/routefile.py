@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from xml.sax.saxutils import quoteattr  # noqa: S406  it writes, and parses nothing
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 

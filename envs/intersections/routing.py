@@ -2,7 +2,10 @@
 
 import heapq
 
-from fedsched.envs.intersections.network import CLASSES, Network
+from fedsched.envs.intersections.network import CLASSES, Connection, Network, Turn
+
+MINOR_S, TURN_S = 1.5, 5.0
+"""s that SUMO 1.28 adds to each link into a junction or off a waiting area that must yield, and more to turn round."""
 
 
 class Router:
@@ -69,21 +72,30 @@ class Router:
 
     def _following(self, vehicle_class: str, max_speed: float) -> list[dict[int, float]]:
         network, lanes = self._network, self._network.lanes
-        onward = {c.source: c.via for c in network.connections if network.edges[lanes[c.source].edge].internal}
+        inner = {c.source: c for c in network.connections if network.edges[lanes[c.source].edge].internal}
         found: list[dict[int, float]] = [{} for edge in network.edges if not edge.internal]
         for connection in network.connections:
             source, target = lanes[connection.source], lanes[connection.target]
-            if network.edges[source.edge].internal or not (
-                source.allows(vehicle_class) and target.allows(vehicle_class)
-            ):
+            closed = not (source.allows(vehicle_class) and target.allows(vehicle_class))
+            if closed or network.edges[source.edge].internal:
                 continue
-            seconds, via = 0.0, connection.via
-            while via >= 0:
-                seconds += lanes[via].length / max(1e-6, min(lanes[via].speed, max_speed))
-                via = onward.get(via, -1)
+            seconds, step = 0.0, connection
+            while step.via >= 0:
+                inside = lanes[network.edges[lanes[step.via].edge].lanes[0]]
+                seconds += inside.length / max(1e-6, min(inside.speed, max_speed)) + _penalty_s(step)
+                if step.via not in inner:
+                    break
+                step = inner[step.via]
             known = found[source.edge].get(target.edge, float("inf"))
             found[source.edge][target.edge] = min(known, seconds)
         return found
+
+
+def _penalty_s(connection: Connection) -> float:
+    """Added where one must yield and no signal rules."""
+    if connection.signal >= 0 or connection.state.isupper():
+        return 0.0
+    return TURN_S if connection.turn == Turn.TURN else MINOR_S
 
 
 def _back(before: dict[int, int], start: int, goal: int) -> tuple[int, ...]:
