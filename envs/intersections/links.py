@@ -165,23 +165,20 @@ def _responses(network: Network, moves: Movements) -> list[list[int]]:
         if junction.kind == "internal" and junction.incoming:
             own = moves.of_lane[junction.incoming[0]]
             if own:
-                found[own[0]] = _inner_responses(network, moves, own[0], junction.incoming[1:], junction.inside)
+                found[own[0]] = _inner_responses(network, moves, own[0], junction.incoming[1:])
     return found
 
 
-def _inner_responses(
-    network: Network, moves: Movements, link: int, incoming: Sequence[int], inside: Sequence[int]
-) -> list[int]:
-    """Of the links that the internal junction names, those that the movement must yield to anyway.
+def _inner_responses(network: Network, moves: Movements, link: int, incoming: Sequence[int]) -> list[int]:
+    """Of the links from the lanes that the internal junction names, those that the movement must yield to anyway.
 
-    SUMO 1.28 reports exactly these: without the second condition vehicles wait for others that wait for them.
+    SUMO 1.28 reports exactly these; yielding to the others too, vehicles wait for those who wait for them.
     """
     rows = network.junctions[moves.junction[link]].requests
     number = moves.request[link]
     respected = rows[number].response if number < len(rows) else frozenset()
     candidates = [k for lane in incoming for k in moves.of_lane[lane]]
-    named = [k for k in candidates if moves.next[k] in inside and moves.request[k] in respected]
-    return [k for link in named for k in moves.with_inner(link)]
+    return [k for foe in candidates if moves.request[foe] in respected for k in moves.with_inner(foe)]
 
 
 def _inside_m(network: Network, moves: Movements, link: int) -> float:

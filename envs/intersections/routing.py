@@ -1,6 +1,8 @@
 """Shortest ways through an empty network, by vehicle class."""
 
 import heapq
+import itertools
+from collections.abc import Sequence
 
 from fedsched.envs.intersections.network import CLASSES, Connection, Network, Turn
 
@@ -27,6 +29,12 @@ class Router:
         """Whether any lane of an edge is open to a class."""
         lanes = self._network.lanes
         return any(lanes[lane].allows(vehicle_class) for lane in self._network.edges[edge].lanes)
+
+    def seconds(self, way: Sequence[int], vehicle_class: str, max_speed: float = 1e9) -> float:
+        """Of driving along connected edges at the speed limits, penalties included."""
+        times, following = self._graph(vehicle_class, max_speed)
+        inside = sum(following[edge][onward] for edge, onward in itertools.pairwise(way))
+        return inside + sum(times[edge] for edge in way)
 
     def way(self, start: int, goal: int, vehicle_class: str, max_speed: float = 1e9) -> tuple[int, ...] | None:
         """The edges from one to another, both included; None where there is no way.
