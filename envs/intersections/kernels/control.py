@@ -2,10 +2,9 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.state import GREEN, RED, SMALL_GREEN, STOP_SIGN, YELLOW, Road, Traffic
+from fedsched.envs.intersections.kernels.state import GREEN, SMALL_GREEN, YELLOW, Traffic
 
 LONG_AGO = wp.constant(-(1 << 20))
-KEEP = wp.constant(-1)
 
 
 @wp.struct
@@ -44,7 +43,7 @@ def shows_green(state: int) -> bool:
 
 
 @wp.func
-def show(r: Road, t: Traffic, p: Plan, b: int, a: int, row: int):
+def show(t: Traffic, p: Plan, b: int, a: int, row: int):
     """Holds a signal in one of its green states."""
     n = p.signal[a]
     for i in range(p.green.shape[1]):
@@ -52,21 +51,20 @@ def show(r: Road, t: Traffic, p: Plan, b: int, a: int, row: int):
 
 
 @wp.func
-def show_yellow(r: Road, t: Traffic, p: Plan, b: int, a: int, old: int, new: int) -> bool:
+def show_yellow(t: Traffic, p: Plan, b: int, a: int, old: int, new: int) -> bool:
     """Yellow for all that lose their green, everything else as it was; returns whether anything does."""
     n = p.signal[a]
     lost = bool(False)
     for i in range(p.green.shape[1]):
         t.forced[b, n, i] = p.green[old, i]
-        closed = p.green[new, i] == RED or p.green[new, i] == STOP_SIGN
-        if shows_green(p.green[old, i]) and closed:
+        if shows_green(p.green[old, i]) and not shows_green(p.green[new, i]):
             t.forced[b, n, i] = YELLOW
             lost = True
     return lost
 
 
 @wp.func
-def choose(r: Road, t: Traffic, p: Plan, c: Control, b: int, a: int, phase: int):
+def choose(t: Traffic, p: Plan, c: Control, b: int, a: int, phase: int):
     """A decision: the phase that shall be shown."""
     now = t.now[b]
     c.decided[b, a] = now
@@ -77,17 +75,17 @@ def choose(r: Road, t: Traffic, p: Plan, c: Control, b: int, a: int, phase: int)
         c.changed_at[b, a] = now
         c.yellow_until[b, a] = now
         if p.yellow > 0:
-            if show_yellow(r, t, p, b, a, first + old, first + phase):
+            if show_yellow(t, p, b, a, first + old, first + phase):
                 c.yellow_until[b, a] = now + p.yellow
 
 
 @wp.func
-def end_yellow(r: Road, t: Traffic, p: Plan, c: Control, b: int):
+def end_yellow(t: Traffic, p: Plan, c: Control, b: int):
     """Shows the greens whose time has come."""
     for a in range(p.signal.shape[0]):
         if c.target[b, a] != c.phase[b, a] and t.now[b] >= c.yellow_until[b, a]:
             c.phase[b, a] = c.target[b, a]
-            show(r, t, p, b, a, p.phase_first[a] + c.phase[b, a])
+            show(t, p, b, a, p.phase_first[a] + c.phase[b, a])
 
 
 @wp.func

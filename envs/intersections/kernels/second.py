@@ -70,15 +70,15 @@ def run_to_decision(
     chosen: wp.array2d[wp.int64],
     until_s: wp.array1d[wp.float64],
 ):
-    """Applies the active signals' choices, then runs the worlds in `go` until anyone must decide, at most to `until_s`."""
+    """Applies the active signals' choices; then the worlds in `go` run until anyone must decide or to `until_s`."""
     b = wp.tid()
     if go[b]:
         for a in range(p.signal.shape[0]):
             if c.active[b, a]:
-                choose(r, t, p, c, b, a, int(chosen[b, a]))
+                choose(t, p, c, b, a, int(chosen[b, a]))
         begun = t.now[b]
         while t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b):
-            end_yellow(r, t, p, c, b)
+            end_yellow(t, p, c, b)
             second(r, t, b)
             measure(r, t, v, m, b)
         anyone_decides(t, p, c, b)

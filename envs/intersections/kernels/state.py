@@ -54,6 +54,7 @@ class Road:
     lane_left: wp.array1d[wp.int32]
     lane_internal: wp.array1d[wp.bool]
     lane_allowed: wp.array1d[wp.int32]
+    lane_single: wp.array1d[wp.bool]  # the only one of its edge
     lane_waiting: wp.array1d[wp.bool]  # ends at a waiting area
     lane_second: wp.array1d[wp.bool]  # begins behind one
     lane_junction: wp.array1d[wp.int32]  # of internal lanes, -1 for normal ones
@@ -216,3 +217,8 @@ def bind(kind, table: Mapping[str, object]) -> object:
         value = table[name]
         setattr(struct, name, wp.from_torch(value) if hasattr(value, "data_ptr") else value)
     return struct
+
+
+def columns_of(kind) -> dict[str, str]:
+    """The arrays of a struct by name, with the names of their types."""
+    return {name: column.type.dtype.__name__ for name, column in kind.vars.items()}
