@@ -66,8 +66,13 @@ def for_changes(r: Road, t: Traffic, b: int, s: int, low_in: real, wanted: real,
     if advice < NO_ADVICE and low <= advice and advice <= high:
         speed = wp.min(speed, advice)
         asked = True
-    if not asked and (t.change_blocked[b, s] or t.leads_blocked[b, s]):
-        speed = (high + wanted) * real(0.5)
+    if not asked:
+        if t.change_blocked[b, s] or t.leads_blocked[b, s]:
+            speed = (high + wanted) * real(0.5)
+        elif r.lane_single[t.lane[b, s]]:
+            t.gain[b, s] = real(0.0)
+            t.keep_right[b, s] = real(0.0)
+            t.look[b, s] = real(0.0)
     return speed
 
 
@@ -170,7 +175,7 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
         if not r.lane_internal[lane] and t.place[b, s] == t.last[b, s]:
             arrived = position > length - ARRIVED
             break
-        if position <= length:
+        if position <= length + real(1.0e-6):
             break
         if i >= t.items[b, s]:
             position = length

@@ -116,8 +116,11 @@ def _for_changes(street: Street, ego: Vehicle, low: float, wanted: float, high: 
                 speed, asked = max(low, safe), True
     if ego.advice is not None and low <= ego.advice <= high:
         speed, asked = min(speed, ego.advice), True
-    if not asked and (ego.change_blocked or ego.leads_blocked):
-        speed = (high + wanted) / 2
+    if not asked:
+        if ego.change_blocked or ego.leads_blocked:
+            speed = (high + wanted) / 2
+        elif len(street.lanes_of[street.edge[ego.lane]]) == 1:
+            ego.gain = ego.keep_right = ego.look = 0.0
     return speed
 
 
@@ -142,7 +145,7 @@ def move(street: Street, ego: Vehicle, plan: Plan, decision: Decision, speed: fl
         if not street.internal[ego.lane] and ego.place == ego.last:
             arrived = ego.position > length - ARRIVED
             break
-        if ego.position <= length:
+        if ego.position <= length + 1e-6:
             break
         if passed >= len(plan.items):
             ego.position = length
