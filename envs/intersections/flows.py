@@ -34,7 +34,7 @@ def departures(element: Element, begin: float, end: float, rng: np.random.Genera
     period = element.attributes.get("period", "")
     if period.startswith("exp(") and period.endswith(")"):
         return _poisson(begin, end, _positive(element, "period", period[4:-1], end - begin), rng)
-    most = element.whole("number", MOST)
+    most = element.whole("number", MOST + 1)
     if period:
         gap = _positive(element, "period", period)
     elif "vehsPerHour" in element.attributes:
