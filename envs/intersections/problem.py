@@ -19,6 +19,8 @@ from fedsched.envs.intersections.routefile import read_demand
 from fedsched.envs.intersections.signals import Movement, green_phases, movements
 from fedsched.envs.intersections.tables import F64, I32, I64, LinkKind, Tables
 
+_DATA = Path(__file__).parent / "data"
+
 MOST_NEIGHBOURS = 8
 """Signals that a signal may message."""
 
@@ -185,6 +187,17 @@ def read_problem(config: str | Path, controlled: Sequence[str] | None = None) ->
     network = read_network(found.network)
     demand = read_demand((*found.additional, *found.routes), network, found.begin_s, found.end_s)
     return make_problem(network, [demand], found.begin_s, found.end_s, controlled, Path(config).stem)
+
+
+def grid_problem(demands: int = 8) -> Problem:
+    """The small grid that is shipped: nine signals, 20 minutes; demand k is what seed k draws from its flows.
+
+    Raises:
+        IntersectionsError: Fewer than one demand.
+    """
+    network = read_network(_DATA / "grid3x3.net.xml.gz")
+    drawn = [read_demand(_DATA / "grid3x3.rou.xml.gz", network, 0.0, 1200.0, seed) for seed in range(demands)]
+    return make_problem(network, drawn, 0.0, 1200.0, name="grid3x3")
 
 
 def merge(demands: Sequence[Demand]) -> Demand:
