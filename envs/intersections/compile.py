@@ -1,7 +1,5 @@
 """Network and demand as the flat tables that the dynamics read."""
 
-import dataclasses
-
 import numpy as np
 
 from fedsched.envs.intersections.conflicts import build_conflicts
@@ -44,8 +42,8 @@ def compile_tables(network: Network, demand: Demand, begin_s: float) -> Tables:
         vehicles=_vehicles(demand, begin_s, [int(ways.begin[place[key]]) for key in keys]),
         types=_types(demand.types, classes),
     )
-    for part in dataclasses.astuple(tables):
-        for column in part:
+    for part in vars(tables).values():
+        for column in vars(part).values():
             column.flags.writeable = False
     return tables
 
