@@ -84,7 +84,7 @@ def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
     columns: dict[str, npt.NDArray[Any]] = {
         "lane_length": lanes.length, "lane_speed": lanes.speed, "lane_edge": lanes.edge, "lane_index": lanes.index,
         "lane_right": lanes.right, "lane_left": lanes.left, "lane_internal": lanes.internal,
-        "lane_waiting": lanes.waiting, "lane_single": np.bincount(lanes.edge)[lanes.edge] == 1, "lane_second": into_kind == LinkKind.INNER, "lane_into": into,
+        "lane_waiting": lanes.waiting, "lane_single": np.bincount(lanes.edge)[lanes.edge] == 1, "lane_second": into_kind == LinkKind.INNER, "lane_into": into, "lane_radius": lanes.radius,
         "lane_junction": np.append(links.junction, -1)[np.where(lanes.internal, lanes.entry, -1)],
         "lane_allowed": lanes.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
         "lane_before_begin": before_begin, "lane_before": before, "edge_lane": edge_lane, "wide_edge": wide,
@@ -205,13 +205,19 @@ def clear_rows(
         first: Where the demand of each begins among the trips of the tables, [R].
         trips: How many trips it has, [R].
     """
-    for tensor in columns.values():
-        tensor[rows] = 0
-    for name in _NONE:
-        columns[name][rows] = -1
+    for name, tensor in columns.items():
+        fill(tensor, rows, -1 if name in _NONE else 0)
     for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips)):
         columns[name][rows] = values.to(_I32)
     columns["state"][rows] = road["link_fixed"]
+
+
+def fill(tensor: torch.Tensor, rows: torch.Tensor, value: float) -> None:
+    """Writes one value into rows, quickly where these are all."""
+    if len(rows) == len(tensor):
+        tensor.fill_(value)
+    else:
+        tensor.index_fill_(0, rows, value)
 
 
 def structs(road: Columns, traffic: Columns) -> tuple[object, object]:

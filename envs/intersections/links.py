@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from fedsched.envs.intersections.network import IntersectionsError, Network
+from fedsched.envs.intersections.network import IntersectionsError, Network, Turn
 from fedsched.envs.intersections.tables import I32, Lanes, LinkKind, Links
 
 
@@ -113,7 +113,24 @@ def lane_arrays(network: Network, moves: Movements) -> Lanes:
         allowed=np.array([lane.allowed for lane in lanes], dtype=np.int64),
         link_begin=begins(moves.of_lane),
         entry=_ints([moves.entry[k] if k >= 0 else -1 for k in moves.into]),
+        radius=np.array([_radius(network, moves, n) for n in range(len(lanes))], dtype=np.float64),
     )
+
+
+def _radius(network: Network, moves: Movements, lane: int) -> float:
+    """Length of the whole way through the junction over the angle it turns by; as in SUMO's MSLink."""
+    entry = moves.entry[moves.into[lane]] if moves.into[lane] >= 0 else -1
+    if entry < 0 or network.connections[moves.connection[entry]].turn in (Turn.STRAIGHT, Turn.RIGHT):
+        return float("inf")
+    before = network.lanes[moves.source[entry]].shape
+    after = network.lanes[moves.target[entry]].shape
+    (dx, dy), (ex, ey) = before[-1] - before[-2], after[1] - after[0]
+    angle = abs(float(np.arctan2(dx * ey - dy * ex, dx * ex + dy * ey)))
+    inside, way = moves.next[entry], 0.0
+    while network.edges[network.lanes[inside].edge].internal:
+        way += float(np.linalg.norm(np.diff(network.lanes[inside].shape, axis=0), axis=1).sum())
+        inside = moves.next[moves.of_lane[inside][0]]
+    return way / angle if angle > 0 else float("inf")
 
 
 def link_arrays(network: Network, moves: Movements) -> Links:

@@ -52,6 +52,7 @@ class Lanes:
         allowed: Bit per vehicle class.
         link_begin: Its links are `link_begin[l]` to `link_begin[l + 1]`, [L + 1].
         entry: The entry link that leads onto an internal lane, -1 for normal lanes.
+        radius: m of the bend of an internal lane that does not lead straight on or right; infinite elsewhere.
     """
 
     length: F64
@@ -66,6 +67,7 @@ class Lanes:
     allowed: I64
     link_begin: I32
     entry: I32
+    radius: F64
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from fedsched.envs.intersections.arrays import (
     clear_rows,
     control_columns,
     count_columns,
+    fill,
     host,
     plan_columns,
     road_columns,
@@ -189,10 +190,13 @@ class IntersectionsWorld:
     def _clear_control(self, rows: torch.Tensor) -> None:
         for columns in (self.control, self.counts):
             for column in columns.values():
-                column[rows] = 0
-        self.control["changed_at"][rows] = LONG_AGO
-        self.control["decided"][rows] = -1
-        self.counts["trip_link"][rows] = -1
+                fill(column, rows, 0)
+        for column, value in (
+            (self.control["changed_at"], LONG_AGO),
+            (self.control["decided"], -1),
+            (self.counts["trip_link"], -1),
+        ):
+            fill(column, rows, value)
         if self.timing.period_s:
             shown = self._plan["green"][self._plan["phase_first"][:-1].long()]
             self.traffic["forced"][rows[:, None], self._plan["signal"].long()] = shown

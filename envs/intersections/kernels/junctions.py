@@ -110,6 +110,15 @@ def speed_for(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, start
 
 
 @wp.func
+def bend(radius: real, size: real) -> real:
+    """m by which a vehicle in a bend bulges inwards; see `reference.junctions`."""
+    half = (size + real(2.0)) * real(0.5)
+    if half < radius and radius < FREE:
+        return radius - wp.sqrt(radius * radius - half * half)
+    return real(0.0)
+
+
+@wp.func
 def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, start: real, rear: real) -> real:
     """The speed that one vehicle on a conflicting lane leaves; FREE where it does not matter."""
     kind = r.conflict_kind[q]
@@ -127,7 +136,7 @@ def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, st
     size = r.size[t.kind[b, leader]]
     waits = r.lane_waiting[other]
     before_waiting = waits and not r.lane_waiting[lane] and not r.lane_second[lane]
-    past = rear_distance + foe_width < real(0.0)
+    past = rear_distance + foe_width + bend(r.lane_radius[lane], r.size[t.kind[b, s]]) < real(0.0)
     in_the_way = rear_distance < size and not waits
     in_the_way = in_the_way and ((not past and point > real(0.0)) or (merge and point > rear_distance - size))
     on_lane = t.lane[b, leader] == other
@@ -141,6 +150,8 @@ def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, st
             return FREE
         if (merge or not (before_waiting or sibling)) and on_lane and not t.wants[b, leader]:
             return FREE
+    if sibling and waits and r.lane_second[lane] and t.speed[b, leader] < STANDING:
+        return FREE
     if sibling and r.lane_edge[t.lane[b, s]] == r.lane_edge[lane]:
         if rear + size < t.position[b, s] - r.size[t.kind[b, s]]:
             return FREE

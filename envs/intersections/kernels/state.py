@@ -58,6 +58,7 @@ class Road:
     lane_waiting: wp.array1d[wp.bool]  # ends at a waiting area
     lane_second: wp.array1d[wp.bool]  # begins behind one
     lane_junction: wp.array1d[wp.int32]  # of internal lanes, -1 for normal ones
+    lane_radius: wp.array1d[real]
     lane_into: wp.array1d[wp.int32]  # the link onto an internal lane, -1 for normal ones
     lane_link: wp.array1d[wp.int32]  # [L + 1] first link of each lane
     lane_entry: wp.array1d[wp.int32]

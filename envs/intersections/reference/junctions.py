@@ -77,7 +77,7 @@ def _held(
     before_waiting = waits and not street.waiting_lane[lane] and not street.after_waiting[lane]
     foe_width = street.other_end[q] - street.other_begin[q] if kind == ConflictKind.CROSSING else 0.0
     rear_distance = (street.other_end[q] if sibling else street.other_begin[q]) - rear
-    past = rear_distance + foe_width < 0
+    past = rear_distance + foe_width + _bend(street.radius[lane], street.size[ego.kind]) < 0
     in_the_way = rear_distance < size and not waits
     in_the_way = in_the_way and ((not past and point > 0) or (merge and point > rear_distance - size))
     on_lane = leader.lane == other
@@ -88,6 +88,8 @@ def _held(
             return None
         if (merge or not (before_waiting or sibling)) and on_lane and not leader.wants:
             return None
+    if sibling and waits and street.after_waiting[lane] and leader.speed < STANDING:
+        return None  # who has left the waiting area does not wait for one that stands there
     if sibling and street.edge[ego.lane] == street.edge[lane] and rear + size < ego.position - street.size[ego.kind]:
         return None
     always = before_waiting and not sibling
@@ -101,6 +103,12 @@ def _held(
         return None
     asap = merge or sibling or (on_lane and before_waiting) or street.after_waiting[lane]
     return _speed_for(street, ego, leader, gap, start, -1.0 if asap else point)
+
+
+def _bend(radius: float, size: float) -> float:
+    """M by which a vehicle in a bend bulges inwards: the height of the arc over its length and 2 m."""
+    half = (size + 2) / 2
+    return radius - math.sqrt(radius * radius - half * half) if half < radius < FREE else 0.0
 
 
 def _both_green(street: Street, lane: int, other: int) -> bool:

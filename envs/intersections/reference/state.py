@@ -150,6 +150,7 @@ class Street:
         self.fastest = [float(x) for x in types.max_speed]
         self.link_state = [chr(c) for c in links.state.tolist()]
         self.junction = [links.junction[k] if i else -1 for k, i in zip(lanes.entry.tolist(), self.internal, strict=True)]
+        self.radius = lanes.radius.tolist()
         self.through = [self.length[n] if self.internal[n] else 0.0 for n in self.next]
         self.link_into = [-1] * len(self.length)
         for link, lane in enumerate(self.next):
