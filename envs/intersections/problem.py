@@ -52,7 +52,7 @@ class Neighbours:
 
     Attributes:
         agent: Index of a controlled signal, [A, K].
-        time_s: Travel time between the stop lines at the speed limits, [A, K].
+        time_s: Travel time on the roads between at their speed limits, [A, K].
         lanes: Lanes of the last road between, [A, K].
         downstream: Whether traffic flows from here to there by that time; else from there to here, [A, K].
     """
