@@ -106,7 +106,7 @@ def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
         "factor_low": types.speed_low, "factor_high": types.speed_high, "vehicle_class": types.vehicle_class,
         "trip_depart": np.ceil(vehicles.depart_s).astype(np.int32), "trip_way": vehicles.way,
         "trip_last": vehicles.edges - 1, "trip_type": vehicles.type, "trip_lane": vehicles.lane,
-        "trip_speed": vehicles.speed,
+        "trip_speed": vehicles.speed, "trip_position": vehicles.position,
     }  # fmt: skip
     return {name: _tensor(values, device) for name, values in columns.items()}
 

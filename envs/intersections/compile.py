@@ -12,6 +12,9 @@ from fedsched.envs.intersections.ways import build_ways, reach_m
 LANE_RULES = {"best_prob": -1, "best": -1, "allowed": -2, "first": -2, "random": -3, "free": -4}
 """Codes of `Vehicles.lane` for the rules that are no number."""
 
+POSITION_RULES = {"base": -1.0, "last": -1.0, "free": -1.0, "random_free": -2.0, "random": -3.0}
+"""What `Vehicles.position` says for them; `last` and `free` count as `base`."""
+
 SPEED_RULES = {"avg": -1.0, "max": -2.0, "desired": -2.0, "speedLimit": -3.0, "last": -1.0, "random": -2.0}
 """Codes of `Vehicles.speed`."""
 
@@ -75,6 +78,7 @@ def _vehicles(demand: Demand, begin_s: float, rows: list[int]) -> Vehicles:
         type=np.array([trip.type for trip in trips], dtype=np.int32),
         lane=np.array([_lane(trip.depart_lane, trip.id) for trip in trips], dtype=np.int32),
         speed=np.array([_speed(trip.depart_speed, trip.id) for trip in trips], dtype=np.float64),
+        position=np.array([_position(trip.depart_position, trip.id) for trip in trips], dtype=np.float64),
     )
 
 
@@ -84,6 +88,20 @@ def _lane(rule: str, name: str) -> int:
     if rule.isascii() and rule.isdigit():
         return int(rule)
     raise IntersectionsError(f"vehicle {name!r}: departLane {rule!r}; write a number or one of {', '.join(LANE_RULES)}")
+
+
+def _position(rule: str, name: str) -> float:
+    if rule in POSITION_RULES:
+        return POSITION_RULES[rule]
+    try:
+        position = float(rule)
+    except ValueError:
+        position = -1.0
+    if 0 <= position < float("inf"):
+        return position
+    raise IntersectionsError(
+        f"vehicle {name!r}: departPos {rule!r}; write m from 0 or one of {', '.join(POSITION_RULES)}"
+    )
 
 
 def _speed(rule: str, name: str) -> float:

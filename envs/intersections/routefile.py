@@ -66,6 +66,7 @@ class _Departure:
     depart_s: float
     lane: str
     speed: str
+    position: str
 
 
 class _Reader:
@@ -108,7 +109,7 @@ class _Reader:
         ordered = sorted(self.departures, key=lambda d: d.depart_s)
         types = {name: n for n, name in enumerate(dict.fromkeys(d.type for d in ordered))}
         routes = {route: n for n, route in enumerate(dict.fromkeys(d.route for d in ordered))}
-        trips = tuple(Trip(d.id, types[d.type], routes[d.route], d.depart_s, d.lane, d.speed) for d in ordered)
+        trips = tuple(Trip(d.id, types[d.type], routes[d.route], d.depart_s, d.lane, d.speed, d.position) for d in ordered)
         ignored = tuple(sorted(self.ignored.items()))
         return Demand(tuple(self.types[name] for name in types), tuple(routes), trips, digest, ignored)
 
@@ -189,7 +190,7 @@ class _Reader:
         if name in self.ids:
             element.fail(f"{self._who(element)}: the id {name!r} is there twice; rename one")
         self.ids.add(name)
-        for attribute in ("departPos", "arrivalPos", "arrivalLane", "arrivalSpeed", "line"):
+        for attribute in ("arrivalPos", "arrivalLane", "arrivalSpeed", "line"):
             if attribute in element.attributes:
                 self.ignored[attribute] += 1
         for child in element.children:
@@ -197,8 +198,8 @@ class _Reader:
                 self.ignored[child.name] += 1
         kind = self.types[self._kind(element, name)]
         route = self._route(element, name, kind)
-        lane, speed = element.text("departLane", "best_prob"), element.text("departSpeed", "avg")
-        self.departures.append(_Departure(name, kind.id, route, depart, lane, speed))
+        how = element.text("departLane", "best_prob"), element.text("departSpeed", "avg")
+        self.departures.append(_Departure(name, kind.id, route, depart, *how, element.text("departPos", "base")))
 
     def _kind(self, element: Element, name: str) -> str:
         kind = element.text("type", "DEFAULT_VEHTYPE")
@@ -293,7 +294,7 @@ def write_routes(demand: Demand, network: Network, path: str | Path) -> None:
     for trip in demand.trips:
         head = {"id": trip.id, "type": demand.types[trip.type].id, "depart": _text(trip.depart_s)}
         edges = " ".join(network.edges[edge].id for edge in demand.routes[trip.route])
-        how = {"departLane": trip.depart_lane, "departSpeed": trip.depart_speed}
+        how = {"departLane": trip.depart_lane, "departSpeed": trip.depart_speed, "departPos": trip.depart_position}
         lines.append(f"<vehicle{_attributes(head | how)}><route{_attributes({'edges': edges})}/></vehicle>")
     Path(path).write_text("\n".join([*lines, "</routes>"]) + "\n", encoding="utf-8")
 

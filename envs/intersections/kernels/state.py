@@ -119,6 +119,7 @@ class Road:
     trip_type: wp.array1d[wp.int32]
     trip_lane: wp.array1d[wp.int32]
     trip_speed: wp.array1d[real]
+    trip_position: wp.array1d[real]
 
 
 @wp.struct
