@@ -143,3 +143,17 @@ def test_a_network_without_internal_lanes_has_no_conflicts() -> None:
     conflicts = build_conflicts(network, Movements(network))
     assert len(conflicts.lane) == 0
     assert np.array_equal(conflicts.begin, np.zeros(len(network.lanes) + 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whoever_goes_on_from_a_waiting_area_stops_there(name: str) -> None:
+    network, conflicts = made(name)
+    behind = {lane for lane in range(len(network.lanes)) if waits_before(network, lane)}
+    crossed = [(lane, conflicts.own_begin[q]) for lane, _, q in pairs(name) if lane in behind and crosses(conflicts, q)]
+    # at its start, or beside the end of another waiting area that leads onto the same edge: at its end
+    assert all(begin in (0, network.lanes[lane].length) for lane, begin in crossed)
+    assert sum(begin == 0 for _, begin in crossed) > 10
+
+
+def crosses(conflicts: Conflicts, q: int) -> bool:
+    return bool(conflicts.kind[q] == ConflictKind.CROSSING)

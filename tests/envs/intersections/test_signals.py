@@ -69,3 +69,16 @@ def test_four_arms_have_twelve_movements_and_four_turns_back() -> None:
     assert {name: turns.count(name) for name in turns} == {"RIGHT": 4, "STRAIGHT": 4, "LEFT": 4, "TURN": 4}
     assert len(green_phases(light)) >= 2
     assert green_phases(replace(light, phases=light.phases[:1])) == (0,)
+
+
+def test_a_movement_is_protected_only_if_all_its_links_are() -> None:
+    network = read_network(FOLDER / "lights.net.xml.gz")
+    light = network.signals[0]
+    wide = next(movement for movement in movements(network, light) if len(movement.links) > 1)
+    states = [
+        "".join("G" if n in some else "r" for n in range(len(light.connections)))
+        for some in (wide.links[:1], wide.links)
+    ]
+    phases = tuple(Phase(10, state, 10, 10) for state in states)
+    again = next(m for m in movements(network, replace(light, phases=phases)) if m.links == wide.links)
+    assert (again.protected, again.permissive) == ((1,), (0,))
