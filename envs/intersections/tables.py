@@ -87,7 +87,8 @@ class Links:
         state: ASCII code of its state in the file; what counts where there is no signal.
         cont: Whether an entry link leads onto a waiting area.
         keep_clear: Whether its junction is to be kept clear.
-        has_foes: Whether any other link conflicts with it.
+        has_foes: Whether its junction has conflicts at all (entry links; SUMO's sense), always of inner links, never of
+            exit links.
         via_length: m, internal lanes between it and `target`.
         response_begin: [K + 1]
         response: Links whose vehicles it must respect at gap acceptance.
