@@ -109,7 +109,9 @@ class _Reader:
         ordered = sorted(self.departures, key=lambda d: d.depart_s)
         types = {name: n for n, name in enumerate(dict.fromkeys(d.type for d in ordered))}
         routes = {route: n for n, route in enumerate(dict.fromkeys(d.route for d in ordered))}
-        trips = tuple(Trip(d.id, types[d.type], routes[d.route], d.depart_s, d.lane, d.speed, d.position) for d in ordered)
+        trips = tuple(
+            Trip(d.id, types[d.type], routes[d.route], d.depart_s, d.lane, d.speed, d.position) for d in ordered
+        )
         ignored = tuple(sorted(self.ignored.items()))
         return Demand(tuple(self.types[name] for name in types), tuple(routes), trips, digest, ignored)
 
