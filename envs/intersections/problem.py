@@ -63,6 +63,27 @@ class Neighbours:
     downstream: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """The fastest way from one controlled signal to the next.
+
+    Attributes:
+        source: Index of the agent it leaves.
+        target: Index of the agent it leads to.
+        time_s: On the roads between at their speed limits.
+        lanes: Of the last road.
+        first: The edge behind `source`.
+        last: The edge before `target`.
+    """
+
+    source: int
+    target: int
+    time_s: float
+    lanes: int
+    first: int
+    last: int
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """What does not change from episode to episode.
@@ -133,9 +154,14 @@ class Problem:
         return np.array(sorted(lanes), dtype=np.int32)
 
     @cached_property
+    def between(self) -> tuple[Stretch, ...]:
+        """The roads from one controlled signal to the next."""
+        return find_stretches(self.tables, self.signals)
+
+    @cached_property
     def neighbours(self) -> Neighbours:
         """Who is near whom along the roads."""
-        return find_neighbours(self.tables, self.signals)
+        return find_neighbours(self.between, len(self.signals))
 
 
 def make_problem(
@@ -235,15 +261,13 @@ def _once(values: list[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def find_neighbours(tables: Tables, signals: Sequence[SignalModel]) -> Neighbours:
-    """From every signal along the roads to the next controlled ones; up- and downstream, nearest first."""
-    agent = {signal.index: a for a, signal in enumerate(signals)}
-    found: list[dict[int, tuple[float, int, bool]]] = [{} for _ in signals]
-    for a, signal in enumerate(signals):
-        for b, (time_s, lanes) in _downstream(tables, signal, agent, a).items():
-            for one, other, down in ((a, b, True), (b, a, False)):
-                if other not in found[one] or time_s < found[one][other][0]:
-                    found[one][other] = (time_s, lanes, down)
+def find_neighbours(stretches: Sequence[Stretch], agents: int) -> Neighbours:
+    """Of every signal the next ones, up- and downstream, nearest first."""
+    found: list[dict[int, tuple[float, int, bool]]] = [{} for _ in range(agents)]
+    for way in stretches:
+        for one, other, down in ((way.source, way.target, True), (way.target, way.source, False)):
+            if other not in found[one] or way.time_s < found[one][other][0]:
+                found[one][other] = (way.time_s, way.lanes, down)
     rows = [sorted(near.items(), key=lambda item: (item[1][0], item[0]))[:MOST_NEIGHBOURS] for near in found]
     width = max((len(row) for row in rows), default=0)
     result = Neighbours(
@@ -257,15 +281,21 @@ def find_neighbours(tables: Tables, signals: Sequence[SignalModel]) -> Neighbour
     return result
 
 
-def _downstream(tables: Tables, signal: SignalModel, agent: dict[int, int], own: int) -> dict[int, tuple[float, int]]:
-    """Travel time and lanes of the last road to the next controlled signals behind one (Dijkstra over edges)."""
+def find_stretches(tables: Tables, signals: Sequence[SignalModel]) -> tuple[Stretch, ...]:
+    """From every controlled signal to the next ones downstream, past junctions without one."""
+    agent = {signal.index: a for a, signal in enumerate(signals)}
+    return tuple(way for a, signal in enumerate(signals) for way in _downstream(tables, signal, agent, a))
+
+
+def _downstream(tables: Tables, signal: SignalModel, agent: dict[int, int], own: int) -> list[Stretch]:
+    """Dijkstra over edges; does not go on behind a controlled signal."""
     lanes, links = tables.lanes, tables.links
-    queue = [(_time_s(tables, targets[0]), targets[0]) for targets in signal.targets]
+    queue = [(_time_s(tables, target[0]), target[0], int(lanes.edge[target[0]])) for target in signal.targets]
     heapq.heapify(queue)
     seen: set[int] = set()
-    found: dict[int, tuple[float, int]] = {}
+    found: dict[int, Stretch] = {}
     while queue:
-        time_s, lane = heapq.heappop(queue)
+        time_s, lane, first = heapq.heappop(queue)
         edge = int(lanes.edge[lane])
         if edge in seen:
             continue
@@ -274,11 +304,11 @@ def _downstream(tables: Tables, signal: SignalModel, agent: dict[int, int], own:
         leaving = [k for n in on_edge for k in range(lanes.link_begin[n], lanes.link_begin[n + 1])]
         met = {agent[int(links.signal[k])] for k in leaving if int(links.signal[k]) in agent}
         for other in met - {own}:
-            found.setdefault(other, (time_s, len(on_edge)))
+            found.setdefault(other, Stretch(own, other, time_s, len(on_edge), first, edge))
         if not met:
             for target in _once([int(links.target[k]) for k in leaving]):
-                heapq.heappush(queue, (time_s + _time_s(tables, target), target))
-    return found
+                heapq.heappush(queue, (time_s + _time_s(tables, target), target, first))
+    return list(found.values())
 
 
 def _time_s(tables: Tables, lane: int) -> float:

@@ -3,7 +3,7 @@
 import warp as wp
 
 from fedsched.envs.intersections.kernels.around import Around, secure_at
-from fedsched.envs.intersections.kernels.following import brake_gap, follow_speed, stop_speed
+from fedsched.envs.intersections.kernels.following import brake_gap, planned_speed, stop_speed
 from fedsched.envs.intersections.kernels.state import NO_ADVICE, Road, Traffic, real
 
 HELP_SPEED = wp.constant(real(10.0 / 3.6))
@@ -25,7 +25,7 @@ def advise(r: Road, t: Traffic, b: int, s: int, speed: real):
 @wp.func
 def follow_at(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, speed: real) -> real:
     k = t.kind[b, s]
-    return follow_speed(gap, t.speed[b, s], speed, r.accel[k], r.decel[k], r.tau[k], r.decel[t.kind[b, leader]])
+    return planned_speed(gap, t.speed[b, s], speed, r.accel[k], r.decel[k], r.tau[k], r.decel[t.kind[b, leader]])
 
 
 @wp.func

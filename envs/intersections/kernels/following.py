@@ -7,6 +7,8 @@ from fedsched.envs.intersections.kernels.state import real
 
 @wp.func
 def brake_gap(speed: real, decel: real, reaction: real) -> real:
+    if speed <= real(0.0):
+        return real(0.0)
     n = wp.floor(speed / decel)
     return speed * n - decel * n * (n + real(1.0)) * real(0.5) + speed * reaction
 
@@ -35,6 +37,12 @@ def follow_speed(gap: real, speed: real, leader: real, accel: real, decel: real,
             braking = wp.min(wp.max(real(1.2) * need, decel), braking)
         safe = speed - braking
     return wp.min(wp.max(safe, real(0.0)), speed + accel)
+
+
+@wp.func
+def planned_speed(gap: real, speed: real, leader: real, accel: real, decel: real, tau: real, leader_decel: real) -> real:
+    room = gap + brake_gap(leader, wp.max(decel, leader_decel), real(0.0))
+    return wp.min(stop_speed(room, decel, tau), speed + accel)
 
 
 @wp.func

@@ -106,7 +106,7 @@ def _make_room(street: Street, ego: Vehicle) -> None:
 
 def _follow(street: Street, ego: Vehicle, other: Vehicle, gap: float) -> float:
     k = ego.kind
-    return krauss.follow_speed(
+    return krauss.planned_speed(
         gap, ego.speed, other.speed, street.accel[k], street.decel[k], street.tau[k], street.decel[other.kind]
     )
 

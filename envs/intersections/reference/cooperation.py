@@ -63,7 +63,7 @@ def _reserve(street: Street, ego: Vehicle, leader: Vehicle | None, side: int) ->
 
 def _follow(street: Street, ego: Vehicle, gap: float, speed: float, leader: Vehicle) -> float:
     k = ego.kind
-    return krauss.follow_speed(
+    return krauss.planned_speed(
         gap, ego.speed, speed, street.accel[k], street.decel[k], street.tau[k], street.decel[leader.kind]
     )
 

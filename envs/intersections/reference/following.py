@@ -12,6 +12,8 @@ STOP_MARGIN = 0.001
 
 def brake_gap(speed: float, decel: float, reaction: float) -> float:
     """Distance until standing when braking begins after `reaction` s, in whole steps of one second."""
+    if speed <= 0:
+        return 0.0
     steps = math.floor(speed / decel)
     return speed * steps - decel * steps * (steps + 1) / 2 + speed * reaction
 
@@ -44,6 +46,14 @@ def follow_speed(
             braking = min(max(1.2 * need, decel), braking)
         safe = speed - braking
     return min(max(safe, 0.0), speed + accel)
+
+
+def planned_speed(
+    gap: float, speed: float, leader_speed: float, accel: float, decel: float, tau: float, leader_decel: float
+) -> float:
+    """The same where lane changes are planned: braking harder than `decel` is not thought of."""
+    room = gap + brake_gap(leader_speed, max(decel, leader_decel), 0.0)
+    return min(stop_speed(room, decel, tau), speed + accel)
 
 
 def free_speed(distance: float, target: float, decel: float) -> float:
