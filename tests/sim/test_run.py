@@ -244,6 +244,23 @@ def test_a_run_goes_on_without_the_judgement_of_a_site_that_fails(
     assert "not judged: west" in screen.getvalue()
 
 
+@pytest.mark.parametrize(("wait", "bound", "told"), [(1.06, None, True), (1.04, None, False), (1.06, 1.05, False)])
+def test_a_policy_that_makes_jobs_wait_without_a_bound_is_told(
+    wait: float, bound: float | None, told: bool, tiny: Callable[..., Scenario], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    figures = {"slowdown_ratio": 0.7, "wait_ratio": wait, "score": 0.7, "noise": 0.0}
+    monkeypatch.setattr(Site, "evaluate", lambda *_: figures)
+    constraints = {"wait": None if bound is None else {"at_most": bound}}
+    scenario = tiny("north", "west", agents={"constraints": constraints}, federation={"rounds": 0})
+    screen = io.StringIO()
+    folder = run(scenario, tmp_path / "run", None, PlainProgress(screen))
+    events = [event["sites"] for event in read_run(folder).events if event["kind"] == "long_waits"]
+    assert events == ([{"north": wait, "west": wait}] if told else [])
+    line = f"jobs wait longer than under the best rules (north x{wait}, west x{wait}); agents: {{constraints: {{wait:"
+    assert (line in screen.getvalue()) is (line in (folder / "log.txt").read_text()) is told
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_run_on_ray_equals_the_one_in_this_process(
