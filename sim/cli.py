@@ -3,9 +3,8 @@
 import json
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import click
 import typer
@@ -14,9 +13,6 @@ from typer.core import TyperGroup
 import fedsched
 from fedsched.sim.errors import UserError
 from fedsched.sim.provenance import silence
-
-if TYPE_CHECKING:
-    from fedsched.sim.scenario import Scenario
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 3, 130
 """Exit codes beside 0; the folder of a failed or interrupted run says more, an interrupted one can be resumed."""
@@ -77,12 +73,10 @@ def demo(
     out: Annotated[Path | None, typer.Option(help="The run folder to make; by default one below runs/.")] = None,
 ) -> None:
     """The main job in minutes: four data centres learn together and settle a plan."""
-    from fedsched.sim.demo import demo as play
-    from fedsched.sim.progress import open_progress
+    from fedsched.sim.play import play
+    from fedsched.sim.scenario import Point, load_scenario
 
-    with open_progress() as progress:
-        folder = play(progress, out)
-    typer.echo(folder)
+    play([Point(load_scenario("demo"))], out)
 
 
 @app.command()
@@ -99,75 +93,29 @@ def run(
     if resume is not None:
         if scenario or overrides or seeds or grid or out or workers:
             raise UserError("--resume continues a run as it was started; leave the scenario and the other options out")
-        _resume(resume)
+        from fedsched.sim.play import go_on
+
+        go_on(resume)
         return
     if scenario is None:
         raise UserError(
             "a scenario is needed: a file, or one of those that `fedsched scenarios` lists; or --resume RUN"
         )
+    from fedsched.sim.play import play
     from fedsched.sim.scenario import expand, load_scenario
 
     changes = [*(overrides or []), *([f"workers.backend={workers}"] if workers else [])]
-    for point, folder in _folders(expand(load_scenario(scenario, changes), grid or [], seeds), out):
-        _run_one(point, folder)
-
-
-def _folders(points: "Sequence[Scenario]", out: Path | None) -> "list[tuple[Scenario, Path]]":
-    """A folder for each run: `out` for a single one, else one in `out` or in runs/ each."""
-    from fedsched.sim.folder import RUNS, RunFolderError, folder_name
-
-    if out is not None and out.exists():
-        raise RunFolderError(f"{out}: exists already; choose another --out, or continue a run with --resume {out}")
-    if out is not None and len(points) == 1:
-        return [(points[0], out)]
-    return [(point, (out or RUNS) / folder_name(point)) for point in points]
-
-
-def _run_one(scenario: "Scenario", folder: Path) -> None:
-    from fedsched.sim.progress import open_progress
-    from fedsched.sim.run import run as run_scenario
-
-    try:
-        with open_progress() as progress:
-            done = run_scenario(scenario=scenario, folder=folder, resume=None, progress=progress)
-    except (Exception, KeyboardInterrupt) as error:
-        _point_to(folder, error)
-        raise
-    typer.echo(done)
-
-
-def _resume(folder: Path) -> None:
-    from fedsched.sim.folder import read_run
-    from fedsched.sim.progress import open_progress
-    from fedsched.sim.run import run as run_scenario
-
-    scenario = read_run(folder).scenario
-    try:
-        with open_progress() as progress:
-            done = run_scenario(scenario=scenario, folder=None, resume=folder, progress=progress)
-    except (Exception, KeyboardInterrupt) as error:
-        _point_to(folder, error)
-        raise
-    typer.echo(done)
-
-
-def _point_to(folder: Path, error: BaseException) -> None:
-    """Adds to an error where to read on and how to go on."""
-    from fedsched.sim.checkpoint import newest_checkpoint
-
-    if isinstance(error, UserError) or not folder.exists():
-        return
-    error.add_note(f"{folder}/log.txt says more")
-    if newest_checkpoint(folder) is not None:
-        error.add_note(f"continue with: fedsched run --resume {folder}")
+    play(expand(load_scenario(scenario, changes), grid or [], seeds), out)
 
 
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     scenario: Annotated[
-        str | None, typer.Option(help="Another scenario to evaluate in; that of the run by default.")
+        str | None, typer.Option(metavar="SCENARIO", help="Evaluate in another one than the run's own.")
     ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Every figure, as JSON.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Every figure, as a .csv.")] = None,
 ) -> None:
     """The trained policy of a run and the rules on test periods."""
     from fedsched.sim.folder import read_run
@@ -175,26 +123,14 @@ def evaluate(
 
     read_run(run)  # so that a mistyped folder is refused before anything slow is imported
     other = None if scenario is None else load_scenario(scenario)
-    from fedsched.sim.evaluate import evaluate_run
+    from fedsched.sim.evaluate import evaluate_run, save
     from fedsched.sim.progress import open_progress
+    from fedsched.sim.table import table, with_totals
 
     with open_progress() as progress:
-        rows = evaluate_run(run, other, progress)
-    _print_table(rows)
-
-
-def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints rows with equal keys as a table, numbers to four digits and flush right."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for name in rows[0] if rows else ():
-        numeric = isinstance(rows[0][name], int | float)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+        rows = with_totals(evaluate_run(run, other, progress))
+    typer.echo("\n".join(table(rows)))
+    save(rows, json_file, csv_file)
 
 
 @scenarios_app.callback(invoke_without_command=True)

@@ -39,6 +39,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
         FederationError: Too few sites took part in a round.
         UnsettledError: The replicas could not agree.
     """
+    progress.say("reading the logs")
     too_wide = check_worlds(scenario)
     if resume is None and folder is not None and folder.exists():
         make_folder(scenario, folder)  # says that it exists
@@ -46,6 +47,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
     states = (checkpoint.shared(), checkpoint.site_states()) if checkpoint is not None else None
     device = device_of(scenario)
     factories = {name: partial(Site, scenario, name, device) for name in scenario.sites}
+    progress.say(f"starting {len(factories)} sites, {scenario.workers.chosen} workers")
     with start(factories, scenario.workers) as workers:
         place = resume if resume is not None else make_folder(scenario, folder)
         with Recorder(place, scenario, resume=resume is not None) as recorder:
@@ -72,12 +74,10 @@ def learn(
         if scenario.agents.search is not None:
             progress.begin("search", scenario.agents.search.generations)
             search(scenario, learning, partial(_after_generation, recorder, progress))
-        _judge(0, learning, selection, recorder)
+        progress.say("start judged: " + _judge(0, learning, selection, recorder))
         _keep(0, learning, selection, recorder)
     rounds = scenario.federation.rounds
-    progress.begin("rounds", rounds)
-    for _ in range(done):
-        progress.step("rounds")
+    progress.begin("rounds", rounds, max(done, 0))
     for number in range(max(done, 0) + 1, rounds + 1):
         report = learning.round(number)
         _record_round(number, report, recorder)

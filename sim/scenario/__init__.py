@@ -5,7 +5,7 @@
 
 from fedsched.sim.scenario.agreement import Consensus, Data, Link, Market, Network, Plan
 from fedsched.sim.scenario.datacenter import Cluster, DatacenterWorld, Generator, Rule, Tariff, Window
-from fedsched.sim.scenario.grid import expand
+from fedsched.sim.scenario.grid import Point, expand
 from fedsched.sim.scenario.learning import (
     Agents,
     Constraints,
@@ -55,6 +55,7 @@ __all__ = [
     "scenario_text",
     "shipped",
     "expand",
+    "Point",
     "resolved",
     "commented",
     "schema",
