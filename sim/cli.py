@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import fedsched
-from fedsched.sim.errors import UserError
+from fedsched.sim.errors import UserError, WorldSetupError
 from fedsched.sim.provenance import silence
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 3, 130
@@ -76,7 +76,7 @@ def demo(
     from fedsched.sim.play import play
     from fedsched.sim.scenario import Point, load_scenario
 
-    play([Point(load_scenario("demo"))], out)
+    play([Point(load_scenario("demo"))], out, "demo")
 
 
 @app.command()
@@ -105,7 +105,7 @@ def run(
     from fedsched.sim.scenario import expand, load_scenario
 
     changes = [*(overrides or []), *([f"workers.backend={workers}"] if workers else [])]
-    play(expand(load_scenario(scenario, changes), grid or [], seeds), out)
+    play(expand(load_scenario(scenario, changes), grid or [], seeds), out, scenario, changes)
 
 
 @app.command()
@@ -119,7 +119,7 @@ def evaluate(
 ) -> None:
     """The trained policy of a run and the rules on test periods."""
     from fedsched.sim.folder import read_run
-    from fedsched.sim.scenario import load_scenario
+    from fedsched.sim.scenario import load_scenario, locate
 
     read_run(run)  # so that a mistyped folder is refused before anything slow is imported
     other = None if scenario is None else load_scenario(scenario)
@@ -128,7 +128,10 @@ def evaluate(
     from fedsched.sim.table import table, with_totals
 
     with open_progress() as progress:
-        rows = with_totals(evaluate_run(run, other, progress))
+        try:
+            rows = with_totals(evaluate_run(run, other, progress))
+        except WorldSetupError as error:
+            raise (locate(scenario, [], error.found) if scenario else error) from error
     typer.echo("\n".join(table(rows)))
     save(rows, json_file, csv_file)
 

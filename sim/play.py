@@ -6,31 +6,33 @@ from pathlib import Path
 import typer
 
 from fedsched.sim.checkpoint import newest_checkpoint
-from fedsched.sim.errors import UserError
+from fedsched.sim.errors import UserError, WorldSetupError
 from fedsched.sim.folder import RUNS, Run, RunFolderError, folder_name, read_run
 from fedsched.sim.progress import open_progress
-from fedsched.sim.scenario import Point, Scenario
+from fedsched.sim.scenario import Point, Scenario, locate
 from fedsched.sim.summary import in_one_line, several, summary
 
 
-def play(points: Sequence[Point], out: Path | None) -> None:
+def play(points: Sequence[Point], out: Path | None, source: str, changes: Sequence[str] = ()) -> None:
     """Makes all runs, and prints what came of them: a table of a single one, a line and a common table of several.
 
     Args:
         points: What runs.
         out: The folder of a single run, or where the folders of several go; by default `runs/`.
+        source: The file or shipped scenario that all come from, for messages.
+        changes: Values that were set in it, likewise.
 
     Raises:
         UserError: `out` exists already, or a scenario that cannot run.
     """
     folders = _folders(points, out)
     if len(points) == 1:
-        _print(summary(_run(points[0].scenario, folders[0])))
+        _print(summary(_start(points[0], folders[0], source, changes)))
         return
     done = {}
     for number, (point, folder) in enumerate(zip(points, folders, strict=True), 1):
         typer.echo(f"run {number}/{len(points)}: {point.label}", err=True)
-        done[point.label] = _run(point.scenario, folder)
+        done[point.label] = _start(point, folder, source, changes)
         _print([f"{point.label}: {in_one_line(done[point.label])}"])
     _print(["", *several(done)])
 
@@ -53,6 +55,13 @@ def _folders(points: Sequence[Point], out: Path | None) -> list[Path]:
 
 def _or_continue(folder: Path) -> str:
     return f", or continue the run with --resume {folder}" if (folder / "run.json").is_file() else ""
+
+
+def _start(point: Point, folder: Path, source: str, changes: Sequence[str]) -> Run:
+    try:
+        return _run(point.scenario, folder)
+    except WorldSetupError as error:
+        raise locate(source, changes, error.found, point.values) from error
 
 
 def _run(scenario: Scenario, folder: Path, resume: bool = False) -> Run:

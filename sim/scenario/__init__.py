@@ -18,7 +18,7 @@ from fedsched.sim.scenario.learning import (
     SecureAggregation,
     WaitBound,
 )
-from fedsched.sim.scenario.load import load_scenario, scenario_text, shipped
+from fedsched.sim.scenario.load import load_scenario, locate, scenario_text, shipped
 from fedsched.sim.scenario.model import Evaluation, Scenario, Site, Weights, Workers
 from fedsched.sim.scenario.problems import Problem, ScenarioError
 from fedsched.sim.scenario.show import commented, resolved, schema
@@ -54,6 +54,7 @@ __all__ = [
     "load_scenario",
     "scenario_text",
     "shipped",
+    "locate",
     "expand",
     "Point",
     "resolved",

@@ -134,6 +134,10 @@ def test_a_run_gets_a_folder_and_prints_it(
     again = call("run", "demo", "--out", "here/there")
     assert again.exit_code == 2
     assert "here/there: exists already" in again.stderr
+    assert "--resume here/there" in again.stderr
+    assert "--resume" not in call("run", "demo", "--out", "here").stderr
+    Path("plain").write_text("mine")
+    assert call("run", "demo", "--out", "plain").stderr == "plain: is a file; choose another --out\n"
     assert len(played) == 1
 
 
