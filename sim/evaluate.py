@@ -16,6 +16,7 @@ from fedsched.sim.record import Metric, Recorder
 from fedsched.sim.scenario import Plan, Scenario
 from fedsched.sim.site import POLICY, Site
 from fedsched.sim.table import Row
+from fedsched.sim.trained import trained_parameters
 from fedsched.sim.training import Parameters
 from fedsched.sim.workers import Workers, start
 from fedsched.sim.worlds import check_worlds, device_of
@@ -98,10 +99,7 @@ def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) ->
         UserError: The run has no checkpoint yet.
     """
     run = read_run(folder)
-    checkpoint = run.checkpoint()
-    trained: dict[str, Parameters] = checkpoint.shared()["selection"]["parameters"] if checkpoint else {}
-    if not trained:
-        raise UserError(f"{folder}: has no policy yet; continue it with: fedsched run --resume {folder}")
+    trained = trained_parameters(run)
     # the policy's sizes are those it was trained with
     chosen = scenario.model_copy(update={"agents": run.scenario.agents}) if scenario else run.scenario
     check_worlds(chosen)
