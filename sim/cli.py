@@ -1,14 +1,16 @@
 """The command line. Whatever is slow to import is imported by the command that needs it."""
 
 import json
+import signal
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Literal
 
 import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import fedsched
 from fedsched.sim.errors import UserError, WorldSetupError
@@ -38,6 +40,17 @@ class Commands(TyperGroup):
             ctx.exit(FAILED)
 
 
+class Command(TyperCommand):
+    """A command whose help lists its options; what its arguments are stands in the text above them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options."""
+        options = (parameter for parameter in self.get_params(ctx) if parameter.param_type_name == "option")
+        records = [record for option in options if (record := option.get_help_record(ctx)) is not None]
+        with formatter.section("Options"):
+            formatter.write_dl(records)
+
+
 def _report(error: BaseException, message: str, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
@@ -50,7 +63,6 @@ app = typer.Typer(
 scenarios_app = typer.Typer(help="Shipped scenarios: list them, or show one.")
 app.add_typer(scenarios_app, name="scenarios")
 
-ScenarioArgument = Annotated[str, typer.Argument(help="Path of a scenario file, or the name of a shipped one.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Another value for a key.")]
 
 
@@ -68,20 +80,23 @@ def options(
     """Federated multi-agent scheduling: simulate, learn and decide together without pooling data."""
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     out: Annotated[Path | None, typer.Option(help="The run folder to make; by default one below runs/.")] = None,
 ) -> None:
-    """The main job in minutes: four data centres learn together and settle a plan."""
+    """The main job in minutes, with what is shipped.
+
+    Four data centres learn together and settle a plan.
+    """
     from fedsched.sim.play import play
     from fedsched.sim.scenario import Point, load_scenario
 
     play([Point(load_scenario("demo"))], out, "demo")
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
-    scenario: Annotated[str | None, typer.Argument(help="A scenario file, or the name of a shipped one.")] = None,
+    scenario: Annotated[str | None, typer.Argument()] = None,
     overrides: SetOption = None,
     seeds: Annotated[str | None, typer.Option(metavar="0-4", help="Seeds, one run each.")] = None,
     grid: Annotated[list[str] | None, typer.Option(metavar="A.B=X,Y", help="Values of a key, one run each.")] = None,
@@ -89,7 +104,10 @@ def run(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="A new folder for the run, or for all runs.")] = None,
     workers: Annotated[Literal["auto", "local", "ray"] | None, typer.Option(help="Where sites live.")] = None,
 ) -> None:
-    """Train, federate, settle, evaluate: one run folder per seed and grid point."""
+    """Train, federate, settle, evaluate: a run folder each.
+
+    SCENARIO is a file, or the name of a shipped one (`fedsched scenarios`).
+    """
     if resume is not None:
         if scenario or overrides or seeds or grid or out or workers:
             raise UserError("--resume continues a run as it was started; leave the scenario and the other options out")
@@ -108,16 +126,19 @@ def run(
     play(expand(load_scenario(scenario, changes), grid or [], seeds), out, scenario, changes)
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Path,
     scenario: Annotated[
         str | None, typer.Option(metavar="SCENARIO", help="Evaluate in another one than the run's own.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Every figure, as JSON.")] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Every figure, as a .csv.")] = None,
 ) -> None:
-    """The trained policy of a run and the rules on test periods."""
+    """The trained policy of a run and the rules on test periods.
+
+    RUN is a run folder.
+    """
     from fedsched.sim.folder import read_run
     from fedsched.sim.scenario import load_scenario, locate
 
@@ -147,13 +168,16 @@ def list_scenarios(ctx: typer.Context) -> None:
         typer.echo(f"{name:<24}{text.splitlines()[0].removeprefix('# ')}")
 
 
-@scenarios_app.command()
+@scenarios_app.command(cls=Command)
 def show(
-    name: ScenarioArgument,
+    name: str,
     all_keys: Annotated[bool, typer.Option("--all", help="Every key with its default and what it is.")] = False,
     overrides: SetOption = None,
 ) -> None:
-    """Shows a scenario as it is written, or every key of it."""
+    """Shows a scenario as it is written, or every key of it.
+
+    NAME is a shipped scenario, or the path of a file.
+    """
     from fedsched.sim.scenario import commented, load_scenario, scenario_text
 
     if all_keys:
@@ -164,7 +188,7 @@ def show(
         typer.echo(scenario_text(name)[0], nl=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def schema() -> None:
     """The JSON Schema of scenario files, for editors."""
     from fedsched.sim.scenario import schema as make_schema
@@ -172,9 +196,12 @@ def schema() -> None:
     typer.echo(json.dumps(make_schema(), indent=1))
 
 
-@app.command()
+@app.command(cls=Command)
 def doctor() -> None:
-    """What is installed and found here; exit code 1 if something is amiss."""
+    """What is installed and found here.
+
+    The exit code is 1 if something is amiss.
+    """
     from fedsched.sim.doctor import examine
 
     findings = examine()
@@ -186,7 +213,12 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(f"stopped by {signal.Signals(signum).name}")
+
+
 def main() -> None:
     """Entry point of the console script."""
     silence()
+    signal.signal(signal.SIGTERM, _stop)  # a run notes it, as it does Ctrl-C
     sys.exit(app())

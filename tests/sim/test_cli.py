@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import types
@@ -41,6 +43,8 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Scenario, Path | None,
             recorder.checkpoint(1, {}, {})
             if scenario.seed == 130:
                 raise KeyboardInterrupt
+            if scenario.seed == 15:
+                os.kill(os.getpid(), signal.SIGTERM)
             if scenario.seed == 3:
                 raise ZeroDivisionError("too small")
             if scenario.seed == 2:
@@ -68,6 +72,15 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Train, federate, settle, evaluate" in done.stdout
     assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize("command", [(), ("demo",), ("run",), ("evaluate",), ("scenarios",), ("scenarios", "show")])
+def test_help_reads_well_in_80_columns(command: tuple[str, ...]) -> None:
+    text = CliRunner().invoke(cli.app, [*command, "--help"], terminal_width=80).stdout
+    assert "--help" in text
+    assert "..." not in text.replace("[ARGS]...", "")
+    assert "\\" not in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_mistake_in_a_scenario_imports_nothing_heavy_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -187,6 +200,19 @@ def test_exit_codes_of_runs_that_do_not_end_well(
     assert all(message in result.stderr for message in messages), result.stderr
     assert "Traceback" not in result.stderr
     assert read_run(Path("out")).status == status
+    assert len(played) == 1
+
+
+def test_a_terminated_run_is_interrupted_too(played: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "argv", ["fedsched", "run", "demo", "--seeds", "15", "--out", "out"])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 130
+    assert (read_run(Path("out")).status, read_run(Path("out")).reason) == ("interrupted", "stopped by SIGTERM")
     assert len(played) == 1
 
 
