@@ -91,7 +91,8 @@ def table(rows: Sequence[Row], short: bool = False) -> list[str]:
     width = 4 + max(map(len, names.values()))
     lines = ["Means over the test periods; waits and slowdowns count at the home site."]
     lines += ["", " " * width + "".join(column.title.rjust(_WIDTH) for column in columns)]
-    for site in dict.fromkeys(row["site"] for row in shown):
+    sites = list(dict.fromkeys(row["site"] for row in shown))
+    for site in sites if len(sites) > 2 else sites[:1]:
         here = [row for row in shown if row["site"] == site]
         lines.append(_head(site, here))
         for row in here:

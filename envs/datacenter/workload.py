@@ -121,7 +121,10 @@ class LogWindows:
     def instance(self, split: Split, k: int) -> int:
         """The number of the k-th window; the test split has as many as there are starts."""
         if split == "test" and not 0 <= k < len(self.starts):
-            raise DatacenterError(f"{self.name}: the test split has windows 0 to {len(self.starts) - 1}, not {k}")
+            raise DatacenterError(
+                f"{self.name}: the test split has windows 0 to {len(self.starts) - 1}, not {k}; play fewer "
+                "(evaluation.windows), or use fewer jobs per window or a longer log"
+            )
         return number(split, k)
 
     def indices(self, instance: int) -> IntArray:
@@ -319,11 +322,12 @@ class LogPeriods:
 
     def _too_short(self, split: Split, hour: int, length: float, where: str) -> str:
         pieces = self._pieces(split)
-        jobs, spans = sum(len(piece.jobs) for piece in pieces), [piece.end_s - piece.begin_s for piece in pieces]
+        jobs, span = sum(len(piece.jobs) for piece in pieces), sum(piece.end_s - piece.begin_s for piece in pieces)
         load = "" if self._load is None else f" at load {self._load:g}"
-        longer = "a longer log" if length > max(spans) else "longer periods"
+        fits = any(len(self._starts(piece, hour, length)) for piece in pieces)
+        longer = "longer periods" if fits else "a longer log"
         return (
-            f"{self.name}, {where}: empty window: the {split} split has {jobs} jobs in {sum(spans) / 3600:.1f} h; "
+            f"{self.name}, {where}: empty window: the {split} split has {jobs} jobs in {span / 3600:.1f} h; "
             f"a period of {self._duration / 3600:g} h{load} covers {length / 3600:.1f} h of them, and none that starts "
             f"at {hour % 24}:00 holds a job; use {longer}, or play windows of jobs: `window: {{jobs: ...}}` at every "
             "site, and no `plan`"

@@ -51,3 +51,7 @@ def test_rows_come_from_the_events_of_a_run() -> None:
     [one, total] = rows_of(events)
     assert (one["site"], one["rule"], total["site"]) == ("a", "saf-easy", "")
     assert table([one, total], short=True)[3] == "a: 1 jobs a period, best rule saf-easy"
+
+
+def test_a_single_site_is_not_told_twice() -> None:
+    assert sum("jobs a period" in line for line in table(with_totals([row("a", "policy")]))) == 1
