@@ -25,12 +25,12 @@ def summary(finished: Run) -> list[str]:
 
 
 def in_one_line(finished: Run) -> str:
-    """The learned policy of a run over all sites, beside the best rules."""
+    """The learned policy of a run over all sites, and relative to the best rules."""
     line = "; ".join(
-        f"{LABELS[actor]}: slowdown {figures[0]:.2f} (x{figures[2]:.3f}), wait {figures[1]:.2f} h (x{figures[3]:.3f})"
-        for actor, figures in _learned(finished).items()
+        f"{LABELS[actor]} slowdown {slowdown:.2f} (x{by_slowdown:.3f}), wait {wait_h:.2f} h (x{by_wait:.3f})"
+        for actor, (slowdown, wait_h, by_slowdown, by_wait) in _learned(finished).items()
     )
-    return f"{line} of the best rules' without a plan: {finished.folder}"
+    return f"{line}; {finished.folder}"
 
 
 def several(runs: Mapping[str, Run]) -> list[str]:
@@ -40,18 +40,18 @@ def several(runs: Mapping[str, Run]) -> list[str]:
         for actor, figures in _learned(finished).items():
             lines.append((f"{label}, with plan" if actor.endswith("+plan") else label, figures))
     width = max(len(label) for label, _ in lines) + 2
-    heads = ("slowdown", "wait h", "x best", "x best")
-    notes = ["Learned, over all jobs; x best: slowdown and wait relative to the best rules without a plan.", ""]
+    heads = ("slowdown", "wait h", "slowdown x", "wait x")
+    notes = ["Learned policies, over all jobs; x: relative to the best rules without a plan.", ""]
     return [
         *notes,
-        " " * width + "".join(head.rjust(10) for head in heads),
+        " " * width + "".join(head.rjust(12) for head in heads),
         *(label.ljust(width) + _figures(figures) for label, figures in lines),
     ]
 
 
 def _figures(figures: Sequence[float]) -> str:
     slowdown, wait_h, *ratios = figures
-    return f"{slowdown:10.2f}{wait_h:10.2f}" + "".join(f"{ratio:10.3f}" for ratio in ratios)
+    return f"{slowdown:12.2f}{wait_h:12.2f}" + "".join(f"{ratio:12.3f}" for ratio in ratios)
 
 
 def _learned(finished: Run) -> dict[str, tuple[float, float, float, float]]:

@@ -159,7 +159,7 @@ def test_every_seed_and_grid_point_gets_a_folder_of_its_own(
 ) -> None:
     result = call("run", "demo", "--seeds", "0-1", "--grid", "learning=federated,local", "--out", "all")
     assert result.exit_code == 0, result.output
-    folders = [Path(line.rpartition(": ")[2]) for line in result.stdout.splitlines()[:4]]
+    folders = [Path(line.rpartition("; ")[2]) for line in result.stdout.splitlines()[:4]]
     assert [(read_run(f).scenario.learning, read_run(f).scenario.seed) for f in folders] == [
         ("federated", 0),
         ("federated", 1),
