@@ -1,5 +1,6 @@
 """The examples in the documents run as they stand, and show what they say."""
 
+import gzip
 import re
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import torch
 from fedsched.agents import play
 from fedsched.envs.core import IllegalActionError
 from fedsched.envs.datacenter import RuleController
+from fedsched.envs.datacenter.trace import DATA, SHIPPED
 from fedsched.sim.errors import UserError
 from fedsched.sim.scenario import load_scenario
 from fedsched.sim.trained import load_policy
+from fedsched.sim.worlds import check_worlds
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +74,18 @@ def test_scenarios_of_the_readme_are_valid_and_bound_the_wait(tmp_path: Path) ->
     agents = load_scenario(tmp_path / "own.yaml").agents
     assert agents.search is not None
     assert agents.constraints.wait is not None
+
+
+def test_a_thousand_jobs_will_do_for_the_own_log_of_the_readme(tmp_path: Path) -> None:
+    lines = gzip.decompress((DATA / SHIPPED["hpc2n"]).read_bytes()).decode().splitlines()
+    head = sum(line.startswith(";") for line in lines)
+    (tmp_path / "own.swf").write_text("\n".join(lines[: head + 1000]))
+    [text] = [text for text in blocks("README.md", "yaml") if "own.swf" in text]
+    (tmp_path / "own.yaml").write_text(text)
+    assert check_worlds(load_scenario(tmp_path / "own.yaml")) == []
+    (tmp_path / "own.yaml").write_text(text.replace("window: {jobs: 32}", "window: {duration: 1d}, load: 0.3"))
+    with pytest.raises(UserError, match=r"a period of 24 h at load 0\.3 covers .*`window: \{jobs: \.\.\.\}`"):
+        check_worlds(load_scenario(tmp_path / "own.yaml"))
 
 
 def test_a_policy_that_is_not_there_is_refused(finished: Path, tmp_path: Path) -> None:
