@@ -30,7 +30,7 @@ def read_cells(folder: Path, maps: Sequence[str] | None) -> dict[tuple[str, str]
 
 def simulated(maps: Path, truth: Path, cell: Cell, seeds: Sequence[int] | None) -> Cell:
     """The same cell under our own traffic."""
-    from fedsched.envs.intersections.agreement import simulate
+    from benchmarks.own_traffic import simulate
 
     numbers = [int(seed) for seed in cell.seeds] if seeds is None else list(seeds)
     made: Cell = simulate(maps / cell.map, truth / cell.map / "fixed.rou.xml", cell.controller, numbers)

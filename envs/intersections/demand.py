@@ -50,8 +50,9 @@ class Trip:
         type: Index of its type.
         route: Index of its route.
         depart_s: When it wants to be inserted, s on the clock of the files.
-        depart_lane: A number, `first`, `best`, `best_prob`, `free`, `random` or `allowed`; SUMO's default is `best_prob`.
+        depart_lane: A number, `first`, `best`, `best_prob`, `free`, `random`, `allowed`; by default `best_prob`.
         depart_speed: m/s as a number, or `avg`, `max`, `desired`, `speedLimit`, `last`, `random`; default `avg`.
+        depart_position: m of the front from the lane's start, or `base`, `random`, `random_free`.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Trip:
     depart_s: float
     depart_lane: str = "best_prob"
     depart_speed: str = "avg"
+    depart_position: str = "base"
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,14 @@ class Demand:
         routes: Indices of the normal edges to pass, in order.
         trips: Sorted by `depart_s`, ties in the order of the files.
         digest: SHA-256 of the uncompressed files, in order.
+        ignored: Elements and attributes of the files that are read over, by name, with their number.
     """
 
     types: tuple[VehicleType, ...]
     routes: tuple[tuple[int, ...], ...]
     trips: tuple[Trip, ...]
     digest: str
+    ignored: tuple[tuple[str, int], ...] = ()
 
     def departures_s(self) -> npt.NDArray[np.float64]:
         """When each trip wants to depart, [V]."""

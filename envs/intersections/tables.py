@@ -52,6 +52,7 @@ class Lanes:
         allowed: Bit per vehicle class.
         link_begin: Its links are `link_begin[l]` to `link_begin[l + 1]`, [L + 1].
         entry: The entry link that leads onto an internal lane, -1 for normal lanes.
+        radius: m of the bend of an internal lane that does not lead straight on or right; infinite elsewhere.
     """
 
     length: F64
@@ -66,6 +67,7 @@ class Lanes:
     allowed: I64
     link_begin: I32
     entry: I32
+    radius: F64
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,8 @@ class Vehicles:
         type: Index of its type.
         lane: Number of the depart lane, -1: the default rule (best_prob), -2: first allowed, -3: random, -4: free.
         speed: m/s of departure, -1: average of the lane (default), -2: the greatest that is safe, -3: the limit.
+        position: m of the front from the lane's start, -1: whole on the lane (default), -2: at random, tried ten times
+            and then whole on the lane (`random_free`), -3: at random, tried once.
     """
 
     depart_s: F64
@@ -207,6 +211,7 @@ class Vehicles:
     type: I32
     lane: I32
     speed: F64
+    position: F64
 
 
 @dataclass(frozen=True)

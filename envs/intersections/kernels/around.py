@@ -2,7 +2,7 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.following import brake_gap, secure_gap
+from fedsched.envs.intersections.kernels.following import brake_gap, braking_gap, secure_gap
 from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import REARS, Road, Traffic, real
 from fedsched.envs.intersections.kernels.ways import leader_on, link_from
@@ -19,7 +19,6 @@ class Around:
     front: real
     follower: wp.int32
     back: real
-    overlaps: wp.bool
 
 
 @wp.func
@@ -28,11 +27,20 @@ def may_use(r: Road, t: Traffic, b: int, s: int, lane: int) -> bool:
 
 
 @wp.func
-def secure(r: Road, t: Traffic, b: int, follower: int, leader: int) -> real:
+def secure_at(r: Road, t: Traffic, b: int, follower: int, leader: int, speed: real, leader_speed: real) -> real:
+    """The gap that a follower needs at these speeds, m; less where it brakes already."""
     k = t.kind[b, follower]
-    return secure_gap(
-        t.speed[b, follower], t.speed[b, leader], r.decel[k], r.tau[k], r.decel[t.kind[b, leader]]
-    )
+    decel = r.decel[t.kind[b, leader]]
+    gap = secure_gap(speed, leader_speed, r.decel[k], r.tau[k], decel)
+    acceleration = t.acceleration[b, follower]
+    if acceleration < real(-1.0e-3):
+        gap = wp.min(gap, braking_gap(speed, leader_speed, -acceleration, decel))
+    return gap
+
+
+@wp.func
+def secure(r: Road, t: Traffic, b: int, follower: int, leader: int) -> real:
+    return secure_at(r, t, b, follower, leader, t.speed[b, follower], t.speed[b, leader])
 
 
 @wp.func
@@ -135,11 +143,8 @@ def look_around(r: Road, t: Traffic, b: int, s: int, lane: int) -> Around:
     if found.follower >= 0:
         at = t.position[b, found.follower]
         found.back = rear - at - r.gap[t.kind[b, found.follower]]
-        found.overlaps = at > rear
     if found.leader >= 0:
-        at_rear = rear_of(r, t, b, found.leader)
-        found.front = at_rear - position - min_gap
-        found.overlaps = found.overlaps or at_rear < position
+        found.front = rear_of(r, t, b, found.leader) - position - min_gap
     node = int(t.rear_first[b, lane])
     while node >= 0:
         sticking = node / REARS
@@ -147,7 +152,6 @@ def look_around(r: Road, t: Traffic, b: int, s: int, lane: int) -> Around:
         if sticking != s and (found.leader < 0 or gap < found.front):
             found.leader = sticking
             found.front = gap
-            found.overlaps = found.overlaps or t.rear_at[b, node] < position
         node = t.rear_next[b, node]
     if found.leader < 0:
         leader, front = leader_beyond(r, t, b, s, lane)

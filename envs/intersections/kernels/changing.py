@@ -4,17 +4,18 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.around import (
     Around,
-    follower_beyond,
     leader_beyond,
     look_around,
     may_use,
     occupied,
     secure,
+    secure_at,
 )
-from fedsched.envs.intersections.kernels.following import brake_gap, follow_speed, secure_gap
-from fedsched.envs.intersections.kernels.lists import link_in, unlink
-from fedsched.envs.intersections.kernels.state import NO_ADVICE, Road, Traffic, real
-from fedsched.envs.intersections.kernels.ways import allowed, before, leader_on
+from fedsched.envs.intersections.kernels.cooperation import HELP_SPEED, advise, drives_free, follow_at, inform
+from fedsched.envs.intersections.kernels.following import brake_gap, rounded_up, stop_speed
+from fedsched.envs.intersections.kernels.lists import link_in, rear_of, unlink
+from fedsched.envs.intersections.kernels.state import NO_ADVICE, STANDING, Road, Traffic, real
+from fedsched.envs.intersections.kernels.ways import allowed, leader_on
 
 RIGHT, LEFT = wp.constant(-1), wp.constant(1)
 LOOK_AHEAD_S = wp.constant(real(10.0))
@@ -22,77 +23,108 @@ TURN_LANE = wp.constant(real(200.0))
 GAIN_LEFT, GAIN_RIGHT, KEEP_RIGHT = wp.constant(real(0.2)), wp.constant(real(2.0)), wp.constant(real(2.0))
 KEEP_RIGHT_S, ACCEPTANCE_S = wp.constant(real(5.0)), wp.constant(real(7.0))
 LEAST_USE_S = wp.constant(real(20.0))
-HELP_DECEL, OVERTAKE_SPEED = wp.constant(real(1.0)), wp.constant(real(2.78))
-LEAST_SLOWDOWN = wp.constant(real(1.94))
+FAST_ROAD = wp.constant(real(80.0 / 3.6))
 
 
 @wp.func
-def anticipated(r: Road, t: Traffic, b: int, s: int, lane: int, leader: int, gap: real) -> real:
-    kind = t.kind[b, s]
+def make_room(r: Road, t: Traffic, b: int, s: int, other: int):
+    """A slow vehicle leaves room for one that cannot get onto its lane ahead of it."""
+    if other < 0 or other == s:
+        return
+    gap = rear_of(r, t, b, other) - t.position[b, s] - r.gap[t.kind[b, s]]
+    if gap > real(0.1) and t.speed[b, s] < r.decel[t.kind[b, s]]:
+        advise(r, t, b, s, follow_at(r, t, b, s, other, gap - real(0.1), t.speed[b, other]))
+
+
+@wp.func
+def anticipated(
+    r: Road, t: Traffic, b: int, s: int, lane: int, leader: int, gap: real, length: real, hurry: bool
+) -> real:
+    """The speed to expect on a lane; of the next second only while a leader accelerates."""
+    k = t.kind[b, s]
     fastest = allowed(r, t, b, s, lane)
-    if leader >= 0:
-        safe = follow_speed(
-            wp.max(gap, real(0.0)),
-            t.speed[b, s],
-            t.speed[b, leader],
-            r.accel[kind],
-            r.decel[kind],
-            r.tau[kind],
-            r.decel[t.kind[b, leader]],
-        )
-        return wp.min(fastest, safe)
-    end = r.way_length[t.way[b, s] + t.place[b, s], r.lane_index[lane]]
-    return wp.min(fastest, before(r, t, b, s, end - t.position[b, s]))
+    decel, tau = r.decel[k], r.tau[k]
+    if leader < 0:
+        safe = wp.min(fastest, stop_speed(length, decel, tau))
+        if hurry:
+            return wp.min(safe, t.speed[b, s] + r.accel[k])
+        return safe
+    if hurry:
+        return wp.min(fastest, follow_at(r, t, b, s, leader, gap, t.speed[b, leader]))
+    room = gap + brake_gap(t.speed[b, leader], wp.max(decel, r.decel[t.kind[b, leader]]), real(0.0))
+    return wp.min(fastest, stop_speed(room, decel, tau))
 
 
 @wp.func
-def right_share(r: Road, t: Traffic, b: int, s: int, around: Around, length: real) -> real:
-    """How much one second adds to the inclination to the right."""
-    kind = t.kind[b, s]
+def not_on_the_right(r: Road, t: Traffic, b: int, s: int, lane: int, around: Around, here: real):
+    """On fast roads a slower vehicle on the left is not overtaken: the own speed left, and the wish to change."""
+    other = around.leader
+    slower = wp.max(here - allowed(r, t, b, other, lane), t.speed[b, s] - t.speed[b, other])
+    if slower <= real(0.0):
+        return here, False
+    low = t.speed[b, s] - r.decel[t.kind[b, s]]
+    safe = follow_at(r, t, b, s, other, around.front, t.speed[b, other])
+    if safe < low:
+        safe = wp.max(low, t.speed[b, other] - HELP_SPEED)
+    if t.gain[b, s] < GAIN_LEFT:
+        safe = wp.max(safe, t.speed[b, other])
+    advise(r, t, b, s, safe)
+    if follow_at(r, t, b, s, other, around.front - real(8.0) * slower, t.speed[b, other]) >= safe:
+        return wp.min(here, safe), False
+    t.gain[b, s] = t.gain[b, s] + slower / wp.max(here, real(10.0))
+    return wp.min(here, safe), True
+
+
+@wp.func
+def wish_right(
+    r: Road,
+    t: Traffic,
+    b: int,
+    s: int,
+    around: Around,
+    leader: int,
+    gap: real,
+    here: real,
+    there: real,
+    gain: real,
+    length: real,
+    avoid: bool,
+    use: bool,
+) -> bool:
+    """Whether speed, or the duty to keep right, speaks for the right lane; updates the inclinations."""
+    old = t.gain[b, s]
+    if here - real(5.0 / 3.6) > there:
+        if old < real(0.0):
+            t.gain[b, s] = old * real(0.5)
+        return t.gain[b, s] < -GAIN_RIGHT and use
+    if old < real(0.0) or gain > real(0.0):
+        t.gain[b, s] = old - gain
+    k = t.kind[b, s]
     lane = t.lane[b, s]
     fastest = allowed(r, t, b, s, lane)
     patience = ACCEPTANCE_S * fastest / r.lane_speed[lane] * wp.max(real(1.0), t.speed[b, s])
-    gap = wp.max(real(0.0), length - t.position[b, s] - brake_gap(fastest, r.decel[kind], r.tau[kind]))
-    seconds = wp.min(patience, gap / fastest)
-    leader = around.leader
-    if leader >= 0:
-        slower = t.speed[b, leader]
-        if slower < fastest:
-            need = secure_gap(fastest, slower, r.decel[kind], r.tau[kind], r.decel[t.kind[b, leader]])
-            gap = wp.max(real(0.0), wp.min(gap, around.front - need))
-            seconds = wp.min(seconds, gap / (fastest - slower))
-    return KEEP_RIGHT * seconds / patience / KEEP_RIGHT_S
+    free = wp.max(real(0.0), length - brake_gap(fastest, r.decel[k], r.tau[k]))
+    seconds = wp.min(patience, free / fastest)
+    other = around.leader
+    if other >= 0:
+        slow = t.speed[b, other]
+        if slow < fastest:
+            need = secure_at(r, t, b, s, other, fastest, slow)
+            free = wp.max(real(0.0), wp.min(free, around.front - need))
+            seconds = wp.min(seconds, free / (fastest - slow))
+    if avoid and leader >= 0:
+        limit = allowed(r, t, b, leader, t.lane[b, leader])
+        if limit < fastest:
+            seconds = wp.min(seconds, wp.min(free, gap) / (fastest - t.speed[b, leader]))
+            t.gain[b, s] = t.gain[b, s] + (fastest - limit) / wp.max(fastest, real(10.0))
+    t.keep_right[b, s] = t.keep_right[b, s] - KEEP_RIGHT * seconds / patience / KEEP_RIGHT_S
+    return t.keep_right[b, s] < -KEEP_RIGHT or (t.gain[b, s] < -GAIN_RIGHT and use)
 
 
 @wp.func
-def speed_wish(
-    r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, length: real, to_best: bool
-) -> bool:
-    leader, rear = leader_on(r, t, b, s, t.lane[b, s], True)
-    gap = real(0.0)
-    if leader >= 0:
-        gap = rear - t.position[b, s] - r.gap[t.kind[b, s]]
-    else:
-        beyond, beyond_gap = leader_beyond(r, t, b, s, t.lane[b, s])
-        leader = beyond
-        gap = beyond_gap
-    here = anticipated(r, t, b, s, t.lane[b, s], leader, gap)
-    there = anticipated(r, t, b, s, lane, around.leader, around.front)
-    gain = (there - here) / wp.max(there, real(10.0))
-    use = (length - t.position[b, s]) / wp.max(real(0.1), t.speed[b, s]) > LEAST_USE_S
-    if to_best and there >= here:
-        return True
+def wish_left(t: Traffic, b: int, s: int, here: real, there: real, gain: real, eager: bool, use: bool) -> bool:
+    """Whether speed speaks for the left lane; updates the inclination."""
     old = t.gain[b, s]
-    if side == RIGHT:
-        if here - real(5.0 / 3.6) > there:
-            if old < real(0.0):
-                t.gain[b, s] = old * real(0.5)
-        else:
-            t.gain[b, s] = old - gain
-            t.keep_right[b, s] = t.keep_right[b, s] - right_share(r, t, b, s, around, length)
-            if t.keep_right[b, s] < -KEEP_RIGHT:
-                return True
-        return t.gain[b, s] < -GAIN_RIGHT and use
     if here > there:
         if old > real(0.0):
             t.gain[b, s] = old * real(0.5)
@@ -101,115 +133,87 @@ def speed_wish(
             t.gain[b, s] = old * real(0.8)
     else:
         t.gain[b, s] = old + gain
-    return t.gain[b, s] > GAIN_LEFT and gain > real(1.0e-6) and use
+    return t.gain[b, s] > GAIN_LEFT and (gain > real(1.0e-6) or eager) and use
 
 
 @wp.func
-def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around):
-    """Whether the vehicle wants to change, and whether its route urges it."""
-    row = t.way[b, s] + t.place[b, s]
+def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, front: bool, back: bool):
+    """Whether the vehicle wants to change, and whether its route, or a help, urges it."""
     own_lane = t.lane[b, s]
+    last = t.last_blocked[b, own_lane]
+    first = t.first_blocked[b, own_lane]
+    make_room(r, t, b, s, last)
+    if first != last:
+        make_room(r, t, b, s, first)
+    speed = t.speed[b, s]
+    if speed > t.look[b, s]:
+        t.look[b, s] = speed
+    else:
+        t.look[b, s] = real(0.9) * t.look[b, s] + real(0.1) * speed
+    row = t.way[b, s] + t.place[b, s]
     own, there = r.lane_index[own_lane], r.lane_index[lane]
-    offset, beyond = r.way_offset[row, own], r.way_offset[row, there]
-    own_length, there_length = r.way_length[row, own], r.way_length[row, there]
+    offset = r.way_offset[row, own]
+    aim = int(offset)
+    if offset == 0 and r.way_offset[row, there] == 0:
+        aim = side
+    here_length, there_length = r.way_length[row, own], r.way_length[row, there]
     kind = t.kind[b, s]
     position = t.position[b, s]
-    to_best = offset * side > 0
+    to_best = aim * side > 0
     look = t.look[b, s] * LOOK_AHEAD_S
     if side == LEFT:
         look = look * real(2.0)
     look += real(2.0) * (r.size[kind] + r.gap[kind])
-    away = real(wp.abs(offset))
-    if to_best:
-        if (own_length - position - occupied(r, t, b, s, own_lane + offset)) / away < look:
+    away = real(wp.abs(aim))
+    if to_best and aim == offset:
+        usable = here_length - position - occupied(r, t, b, s, own_lane + aim)
+        if usable / away < look:
+            inform(r, t, b, s, around, side, offset, here_length, front, back)
             return True, True
-    elif not (offset == 0 and beyond == 0):
+    here = allowed(r, t, b, s, own_lane)
+    eager = bool(False)
+    avoid = drives_free(r, t, b, s)
+    if avoid and side == LEFT and around.leader >= 0:
+        bounded, wants = not_on_the_right(r, t, b, s, lane, around, here)
+        here = bounded
+        eager = wants
+    if not to_best:
         taken = wp.max(occupied(r, t, b, s, own_lane), occupied(r, t, b, s, lane))
         room = wp.max(real(0.0), there_length - position - taken)
         if room / (away + real(2.0)) < look:
             return False, False
-        if offset == 0 and (real(2.0) * room < look or there_length < TURN_LANE):
+        if aim == 0 and (real(2.0) * room < look or there_length < TURN_LANE):
             return False, False
-    return speed_wish(r, t, b, s, lane, side, around, there_length, to_best), False
-
-
-@wp.func
-def advise(t: Traffic, b: int, s: int, speed: real):
-    t.advice[b, s] = wp.min(t.advice[b, s], speed)
-
-
-@wp.func
-def follow_at(r: Road, t: Traffic, b: int, follower: int, leader: int, gap: real, speed: real) -> real:
-    k = t.kind[b, follower]
-    return follow_speed(
-        wp.max(real(0.0), gap),
-        t.speed[b, follower],
-        speed,
-        r.accel[k],
-        r.decel[k],
-        r.tau[k],
-        r.decel[t.kind[b, leader]],
-    )
-
-
-@wp.func
-def behind_blocker(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, left: real, remaining: real) -> real:
-    kind = t.kind[b, s]
-    speed = t.speed[b, s]
-    faster = speed - t.speed[b, leader]
-    length = wp.max(real(0.0), gap) + r.size[t.kind[b, leader]] + r.size[kind] + secure(r, t, b, leader, s)
-    brake = brake_gap(speed, r.decel[kind], r.tau[kind])
-    if faster > real(0.0) and left - brake > length:
-        if length / wp.max(faster, real(1.0e-3)) <= remaining:
-            return speed
-    expected = wp.max(real(0.0), t.speed[b, leader] - HELP_DECEL)
-    target = follow_at(r, t, b, s, leader, gap, expected)
-    slower = wp.min(wp.max((speed - target) / remaining, LEAST_SLOWDOWN), r.decel[kind])
-    return wp.max(target, speed - slower)
-
-
-@wp.func
-def with_follower(
-    r: Road, t: Traffic, b: int, s: int, follower: int, gap: real, planned: real, remaining: real
-) -> real:
-    k = t.kind[b, follower]
-    decel = r.decel[k]
-    own = t.kind[b, s]
-    slow = wp.max(real(0.0), t.speed[b, follower] - decel)
-    opened = gap + planned - slow
-    need = secure_gap(slow, planned, decel, r.tau[k], r.decel[own])
-    if opened > real(0.0) and opened >= need:
-        first = follow_at(r, t, b, follower, s, gap + planned, planned)
-        second = follow_at(r, t, b, follower, s, gap + planned - first, planned)
-        advise(t, b, follower, wp.max(slow, second))
-        return planned
-    if (planned - slow) * remaining > need - opened:
-        advise(t, b, follower, slow)
-        return planned
-    passing = wp.max(t.speed[b, follower], t.speed[b, s] + OVERTAKE_SPEED)
-    distance = gap + r.size[k] + r.size[own] + real(2.0) * r.gap[k] + need
-    return wp.max(passing - distance / remaining, t.speed[b, s] - r.decel[own])
-
-
-@wp.func
-def ask(r: Road, t: Traffic, b: int, s: int, around: Around, front: bool, back: bool):
-    """What the vehicle and its neighbours do for a change that the route urges and that is blocked."""
-    row = t.way[b, s] + t.place[b, s]
-    lane = t.lane[b, s]
-    own = r.lane_index[lane]
-    left = r.way_length[row, own] - t.position[b, s] - occupied(r, t, b, s, lane)
-    away = real(wp.max(1, wp.abs(r.way_offset[row, own])))
-    remaining = wp.max(real(1.0), left / wp.max(real(1.0e-3), t.look[b, s]) / away / real(2.0))
-    speed = t.speed[b, s]
-    planned = wp.min(speed, before(r, t, b, s, left))
-    leader = around.leader
-    if leader >= 0 and (front or around.overlaps):
-        if t.position[b, leader] >= t.position[b, s]:
-            planned = wp.min(planned, behind_blocker(r, t, b, s, leader, around.front, left, remaining))
-    if back and around.follower >= 0:
-        planned = wp.min(planned, with_follower(r, t, b, s, around.follower, around.back, planned, remaining))
-    if planned < speed:
-        advise(t, b, s, planned)
+    if side == RIGHT and aim == 0 and r.lane_speed[own_lane] > FAST_ROAD and t.look[b, s] > STANDING:
+        return False, False
+    leader, rear = leader_on(r, t, b, s, own_lane, True)
+    gap = rear - position - r.gap[kind]
+    if leader < 0:
+        beyond, beyond_gap = leader_beyond(r, t, b, s, own_lane)
+        leader = beyond
+        gap = beyond_gap
+    hurry = bool(False)
+    if leader >= 0:
+        hurry = t.acceleration[b, leader] > real(0.0)
+    if around.leader >= 0 and not hurry:
+        hurry = t.acceleration[b, around.leader] > real(0.0)
+    here = wp.min(here, anticipated(r, t, b, s, own_lane, leader, gap, here_length, hurry))
+    faster = anticipated(r, t, b, s, lane, around.leader, around.front, there_length, hurry)
+    if t.helps[b, s] == side and (to_best or there_length / (away + real(1.0)) >= look):
+        return True, True
+    gain = (faster - here) / wp.max(faster, real(10.0))
+    use = there_length / wp.max(real(0.1), speed) > LEAST_USE_S
+    wanted = bool(False)
+    if side == RIGHT:
+        wanted = wish_right(r, t, b, s, around, leader, gap, here, faster, gain, there_length, avoid, use)
+    else:
+        wanted = wish_left(t, b, s, here, faster, gain, eager, use)
+    if not wanted and to_best and aim == offset and gain >= real(0.0):
+        if side == RIGHT:
+            wanted = t.gain[b, s] < real(0.0)
+        else:
+            wanted = t.gain[b, s] > real(0.0)
+    return wanted, False
 
 
 @wp.func
@@ -220,37 +224,48 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
     if not may_use(r, t, b, s, lane):
         return False
     around = look_around(r, t, b, s, lane)
-    wanted, urgent = wish(r, t, b, s, lane, side, around)
-    if not wanted:
-        return False
     front = bool(False)
     back = bool(False)
     if around.leader >= 0:
         front = around.front < secure(r, t, b, s, around.leader)
     if around.follower >= 0:
         back = around.back < secure(r, t, b, around.follower, s)
-    if not around.overlaps and not front and not back:
+    wanted, urgent = wish(r, t, b, s, lane, side, around, front, back)
+    if not wanted:
+        return False
+    if not front and not back:
         unlink(t, b, s, t.lane[b, s])
         t.lane[b, s] = lane
         link_in(t, b, s, lane)
         t.keep_right[b, s] = real(0.0)
         t.gain[b, s] = real(0.0)
         t.look[b, s] = real(0.0)
+        t.left_space[b, s] = real(0.0)
+        t.reserved[b, s] = real(0.0)
+        t.wants_side[b, s] = 0
+        t.advice[b, s] = NO_ADVICE
+        t.change_blocked[b, s] = False
         return True
     if urgent:
-        ask(r, t, b, s, around, front, back)
+        t.wants_side[b, s] = side
+        t.change_blocked[b, s] = True
+        t.last_blocked[b, lane] = s
+        if t.first_blocked[b, lane] < 0:
+            t.first_blocked[b, lane] = s
     return False
 
 
 @wp.func
 def consider(r: Road, t: Traffic, b: int, s: int):
-    speed = t.speed[b, s]
-    if speed > t.look[b, s]:
-        t.look[b, s] = speed
-    else:
-        t.look[b, s] = real(0.9) * t.look[b, s] + real(0.1) * speed
+    t.gain[b, s] = rounded_up(t.gain[b, s])
+    t.keep_right[b, s] = rounded_up(t.keep_right[b, s])
+    # what it wanted in the second before is known to others until it has decided anew
+    wanted = t.wants_side[b, s]
+    t.change_blocked[b, s] = False
     if not try_side(r, t, b, s, r.lane_right[t.lane[b, s]], RIGHT):
-        try_side(r, t, b, s, r.lane_left[t.lane[b, s]], LEFT)
+        if not try_side(r, t, b, s, r.lane_left[t.lane[b, s]], LEFT):
+            if not t.change_blocked[b, s] and wanted != 0:
+                t.wants_side[b, s] = 0
 
 
 @wp.func
@@ -258,6 +273,11 @@ def change_lanes(r: Road, t: Traffic, b: int):
     """One second of lane changes: edge by edge, front vehicle first."""
     for s in range(t.count[b]):
         t.advice[b, s] = NO_ADVICE
+        t.helps[b, s] = 0
+        t.leads_blocked[b, s] = False
+        t.change_blocked[b, s] = False
+        t.left_space[b, s] = real(0.0)
+        t.reserved[b, s] = real(0.0)
     for e in range(r.wide_edge.shape[0]):
         edge = r.wide_edge[e]
         first, end = r.edge_lane[edge], r.edge_lane[edge + 1]
@@ -265,6 +285,10 @@ def change_lanes(r: Road, t: Traffic, b: int):
         for lane in range(first, end):
             t.cursor[b, lane] = t.lane_first[b, lane]
             some = some or t.lane_first[b, lane] >= 0
+        if some:
+            for lane in range(first, end):
+                t.first_blocked[b, lane] = -1
+                t.last_blocked[b, lane] = -1
         while some:
             best = int(-1)
             for lane in range(first, end):

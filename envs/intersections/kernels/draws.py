@@ -4,7 +4,7 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.state import real
 
-DAWDLE, FACTOR = wp.constant(wp.uint32(1)), wp.constant(wp.uint32(2))
+DAWDLE, FACTOR, PLACE = wp.constant(wp.uint32(1)), wp.constant(wp.uint32(2)), wp.constant(wp.uint32(3))
 MIX_A, MIX_B = wp.constant(wp.uint32(0x7FEB352D)), wp.constant(wp.uint32(0x846CA68B))
 KEY_PURPOSE = wp.constant(wp.uint32(0x9E3779B9))
 KEY_VEHICLE, KEY_STEP = wp.constant(wp.uint32(0x85EBCA6B)), wp.constant(wp.uint32(0xC2B2AE35))

@@ -71,7 +71,16 @@ def travel_time(distance: real, speed: real, arrival: real, accel: real, decel: 
 
 @wp.func
 def secure_gap(speed: real, leader: real, decel: real, tau: real, leader_decel: real) -> real:
-    return wp.max(
-        real(0.0),
-        brake_gap(speed, decel, tau) - brake_gap(leader, wp.max(decel, leader_decel), real(0.0)),
-    )
+    own = brake_gap(speed, wp.min(decel, leader_decel), tau)
+    return wp.max(real(0.0), own - brake_gap(leader, leader_decel, real(0.0)))
+
+
+@wp.func
+def braking_gap(speed: real, leader: real, braking: real, leader_decel: real) -> real:
+    own = brake_gap(speed, braking, real(0.0))
+    return wp.max(real(0.0), own - brake_gap(leader, leader_decel, real(0.0)))
+
+
+@wp.func
+def rounded_up(value: real) -> real:
+    return wp.ceil(value * real(1.0e5)) * real(1.0e-5)

@@ -3,9 +3,9 @@
 import warp as wp
 
 from fedsched.envs.intersections.kernels.around import follower_beyond, may_use, secure
-from fedsched.envs.intersections.kernels.draws import speed_factor
+from fedsched.envs.intersections.kernels.draws import PLACE, speed_factor, uniform
 from fedsched.envs.intersections.kernels.following import brake_gap, free_speed, stop_speed
-from fedsched.envs.intersections.kernels.lists import link_in
+from fedsched.envs.intersections.kernels.lists import link_in, rear_of
 from fedsched.envs.intersections.kernels.state import (
     FLAG_FULL,
     NEVER,
@@ -18,6 +18,7 @@ from fedsched.envs.intersections.kernels.state import (
 from fedsched.envs.intersections.kernels.ways import allowed, is_minor, is_red, is_yellow, leader_on, link_from
 
 MARGIN = wp.constant(real(0.1))
+RANDOM_TRIES = wp.constant(10)
 
 
 @wp.func
@@ -48,6 +49,26 @@ def depart_lane(r: Road, t: Traffic, b: int, s: int, wanted: int) -> int:
 
 
 @wp.func
+def around_place(r: Road, t: Traffic, b: int, s: int, lane: int):
+    """Of a vehicle that is not on the lane yet: who would be ahead, where that one's rear is, who would be behind."""
+    behind = int(-1)
+    ahead = int(t.lane_last[b, lane])
+    while ahead >= 0 and t.position[b, ahead] < t.position[b, s]:
+        behind = ahead
+        ahead = t.ahead[b, ahead]
+    rear = real(0.0)
+    if ahead >= 0:
+        rear = rear_of(r, t, b, ahead)
+    node = int(t.rear_first[b, lane])
+    while node >= 0:
+        if ahead < 0 or t.rear_at[b, node] < rear:
+            ahead = node / REARS
+            rear = t.rear_at[b, node]
+        node = t.rear_next[b, node]
+    return ahead, rear, behind
+
+
+@wp.func
 def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
     """Whether it may enter with its speed, which is lowered where a closed link is near."""
     kind = t.kind[b, s]
@@ -57,8 +78,14 @@ def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
     decel, tau = r.decel[kind], r.tau[kind]
     reach = brake_gap(speed, decel, tau) + r.gap[kind]
     seen = real(r.lane_length[lane] - t.position[b, s])
+    behind = int(-1)
     while True:
         leader, rear = leader_on(r, t, b, s, lane, False)
+        if lane == t.lane[b, s] and place == 0:
+            ahead, ahead_rear, after = around_place(r, t, b, s, lane)
+            leader = ahead
+            rear = ahead_rear
+            behind = after
         if leader >= 0:
             gap = rear + seen - r.lane_length[lane] - r.gap[kind]
             if gap < real(0.0):
@@ -81,9 +108,16 @@ def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
             place += 1
         seen += r.lane_length[lane]
     t.speed[b, s] = speed
-    follower, back = follower_beyond(r, t, b, s, t.lane[b, s])
+    follower = int(behind)
+    back = real(0.0)
     if follower >= 0:
-        if back < secure(r, t, b, follower, s):
+        back = rear_of(r, t, b, s) - t.position[b, follower] - r.gap[t.kind[b, follower]]
+    else:
+        beyond, beyond_gap = follower_beyond(r, t, b, s, t.lane[b, s])
+        follower = beyond
+        back = beyond_gap
+    if follower >= 0:
+        if back < wp.max(real(0.0), secure(r, t, b, follower, s)):
             return False
     return True
 
@@ -91,11 +125,12 @@ def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
 @wp.func
 def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
     """Fills a free slot with a vehicle that is not on the road yet."""
-    kind = r.trip_type[trip]
+    row = t.first_trip[b] + trip
+    kind = r.trip_type[row]
     t.id[b, s] = trip
     t.kind[b, s] = kind
-    t.way[b, s] = r.trip_way[trip]
-    t.last[b, s] = r.trip_last[trip]
+    t.way[b, s] = r.trip_way[row]
+    t.last[b, s] = r.trip_last[row]
     t.place[b, s] = 0
     t.factor[b, s] = speed_factor(
         t.seed[b], trip, r.factor_mean[kind], r.factor_deviation[kind], r.factor_low[kind], r.factor_high[kind]
@@ -104,6 +139,7 @@ def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
         t.behind[b, s, i] = -1
     t.junction_entry[b, s] = NEVER
     t.conflict_entry[b, s] = NEVER
+    t.first_entry[b, s] = NEVER
     t.waiting[b, s] = 0
     t.hindered[b, s] = False
     t.wants[b, s] = False
@@ -111,6 +147,13 @@ def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
     t.keep_right[b, s] = real(0.0)
     t.gain[b, s] = real(0.0)
     t.advice[b, s] = NO_ADVICE
+    t.acceleration[b, s] = real(0.0)
+    t.helps[b, s] = 0
+    t.leads_blocked[b, s] = False
+    t.change_blocked[b, s] = False
+    t.wants_side[b, s] = 0
+    t.left_space[b, s] = real(0.0)
+    t.reserved[b, s] = real(0.0)
     t.total_waiting[b, s] = 0
     t.time_loss[b, s] = real(0.0)
     t.stops[b, s] = 0
@@ -125,7 +168,8 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
         t.flag[b] = t.flag[b] | FLAG_FULL
         return False
     prepare(r, t, b, s, trip)
-    lane = depart_lane(r, t, b, s, r.trip_lane[trip])
+    row = t.first_trip[b] + trip
+    lane = depart_lane(r, t, b, s, r.trip_lane[row])
     now = t.now[b]
     if t.failed[b, lane] == now:
         return False
@@ -142,10 +186,32 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
             n += 1
             other = t.after[b, other]
         mean = total / real(n)
-    if r.trip_speed[trip] >= real(0.0):
-        mean = r.trip_speed[trip]
-    t.speed[b, s] = wp.min(allowed(r, t, b, s, lane), mean)
-    if not is_safe(r, t, b, s):
+    if r.trip_speed[row] >= real(0.0):
+        mean = r.trip_speed[row]
+    speed = wp.min(allowed(r, t, b, s, lane), mean)
+    t.speed[b, s] = speed
+    safe = bool(False)
+    rule = r.trip_position[row]
+    if rule >= real(0.0):
+        t.position[b, s] = wp.min(rule, r.lane_length[lane])
+        safe = is_safe(r, t, b, s)
+    elif rule == real(-1.0):
+        safe = is_safe(r, t, b, s)
+    else:
+        tries = int(RANDOM_TRIES)
+        if rule == real(-3.0):
+            tries = int(1)
+        base = t.position[b, s]
+        for k in range(tries):
+            if not safe:
+                t.position[b, s] = uniform(t.seed[b], PLACE, trip, now * RANDOM_TRIES + k) * r.lane_length[lane]
+                t.speed[b, s] = speed
+                safe = is_safe(r, t, b, s)
+        if not safe and tries > 1:
+            t.position[b, s] = base
+            t.speed[b, s] = speed
+            safe = is_safe(r, t, b, s)
+    if not safe:
         t.failed[b, lane] = now
         return False
     t.inserted[b, s] = now
@@ -169,8 +235,8 @@ def insert(r: Road, t: Traffic, b: int):
     while going:
         trip = t.departed[b]
         going = False
-        if trip < r.trip_depart.shape[0]:
-            if r.trip_depart[trip] <= now:
+        if trip < t.trips[b]:
+            if r.trip_depart[t.first_trip[b] + trip] <= now:
                 going = True
                 t.departed[b] = trip + 1
                 if not try_insert(r, t, b, trip):

@@ -2,7 +2,7 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.following import follow_speed, stop_speed
+from fedsched.envs.intersections.kernels.following import brake_gap, follow_speed, stop_speed
 from fedsched.envs.intersections.kernels.state import (
     CROSSING,
     GREEN,
@@ -41,46 +41,50 @@ def stands(r: Road, t: Traffic, b: int, s: int, leader: int) -> bool:
 
 
 @wp.func
-def goes_first(r: Road, t: Traffic, b: int, s: int, other: int, q: int, lane: int) -> bool:
+def right_of_way(r: Road, t: Traffic, b: int, s: int, other: int, q: int, gap: real):
+    """Whether vehicle s must yield to the other, and the other to it."""
+    own_entry, foe_entry = r.lane_entry[t.lane[b, s]], r.lane_entry[t.lane[b, other]]
+    own_red, foe_red = is_red(t, b, own_entry), is_red(t, b, foe_entry)
+    speed, foe_speed = t.speed[b, s], t.speed[b, other]
+    if own_red or foe_red:
+        if not foe_red and foe_speed > STANDING and gap < real(0.0):
+            k = t.kind[b, other]
+            cannot_stop = -gap - r.size[k] < brake_gap(foe_speed, r.decel[k], r.tau[k])
+            return cannot_stop, not cannot_stop
+        return foe_red, own_red
+    own_priority, foe_priority = has_priority(t, b, own_entry), has_priority(t, b, foe_entry)
+    if own_priority != foe_priority:
+        return not own_priority, not foe_priority
+    if is_yellow(t, b, own_entry) and is_yellow(t, b, foe_entry):
+        return foe_speed >= speed, speed >= foe_speed
+    return r.must_yield[q], r.other_yields[q]
+
+
+@wp.func
+def goes_first(r: Road, t: Traffic, b: int, s: int, other: int, q: int, lane: int, gap: real) -> bool:
     """Whether `other` goes before vehicle s."""
-    if not r.lane_internal[t.lane[b, s]]:
+    own_lane, foe_lane = t.lane[b, s], t.lane[b, other]
+    junction = r.lane_junction[lane]
+    if r.lane_junction[own_lane] != junction or r.lane_junction[foe_lane] != junction:
         return True
-    own_entry = r.lane_entry[lane]
-    foe_entry = r.lane_entry[r.conflict_lane[q]]
     first = int(0)
     second = int(0)
-    if r.link_source[own_entry] == r.link_source[foe_entry]:
-        first = t.junction_entry[b, s]
-        second = t.junction_entry[b, other]
+    if r.link_source[r.lane_entry[lane]] == r.link_source[r.lane_entry[foe_lane]]:
+        first = t.first_entry[b, s]
+        second = t.first_entry[b, other]
     else:
-        yields = r.must_yield[q]
-        yielded = r.other_yields[q]
-        if is_red(t, b, own_entry) != is_red(t, b, foe_entry):
-            yields = is_red(t, b, foe_entry)
-            yielded = not yields
-        elif is_yellow(t, b, own_entry) and is_yellow(t, b, foe_entry):
-            if t.speed[b, s] != t.speed[b, other]:
-                yields = t.speed[b, s] < t.speed[b, other]
-            else:
-                yields = t.id[b, s] > t.id[b, other]
-            yielded = not yields
-        elif has_priority(t, b, own_entry) != has_priority(t, b, foe_entry):
-            yields = has_priority(t, b, foe_entry)
-            yielded = not yields
-        if not yields:
-            first = t.junction_entry[b, s]
-            second = t.conflict_entry[b, other]
-        elif yielded:
+        yields, yielded = right_of_way(r, t, b, s, other, q, gap)
+        first = t.junction_entry[b, s]
+        second = t.conflict_entry[b, other]
+        if yields:
             first = t.conflict_entry[b, s]
-            second = t.conflict_entry[b, other]
-        else:
-            first = t.conflict_entry[b, s]
-            second = t.junction_entry[b, other]
+            if not yielded:
+                second = t.junction_entry[b, other]
     if first != second:
         return first > second
     if t.speed[b, other] != t.speed[b, s]:
         return t.speed[b, other] > t.speed[b, s]
-    return t.id[b, other] < t.id[b, s]
+    return t.id[b, s] < t.id[b, other]
 
 
 @wp.func
@@ -106,6 +110,15 @@ def speed_for(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, start
 
 
 @wp.func
+def bend(radius: real, size: real) -> real:
+    """m by which a vehicle in a bend bulges inwards; see `reference.junctions`."""
+    half = (size + real(2.0)) * real(0.5)
+    if half < radius and radius < FREE:
+        return radius - wp.sqrt(radius * radius - half * half)
+    return real(0.0)
+
+
+@wp.func
 def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, start: real, rear: real) -> real:
     """The speed that one vehicle on a conflicting lane leaves; FREE where it does not matter."""
     kind = r.conflict_kind[q]
@@ -123,7 +136,7 @@ def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, st
     size = r.size[t.kind[b, leader]]
     waits = r.lane_waiting[other]
     before_waiting = waits and not r.lane_waiting[lane] and not r.lane_second[lane]
-    past = rear_distance + foe_width < real(0.0)
+    past = rear_distance + foe_width + bend(r.lane_radius[lane], r.size[t.kind[b, s]]) < real(0.0)
     in_the_way = rear_distance < size and not waits
     in_the_way = in_the_way and ((not past and point > real(0.0)) or (merge and point > rear_distance - size))
     on_lane = t.lane[b, leader] == other
@@ -137,21 +150,23 @@ def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, st
             return FREE
         if (merge or not (before_waiting or sibling)) and on_lane and not t.wants[b, leader]:
             return FREE
+    if sibling and waits and r.lane_second[lane] and t.speed[b, leader] < STANDING:
+        return FREE
     if sibling and r.lane_edge[t.lane[b, s]] == r.lane_edge[lane]:
         if rear + size < t.position[b, s] - r.size[t.kind[b, s]]:
             return FREE
     always = before_waiting and not sibling
     if not always and past and not merge:
         return FREE
-    if not in_the_way:
-        if not goes_first(r, t, b, s, leader, q, lane):
-            return FREE
     if merge and rear_distance < real(0.0):
         own_behind = r.lane_length[lane] - r.own_begin[q]
         rear_distance += wp.max(real(0.0), r.lane_length[other] - r.other_begin[q] - own_behind)
     gap = point - r.gap[t.kind[b, s]] - rear_distance - foe_width
     if always:
         gap = -FREE
+    if not in_the_way:
+        if not goes_first(r, t, b, s, leader, q, lane, gap):
+            return FREE
     if merge or sibling or (on_lane and before_waiting) or r.lane_second[lane]:
         point = real(-1.0)
     return speed_for(r, t, b, s, leader, gap, start, point)

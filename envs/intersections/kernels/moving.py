@@ -43,6 +43,40 @@ def clear_approaches(t: Traffic, b: int):
 
 
 @wp.func
+def for_changes(r: Road, t: Traffic, b: int, s: int, low_in: real, wanted: real, high_in: real) -> real:
+    """The speed that lane changes, the own and others', make of the wanted one."""
+    low = real(low_in)
+    high = real(high_in)
+    speed = real(wanted)
+    asked = bool(False)
+    kind = t.kind[b, s]
+    v = t.speed[b, s]
+    if t.reserved[b, s] > real(0.0):
+        space = t.left_space[b, s] - t.reserved[b, s] - real(1.0) - r.gap[kind]
+        if space > real(0.0):
+            safe = wp.min(stop_speed(space, r.decel[kind], real(1.0)), v + r.accel[kind])
+            hardest = wp.max(real(0.0), v - r.emergency[kind])
+            high = wp.min(high, wp.max(safe, hardest))
+            if safe < wanted:
+                if hardest <= safe and safe < low:
+                    low = wp.max(hardest, safe)
+                speed = wp.max(low, safe)
+                asked = True
+    advice = t.advice[b, s]
+    if advice < NO_ADVICE and low <= advice and advice <= high:
+        speed = wp.min(speed, advice)
+        asked = True
+    if not asked:
+        if t.change_blocked[b, s] or t.leads_blocked[b, s]:
+            speed = (high + wanted) * real(0.5)
+        elif r.lane_single[t.lane[b, s]]:
+            t.gain[b, s] = real(0.0)
+            t.keep_right[b, s] = real(0.0)
+            t.look[b, s] = real(0.0)
+    return speed
+
+
+@wp.func
 def decide(r: Road, t: Traffic, b: int, s: int) -> real:
     """The speed of this second: links in order until one is closed, then limits, dawdling and advice."""
     kind = t.kind[b, s]
@@ -91,7 +125,6 @@ def decide(r: Road, t: Traffic, b: int, s: int) -> real:
             hindered = True
     if not stopped:
         bound = t.end_speed[b, s]
-        hindered = hindered or (t.ends[b, s] and (bound < v or bound < STANDING))
     if bound + real(1.0e-3) < least:
         if least_can_stop and bound < v:
             bound = wp.min(bound, wp.max(v - decel, stop_speed(line, decel, real(1.0))))
@@ -108,8 +141,7 @@ def decide(r: Road, t: Traffic, b: int, s: int) -> real:
     if high < accel:
         speed = high * (real(1.0) - slack)
     speed = wp.max(low, speed)
-    if t.advice[b, s] < NO_ADVICE:
-        speed = wp.min(speed, wp.max(t.advice[b, s], low))
+    speed = for_changes(r, t, b, s, low, speed, high)
     if least > real(0.0):
         speed = wp.max(speed, wp.min(least, high))
     if speed < real(1.0e-4):
@@ -124,6 +156,7 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
     lane = int(t.lane[b, s])
     speed = t.next_speed[b, s]
     position = real(t.position[b, s] + speed)
+    t.acceleration[b, s] = speed - t.speed[b, s]
     t.speed[b, s] = speed
     if speed <= STANDING:
         if t.waiting[b, s] == 0:
@@ -142,7 +175,7 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
         if not r.lane_internal[lane] and t.place[b, s] == t.last[b, s]:
             arrived = position > length - ARRIVED
             break
-        if position <= length:
+        if position <= length + real(1.0e-6):
             break
         if i >= t.items[b, s]:
             position = length
@@ -156,11 +189,13 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
         lane = r.link_next[link]
         if not r.lane_internal[lane]:
             t.place[b, s] = t.place[b, s] + 1
+            t.first_entry[b, s] = NEVER
             t.junction_entry[b, s] = NEVER
             t.conflict_entry[b, s] = NEVER
         else:
             if r.link_kind[link] == ENTRY:
                 t.junction_entry[b, s] = now
+                t.first_entry[b, s] = now
             if r.link_kind[r.lane_link[lane]] == EXIT:
                 t.conflict_entry[b, s] = now
     t.position[b, s] = position

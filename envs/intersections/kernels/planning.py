@@ -6,7 +6,7 @@ from fedsched.envs.intersections.kernels.following import brake_gap, free_speed,
 from fedsched.envs.intersections.kernels.junctions import FREE, held, stands
 from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import (
-    ENTRY,
+    EXIT,
     ITEMS,
     MARGIN,
     MERGE,
@@ -31,6 +31,7 @@ from fedsched.envs.intersections.kernels.ways import (
 )
 
 LOOK_AHEAD = wp.constant(real(5.0))
+BEYOND = wp.constant(real(1000.0))
 
 
 @wp.struct
@@ -261,22 +262,28 @@ def plan(r: Road, t: Traffic, b: int, s: int):
 
 
 @wp.func
-def room_on(r: Road, t: Traffic, b: int, lane: int):
-    """What a lane adds to the free space; whether a vehicle stands there; whether its last one has to wait."""
+def room_on(r: Road, t: Traffic, b: int, link: int):
+    """What the lane behind a link adds to the free space, and whether somebody stands or has to wait there."""
+    lane = r.link_next[link]
     used = real(0.0)
     other = int(t.lane_last[b, lane])
     rearmost = other
     internal = r.lane_internal[lane]
+    if internal and r.link_clear[link]:
+        while other >= 0:
+            used += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
+            other = t.ahead[b, other]
+        return -used, False
+    if rearmost < 0 and t.rear_first[b, lane] < 0:
+        return r.lane_length[lane], False
     while other >= 0:
-        if t.speed[b, other] < STANDING and not internal:
-            return rear_of(r, t, b, other) - used, True, True
+        if t.speed[b, other] < STANDING:
+            return rear_of(r, t, b, other) + r.gap[t.kind[b, other]] - used, True
         used += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
         other = t.ahead[b, other]
-    if internal:
-        return -used, False, False
     if rearmost < 0:
-        return r.lane_length[lane], False, False
-    return r.lane_length[lane] - used, False, t.hindered[b, rearmost]
+        rearmost = t.rear_first[b, lane] / REARS
+    return r.lane_length[lane] - used, t.hindered[b, rearmost] and not internal
 
 
 @wp.func
@@ -288,6 +295,7 @@ def keep_clear(r: Road, t: Traffic, b: int, s: int):
         concerned = concerned or r.link_clear[t.link[b, s, i]]
     if concerned:
         kind = t.kind[b, s]
+        ends = t.ends[b, s]
         need = r.size[kind] + r.gap[kind]
         space = real(0.0)
         other = int(t.ahead[b, s])
@@ -296,26 +304,47 @@ def keep_clear(r: Road, t: Traffic, b: int, s: int):
             other = t.ahead[b, other]
         stopped = bool(False)
         for i in range(n):
-            t.met[b, i] = stopped
+            t.met[b, i] = False
             if not stopped:
-                more, stands, waits = room_on(r, t, b, r.link_next[t.link[b, s, i]])
+                more, stands_there = room_on(r, t, b, t.link[b, s, i])
                 space += more
-                t.met[b, i] = stands
-                stopped = stands or waits
+                t.met[b, i] = stands_there
+                stopped = stands_there
             t.space[b, i] = space
-        for back in range(1, n):
+        if ends and not stopped:
+            space += BEYOND
+        for back in range(n):
             i = n - back
-            link = t.link[b, s, i]
-            passable = r.link_kind[link] != ENTRY or (t.request[b, s, i] and not is_red(t, b, link))
-            if passable and not t.met[b, i - 1]:
-                t.space[b, i - 1] = t.space[b, i]
+            if i < n or ends:
+                link = t.link[b, s, i - 1]
+                can_leave = bool(i == n or not r.lane_internal[r.link_next[link]])
+                if not can_leave:
+                    can_leave = t.request[b, s, i]
+                opened = can_leave and (i == 1 or not is_red(t, b, link))
+                allows = bool((r.link_cont[link] or opened) and not t.met[b, i - 1])
+                if not opened:
+                    stopped = True
+                    if i > 1 and not allows:
+                        allows = r.link_cont[t.link[b, s, i - 2]]
+                if allows:
+                    if i == n:
+                        t.space[b, i - 1] = space
+                    else:
+                        t.space[b, i - 1] = t.space[b, i]
         first = int(ITEMS)
-        for i in range(n):
-            leaving = i == 0 and r.lane_internal[t.lane[b, s]]
-            if first == ITEMS and not leaving and r.link_clear[t.link[b, s, i]] and t.space[b, i] < need:
-                first = i
+        if stopped:
+            for i in range(n):
+                if first == ITEMS and r.link_clear[t.link[b, s, i]] and t.space[b, i] < need:
+                    first = i
+        if first == 0 and r.lane_internal[t.lane[b, s]]:
+            first = ITEMS
         brake = brake_gap(t.speed[b, s], r.decel[kind], real(0.0))
         for i in range(first, n):
-            if t.distance[b, s, i] >= brake + real(0.1):
+            t.passing[b, s, i] = t.stopping[b, s, i]
+            if i == n - 1:
+                t.end_speed[b, s] = wp.min(t.end_speed[b, s], t.stopping[b, s, i])
+            leaves = bool(r.link_kind[t.link[b, s, i]] == EXIT and i > 0)
+            if leaves:
+                leaves = t.request[b, s, i - 1]
+            if t.distance[b, s, i] >= brake + real(0.1) and not leaves:
                 t.request[b, s, i] = False
-                t.passing[b, s, i] = t.stopping[b, s, i]

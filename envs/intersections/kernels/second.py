@@ -3,7 +3,9 @@
 import warp as wp
 
 from fedsched.envs.intersections.kernels.changing import change_lanes
+from fedsched.envs.intersections.kernels.control import Control, Plan, anyone_decides, choose, end_yellow
 from fedsched.envs.intersections.kernels.inserting import insert
+from fedsched.envs.intersections.kernels.measure import Count, Sight, measure, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
 from fedsched.envs.intersections.kernels.planning import keep_clear, plan
 from fedsched.envs.intersections.kernels.state import Road, Traffic
@@ -54,3 +56,35 @@ def run_seconds(r: Road, t: Traffic, seconds: wp.array1d[wp.int32]):
     b = wp.tid()
     for _ in range(seconds[b]):
         second(r, t, b)
+
+
+@wp.kernel
+def run_to_decision(
+    r: Road,
+    t: Traffic,
+    p: Plan,
+    c: Control,
+    v: Sight,
+    m: Count,
+    go: wp.array1d[wp.bool],
+    chosen: wp.array2d[wp.int64],
+    until_s: wp.array1d[wp.float64],
+):
+    """Applies the active signals' choices; then the worlds in `go` run until anyone must decide or to `until_s`."""
+    b = wp.tid()
+    if go[b]:
+        for a in range(p.signal.shape[0]):
+            if c.active[b, a]:
+                choose(t, p, c, b, a, int(chosen[b, a]))
+        begun = t.now[b]
+        while t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b):
+            end_yellow(t, p, c, b)
+            second(r, t, b)
+            measure(r, t, v, m, b)
+        anyone_decides(t, p, c, b)
+        pay(m, b)
+        c.ended[b] = t.now[b] >= p.horizon
+        for a in range(p.signal.shape[0]):
+            c.alive[b, a] = not c.ended[b]
+        c.time_s[b] = wp.float64(t.now[b])
+        c.elapsed_s[b] = wp.float64(t.now[b] - begun)

@@ -54,8 +54,11 @@ class Road:
     lane_left: wp.array1d[wp.int32]
     lane_internal: wp.array1d[wp.bool]
     lane_allowed: wp.array1d[wp.int32]
+    lane_single: wp.array1d[wp.bool]  # the only one of its edge
     lane_waiting: wp.array1d[wp.bool]  # ends at a waiting area
     lane_second: wp.array1d[wp.bool]  # begins behind one
+    lane_junction: wp.array1d[wp.int32]  # of internal lanes, -1 for normal ones
+    lane_radius: wp.array1d[real]
     lane_into: wp.array1d[wp.int32]  # the link onto an internal lane, -1 for normal ones
     lane_link: wp.array1d[wp.int32]  # [L + 1] first link of each lane
     lane_entry: wp.array1d[wp.int32]
@@ -116,6 +119,7 @@ class Road:
     trip_type: wp.array1d[wp.int32]
     trip_lane: wp.array1d[wp.int32]
     trip_speed: wp.array1d[real]
+    trip_position: wp.array1d[real]
 
 
 @wp.struct
@@ -138,6 +142,7 @@ class Traffic:
     behind: wp.array3d[wp.int32]  # [B, S, R]
     junction_entry: wp.array2d[wp.int32]
     conflict_entry: wp.array2d[wp.int32]
+    first_entry: wp.array2d[wp.int32]
     waiting: wp.array2d[wp.int32]
     hindered: wp.array2d[wp.bool]
     wants: wp.array2d[wp.bool]  # whether it meant to pass the link at the end of its lane
@@ -145,6 +150,15 @@ class Traffic:
     keep_right: wp.array2d[real]
     gain: wp.array2d[real]
     advice: wp.array2d[real]
+    acceleration: wp.array2d[real]
+    helps: wp.array2d[wp.int32]
+    leads_blocked: wp.array2d[wp.bool]
+    change_blocked: wp.array2d[wp.bool]
+    wants_side: wp.array2d[wp.int32]
+    left_space: wp.array2d[real]
+    reserved: wp.array2d[real]
+    first_blocked: wp.array2d[wp.int32]  # [B, L] who cannot get onto a lane: the first and the last of this second
+    last_blocked: wp.array2d[wp.int32]
     inserted: wp.array2d[wp.int32]
     total_waiting: wp.array2d[wp.int32]
     time_loss: wp.array2d[real]
@@ -184,6 +198,8 @@ class Traffic:
     forced: wp.array3d[wp.int32]  # [B, N, most links] a state that holds a signal; 0: its program runs
     shown: wp.array2d[wp.int32]  # [B, N] the phase of the program that is shown, -1: another state
     state: wp.array2d[wp.int32]  # [B, K] the links' states in force
+    first_trip: wp.array1d[wp.int32]  # where a world's demand begins among all trips; trips are counted from there
+    trips: wp.array1d[wp.int32]  # how many there are
     departed: wp.array1d[wp.int32]  # trips whose time has come
     pending: wp.array2d[wp.int32]  # [B, V] trips that could not be inserted yet, in order
     pending_count: wp.array1d[wp.int32]
@@ -203,3 +219,8 @@ def bind(kind, table: Mapping[str, object]) -> object:
         value = table[name]
         setattr(struct, name, wp.from_torch(value) if hasattr(value, "data_ptr") else value)
     return struct
+
+
+def columns_of(kind) -> dict[str, str]:
+    """The arrays of a struct by name, with the names of their types."""
+    return {name: column.type.dtype.__name__ for name, column in kind.vars.items()}

@@ -1,14 +1,21 @@
 """Lane changes: for the route, for speed, to keep right; and what others are asked to do for them.
 
-Edge by edge, front vehicle first; a change is a jump. Sources: the rules of SUMO's MSLCM_LC2013 with its default
-parameters (Erdmann, SUMO's lane-changing model, 2015) in our own words.
+Edge by edge, front vehicle first; a change is a jump. Sources: what SUMO's MSLCM_LC2013 and MSLaneChanger do with their
+default parameters (Erdmann, SUMO's lane-changing model, 2015), in our own words.
 """
 
-from dataclasses import dataclass
-
 from fedsched.envs.intersections.reference import following as krauss
-from fedsched.envs.intersections.reference.planning import stopping
-from fedsched.envs.intersections.reference.state import Street, Vehicle
+from fedsched.envs.intersections.reference.around import (
+    Neighbours,
+    leader_beyond,
+    may_use,
+    neighbours,
+    occupied,
+    secure,
+    secure_at,
+)
+from fedsched.envs.intersections.reference.cooperation import HELP_SPEED, inform
+from fedsched.envs.intersections.reference.state import STANDING, Street, Vehicle
 
 RIGHT, LEFT = -1, 1
 LOOK_AHEAD_S = 10.0
@@ -20,162 +27,51 @@ GAIN_LEFT, GAIN_RIGHT, KEEP_RIGHT = 0.2, 2.0, 2.0
 KEEP_RIGHT_S, ACCEPTANCE_S = 5.0, 7.0
 LEAST_USE_S = 20.0
 """s that a faster lane must be of use."""
-HELP_DECEL, OVERTAKE_SPEED = 1.0, 2.78
-"""m/s^2 that a helper is expected to brake by; m/s that one overtakes with."""
-LEAST_SLOWDOWN = 1.94
-"""m/s^2."""
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbours:
-    """Who is around a place on a lane.
-
-    Attributes:
-        leader: The next vehicle ahead, None for none in reach.
-        front: m to its rear, least gap taken off.
-        follower: The next one behind.
-        back: m from its front to the own rear, its least gap taken off.
-        overlaps: Whether somebody is beside.
-    """
-
-    leader: Vehicle | None
-    front: float
-    follower: Vehicle | None
-    back: float
-    overlaps: bool
+CONGESTED, SLOW_ROAD, FAST_ROAD = 60 / 3.6, 60.1 / 3.6, 80 / 3.6
+"""m/s: slower vehicles are congested; on slower roads one may overtake on the right; faster ones have on-ramps."""
 
 
 def change_lanes(street: Street, vehicles: list[Vehicle]) -> None:
     """One second of lane changes on all normal edges."""
-    for vehicle in vehicles:
-        vehicle.advice = None
     edges: dict[int, list[Vehicle]] = {}
     for vehicle in vehicles:
+        vehicle.advice = None
+        vehicle.helps = 0
+        vehicle.leads_blocked = vehicle.change_blocked = False
+        vehicle.left_space = vehicle.reserved = 0.0
         lane = vehicle.lane
         if not street.internal[lane] and (street.left[lane] >= 0 or street.right[lane] >= 0):
             edges.setdefault(street.edge[lane], []).append(vehicle)
     for edge in sorted(edges):
+        for lane in street.lanes_of[edge]:
+            street.first_blocked[lane] = street.last_blocked[lane] = None
         for vehicle in sorted(edges[edge], key=lambda v: (-v.position, v.id)):
             _consider(street, vehicle)
 
 
 def _consider(street: Street, ego: Vehicle) -> None:
-    ego.look = ego.speed if ego.speed > ego.look else 0.9 * ego.look + 0.1 * ego.speed
+    ego.gain = krauss.rounded_up(ego.gain)
+    ego.keep_right = krauss.rounded_up(ego.keep_right)
+    wanted = 0
     for side in (RIGHT, LEFT):
         lane = street.right[ego.lane] if side == RIGHT else street.left[ego.lane]
         if lane < 0 or not may_use(street, ego, lane):
             continue
         around = neighbours(street, ego, lane)
-        wish, urgent = _wish(street, ego, lane, side, around)
+        front, back = _blocked(street, ego, around)
+        wish, urgent = _wish(street, ego, lane, side, around, front, back)
         if not wish:
             continue
-        front, back = _blocked(street, ego, around)
-        if not around.overlaps and not front and not back:
+        if not front and not back:
             _jump(street, ego, lane)
             return
         if urgent:
-            _ask(street, ego, around, front, back)
-
-
-def may_use(street: Street, ego: Vehicle, lane: int) -> bool:
-    kind = int(street.tables.types.vehicle_class[ego.kind])
-    return bool(int(street.tables.lanes.allowed[lane]) >> kind & 1)
-
-
-def _jump(street: Street, ego: Vehicle, lane: int) -> None:
-    street.on[ego.lane].remove(ego)
-    ego.lane = lane
-    street.on[lane].append(ego)
-    street.on[lane].sort(key=lambda v: (-v.position, v.id))
-    ego.keep_right = ego.gain = ego.look = 0.0
-
-
-def neighbours(street: Street, ego: Vehicle, lane: int) -> Neighbours:
-    """Who is ahead, behind and beside of `ego` on another lane of its edge, beyond the lane's ends too."""
-    position, rear = ego.position, street.rear(ego)
-    leader, front, follower, back = None, 0.0, None, 0.0
-    overlaps = False
-    for other in street.on[lane]:
-        if other.position >= position:
-            leader, front = other, street.rear(other) - position - street.gap[ego.kind]
-            overlaps = street.rear(other) < position
-        else:
-            follower, back = other, rear - other.position - street.gap[other.kind]
-            overlaps = overlaps or other.position > rear
-            break
-    for other_rear, other in street.rears[lane]:
-        if leader is None or other_rear - position - street.gap[ego.kind] < front:
-            leader, front = other, other_rear - position - street.gap[ego.kind]
-            overlaps = overlaps or other_rear < position
-    if leader is None:
-        leader, front = _leader_beyond(street, ego, lane)
-    if follower is None:
-        follower, back = follower_beyond(street, ego, lane)
-    return Neighbours(leader, front, follower, back, overlaps)
-
-
-def _leader_beyond(street: Street, ego: Vehicle, lane: int) -> tuple[Vehicle | None, float]:
-    """The first vehicle on the lanes that continue the route."""
-    seen, place = street.length[lane] - ego.position, ego.place
-    reach = ego.speed + krauss.brake_gap(ego.speed, street.decel[ego.kind], street.tau[ego.kind]) + 2 * 5.0
-    while seen < reach and not (not street.internal[lane] and place == ego.last):
-        link = street.link_from(ego, lane, place)
-        if link < 0:
-            break
-        lane = street.next[link]
-        if not street.internal[lane]:
-            place += 1
-        found = [(street.rear(v), v) for v in street.on[lane][-1:]] + street.rears[lane]
-        found = [pair for pair in found if pair[1] is not ego]
-        if found:
-            rear, other = min(found, key=lambda pair: pair[0])
-            return other, rear + seen - street.gap[ego.kind]
-        seen += street.length[lane]
-    return None, 0.0
-
-
-def follower_beyond(street: Street, ego: Vehicle, lane: int) -> tuple[Vehicle | None, float]:
-    """The vehicle that will come onto the lane next from the lanes before it, with the smallest gap it leaves."""
-    best: tuple[float, Vehicle | None, float] = (1e9, None, 0.0)
-    frontier = [(source, street.rear(ego)) for source in street.before[lane]]
-    while frontier:
-        source, start = frontier.pop()
-        if start > 100.0:
-            continue
-        others = [v for v in street.on[source][:1] if v is not ego]
-        if others:
-            other = others[0]
-            gap = start + street.length[source] - other.position - street.gap[other.kind]
-            link = street.link_from(other, source, other.place) if street.internal[source] or other.place < other.last else -1
-            if link < 0 or not _leads_to(street, other, source, lane):
-                continue
-            need = secure(street, other, ego)
-            if gap - need < best[0]:
-                best = (gap - need, other, gap)
-            continue
-        frontier += [(more, start + street.length[source]) for more in street.before[source]]
-    return best[1], best[2]
-
-
-def _leads_to(street: Street, vehicle: Vehicle, lane: int, goal: int) -> bool:
-    place = vehicle.place
-    for _ in range(4):
-        if lane == goal:
-            return True
-        if not street.internal[lane] and place >= vehicle.last:
-            return False
-        link = street.link_from(vehicle, lane, place)
-        if link < 0:
-            return False
-        lane = street.next[link]
-        place += not street.internal[lane]
-    return lane == goal
-
-
-def secure(street: Street, follower: Vehicle, leader: Vehicle, speed: float | None = None) -> float:
-    k = follower.kind
-    own = follower.speed if speed is None else speed
-    return krauss.secure_gap(own, leader.speed, street.decel[k], street.tau[k], street.decel[leader.kind])
+            wanted = side
+            ego.change_blocked = True
+            street.last_blocked[lane] = ego
+            if street.first_blocked[lane] is None:
+                street.first_blocked[lane] = ego
+    ego.wants_side = wanted
 
 
 def _blocked(street: Street, ego: Vehicle, around: Neighbours) -> tuple[bool, bool]:
@@ -185,96 +81,151 @@ def _blocked(street: Street, ego: Vehicle, around: Neighbours) -> tuple[bool, bo
     return front, back
 
 
-def occupied(street: Street, ego: Vehicle, lane: int) -> float:
-    """m that the vehicles ahead take on a lane and on the lanes that continue the route from it."""
-    total = sum(
-        street.size[v.kind] + street.gap[v.kind] for v in street.on[lane] if v is not ego and v.position > ego.position
+def _jump(street: Street, ego: Vehicle, lane: int) -> None:
+    street.on[ego.lane].remove(ego)
+    ego.lane = lane
+    street.on[lane].append(ego)
+    street.on[lane].sort(key=lambda v: (-v.position, v.id))
+    ego.keep_right = ego.gain = ego.look = 0.0
+    ego.left_space = ego.reserved = 0.0
+    ego.wants_side = 0
+    ego.advice = None
+    ego.change_blocked = False
+
+
+def _make_room(street: Street, ego: Vehicle) -> None:
+    """A slow vehicle leaves room for those who cannot get onto its lane ahead of it."""
+    last, first = street.last_blocked[ego.lane], street.first_blocked[ego.lane]
+    for other in (last,) if last is first else (last, first):
+        if other is None or other is ego:
+            continue
+        gap = street.rear(other) - ego.position - street.gap[ego.kind]
+        if gap > 0.1 and ego.speed < street.decel[ego.kind]:
+            ego.advise(_follow(street, ego, other, gap - 0.1), street.decel[ego.kind])
+
+
+def _follow(street: Street, ego: Vehicle, other: Vehicle, gap: float) -> float:
+    k = ego.kind
+    return krauss.follow_speed(
+        gap, ego.speed, other.speed, street.accel[k], street.decel[k], street.tau[k], street.decel[other.kind]
     )
-    place = ego.place
-    row = street.way_length[ego.way + place][street.number[lane]]
-    covered = street.length[lane]
-    while covered < row and not (not street.internal[lane] and place == ego.last):
-        link = street.link_from(ego, lane, place)
-        if link < 0:
-            break
-        lane = street.next[link]
-        place += not street.internal[lane]
-        total += sum(street.size[v.kind] + street.gap[v.kind] for v in street.on[lane])
-        covered += 0.0 if street.internal[lane] else street.length[lane]
-    return total
 
 
-def _wish(street: Street, ego: Vehicle, lane: int, side: int, around: Neighbours) -> tuple[bool, bool]:
-    """Whether the vehicle wants to change, and whether its route urges it."""
+def _wish(
+    street: Street, ego: Vehicle, lane: int, side: int, around: Neighbours, front: bool, back: bool
+) -> tuple[bool, bool]:
+    """Whether the vehicle wants to change, and whether its route, or a help, urges it."""
+    _make_room(street, ego)
+    ego.look = ego.speed if ego.speed > ego.look else 0.9 * ego.look + 0.1 * ego.speed
     row = ego.way + ego.place
     own, there = street.number[ego.lane], street.number[lane]
-    offset, beyond = street.way_offset[row][own], street.way_offset[row][there]
-    own_length, there_length = street.way_length[row][own], street.way_length[row][there]
-    to_best = offset * side > 0
+    offset = street.way_offset[row][own]
+    aim = side if offset == 0 and street.way_offset[row][there] == 0 else offset
+    here_length, there_length = street.way_length[row][own], street.way_length[row][there]
+    to_best = aim * side > 0
     look = ego.look * LOOK_AHEAD_S * (2.0 if side == LEFT else 1.0)
     look += 2 * (street.size[ego.kind] + street.gap[ego.kind])
-    best = ego.lane + offset
-    if to_best and (own_length - ego.position - occupied(street, ego, best)) / abs(offset) < look:
+    usable = here_length - ego.position - occupied(street, ego, ego.lane + aim)
+    if to_best and aim == offset and usable / abs(aim) < look:
+        inform(street, ego, around, side, offset, here_length, front, back)
         return True, True
+    here, eager = street.allowed(ego, ego.lane), False
+    avoid = ego.speed >= CONGESTED and street.limit[ego.lane] >= SLOW_ROAD
+    if avoid and side == LEFT and around.leader is not None:
+        here, eager = _not_on_the_right(street, ego, lane, around, here)
     taken = max(occupied(street, ego, ego.lane), occupied(street, ego, lane))
-    place_there = max(0.0, there_length - ego.position - taken)
-    if not to_best and not (offset == 0 and beyond == 0):
-        if place_there / (abs(offset) + 2) < look:
-            return False, False
-        if offset == 0 and (2 * place_there < look or there_length < TURN_LANE):
-            return False, False
-    return _speed_wish(street, ego, lane, side, around, there_length, to_best, beyond == 0 or to_best), False
+    room = max(0.0, there_length - ego.position - taken)
+    if not to_best and room / (abs(aim) + 2) < look:
+        return False, False
+    if aim == 0 and (2 * room < look or there_length < TURN_LANE):
+        return False, False
+    if side == RIGHT and aim == 0 and street.limit[ego.lane] > FAST_ROAD and ego.look > STANDING:
+        return False, False
+    leader, gap = _ahead(street, ego)
+    hurry = any(v is not None and v.acceleration > 0 for v in (leader, around.leader))
+    here = min(here, _anticipated(street, ego, ego.lane, leader, gap, here_length, hurry))
+    faster = _anticipated(street, ego, lane, around.leader, around.front, there_length, hurry)
+    if ego.helps == side and (to_best or there_length / (abs(aim) + 1) >= look):
+        return True, True
+    gain = (faster - here) / max(faster, 10.0)
+    use = there_length / max(0.1, ego.speed) > LEAST_USE_S
+    if side == RIGHT:
+        wish = _wish_right(street, ego, around, leader, gap, here, faster, gain, there_length, avoid, use)
+    else:
+        wish = _wish_left(ego, here, faster, gain, eager, use)
+    if not wish and to_best and aim == offset and gain >= 0:
+        wish = ego.gain < 0 if side == RIGHT else ego.gain > 0
+    return wish, False
 
 
-def _speed_wish(
+def _not_on_the_right(
+    street: Street, ego: Vehicle, lane: int, around: Neighbours, here: float
+) -> tuple[float, bool]:
+    """On fast roads a slower vehicle on the left is not overtaken: the own speed left, and the wish to change."""
+    other = around.leader
+    assert other is not None
+    slower = max(here - street.allowed(other, lane), ego.speed - other.speed)
+    if slower <= 0:
+        return here, False
+    decel = street.decel[ego.kind]
+    safe = _follow(street, ego, other, around.front)
+    if safe < ego.speed - decel:
+        safe = max(ego.speed - decel, other.speed - HELP_SPEED)
+    if ego.gain < GAIN_LEFT:
+        safe = max(safe, other.speed)
+    ego.advise(safe, decel)
+    if _follow(street, ego, other, around.front - 8 * slower) >= safe:
+        return min(here, safe), False
+    ego.gain += slower / max(here, 10.0)
+    return min(here, safe), True
+
+
+def _wish_right(
     street: Street,
     ego: Vehicle,
-    lane: int,
-    side: int,
     around: Neighbours,
-    there_length: float,
-    to_best: bool,
-    usable: bool,
+    leader: Vehicle | None,
+    gap: float,
+    here: float,
+    there: float,
+    gain: float,
+    length: float,
+    avoid: bool,
+    use: bool,
 ) -> bool:
-    """Whether speed, or keeping right, speaks for the change; updates the inclinations."""
-    here = _anticipated(street, ego, ego.lane, *_ahead(street, ego))
-    there = _anticipated(street, ego, lane, around.leader, around.front)
-    gain = (there - here) / max(there, 10.0)
-    use = (there_length - ego.position) / max(0.1, ego.speed) > LEAST_USE_S
-    if to_best and there >= here:
-        return True
-    if side == RIGHT:
-        if here - 5 / 3.6 > there:
-            ego.gain = ego.gain * 0.5 if ego.gain < 0 else ego.gain
-        else:
-            ego.gain -= gain
-            ego.keep_right -= _right_share(street, ego, lane, around, there_length)
-            if ego.keep_right < -KEEP_RIGHT:
-                return True
+    """Whether speed, or the duty to keep right, speaks for the right lane; updates the inclinations."""
+    if here - 5 / 3.6 > there:
+        ego.gain *= 0.5 if ego.gain < 0 else 1.0
         return ego.gain < -GAIN_RIGHT and use
-    if here > there:
-        ego.gain = ego.gain * 0.5 if ego.gain > 0 else ego.gain
-    elif here == there:
-        ego.gain = ego.gain * 0.8 if ego.gain > 0 else ego.gain
-    else:
-        ego.gain += gain
-    return ego.gain > GAIN_LEFT and gain > 1e-6 and use
-
-
-def _right_share(street: Street, ego: Vehicle, lane: int, around: Neighbours, there_length: float) -> float:
-    """How much one second adds to the inclination to the right."""
+    if ego.gain < 0 or gain > 0:
+        ego.gain -= gain
+    k = ego.kind
     fastest = street.allowed(ego, ego.lane)
     patience = ACCEPTANCE_S * fastest / street.limit[ego.lane] * max(1.0, ego.speed)
-    gap = max(0.0, there_length - ego.position - krauss.brake_gap(fastest, street.decel[ego.kind], street.tau[ego.kind]))
-    seconds = min(patience, gap / fastest)
-    leader = around.leader
-    if leader is not None and leader.speed < fastest:
-        need = krauss.secure_gap(
-            fastest, leader.speed, street.decel[ego.kind], street.tau[ego.kind], street.decel[leader.kind]
-        )
-        gap = max(0.0, min(gap, around.front - need))
-        seconds = min(seconds, gap / (fastest - leader.speed))
-    return KEEP_RIGHT * seconds / patience / KEEP_RIGHT_S
+    free = max(0.0, length - krauss.brake_gap(fastest, street.decel[k], street.tau[k]))
+    seconds = min(patience, free / fastest)
+    other = around.leader
+    if other is not None and other.speed < fastest:
+        need = secure_at(street, ego, other, fastest, other.speed)
+        free = max(0.0, min(free, around.front - need))
+        seconds = min(seconds, free / (fastest - other.speed))
+    if avoid and leader is not None and street.allowed(leader, leader.lane) < fastest:
+        free = min(free, gap)
+        seconds = min(seconds, free / (fastest - leader.speed))
+        ego.gain += (fastest - street.allowed(leader, leader.lane)) / max(fastest, 10.0)
+    ego.keep_right -= KEEP_RIGHT * seconds / patience / KEEP_RIGHT_S
+    return ego.keep_right < -KEEP_RIGHT or (ego.gain < -GAIN_RIGHT and use)
+
+
+def _wish_left(ego: Vehicle, here: float, there: float, gain: float, eager: bool, use: bool) -> bool:
+    """Whether speed speaks for the left lane; updates the inclination."""
+    if here > there:
+        ego.gain *= 0.5 if ego.gain > 0 else 1.0
+    elif here == there:
+        ego.gain *= 0.8 if ego.gain > 0 else 1.0
+    else:
+        ego.gain += gain
+    return ego.gain > GAIN_LEFT and (gain > 1e-6 or eager) and use
 
 
 def _ahead(street: Street, ego: Vehicle) -> tuple[Vehicle | None, float]:
@@ -288,96 +239,19 @@ def _ahead(street: Street, ego: Vehicle) -> tuple[Vehicle | None, float]:
             best = (rear, other)
     if best is not None:
         return best[1], best[0] - ego.position - street.gap[ego.kind]
-    return _leader_beyond(street, ego, ego.lane)
+    return leader_beyond(street, ego, ego.lane)
 
 
-def _anticipated(street: Street, ego: Vehicle, lane: int, leader: Vehicle | None, gap: float) -> float:
-    """The speed to expect on a lane."""
-    kind = ego.kind
-    fastest = street.allowed(ego, lane)
-    if leader is not None:
-        safe = krauss.follow_speed(
-            max(gap, 0.0),
-            ego.speed,
-            leader.speed,
-            street.accel[kind],
-            street.decel[kind],
-            street.tau[kind],
-            street.decel[leader.kind],
-        )
-        return min(fastest, safe)
-    row = street.way_length[ego.way + ego.place][street.number[lane]]
-    return min(fastest, stopping(street, ego, row - ego.position))
-
-
-def _ask(street: Street, ego: Vehicle, around: Neighbours, front: bool, back: bool) -> None:
-    """What the vehicle and its neighbours do for a change that the route urges and that is blocked."""
-    kind = ego.kind
-    row = ego.way + ego.place
-    own = street.number[ego.lane]
-    left = street.way_length[row][own] - ego.position - occupied(street, ego, ego.lane)
-    offset = abs(street.way_offset[row][own])
-    remaining = max(1.0, left / max(1e-3, ego.look) / max(1, offset) / 2)
-    planned = min(ego.speed, stopping(street, ego, left))
-    leader, follower = around.leader, around.follower
-    if (front or around.overlaps) and leader is not None and leader.position >= ego.position:
-        planned = min(planned, _behind(street, ego, leader, around.front, left, remaining))
-    if back and follower is not None:
-        planned = min(planned, _with_follower(street, ego, follower, around.back, planned, remaining))
-    if planned < ego.speed:
-        _advise(ego, planned)
-    del kind
-
-
-def _behind(street: Street, ego: Vehicle, leader: Vehicle, gap: float, left: float, remaining: float) -> float:
-    """The own speed when the leader blocks: fall back behind it unless it can be overtaken in time."""
-    kind = ego.kind
-    faster = ego.speed - leader.speed
-    length = max(0.0, gap) + street.size[leader.kind] + street.size[kind] + secure(street, leader, ego)
-    brake = krauss.brake_gap(ego.speed, street.decel[kind], street.tau[kind])
-    if faster > 0 and left - brake > length and length / max(faster, 1e-3) <= remaining:
-        return ego.speed
-    target = krauss.follow_speed(
-        max(0.0, gap),
-        ego.speed,
-        max(0.0, leader.speed - HELP_DECEL),
-        street.accel[kind],
-        street.decel[kind],
-        street.tau[kind],
-        street.decel[leader.kind],
-    )
-    slower = min(max((ego.speed - target) / remaining, LEAST_SLOWDOWN), street.decel[kind])
-    return max(target, ego.speed - slower)
-
-
-def _with_follower(
-    street: Street, ego: Vehicle, follower: Vehicle, gap: float, planned: float, remaining: float
+def _anticipated(
+    street: Street, ego: Vehicle, lane: int, leader: Vehicle | None, gap: float, length: float, hurry: bool
 ) -> float:
-    """What the follower is asked for; the own speed where it is let pass."""
-    k = follower.kind
-    decel = street.decel[k]
-    slow = max(0.0, follower.speed - decel)
-    opened = gap + planned - slow
-    need = krauss.secure_gap(slow, planned, decel, street.tau[k], street.decel[ego.kind])
-    if opened > 0 and opened >= need:
-        first = _follow_at(street, follower, ego, gap + planned, planned)
-        second = _follow_at(street, follower, ego, gap + planned - first, planned)
-        _advise(follower, max(slow, second))
-        return planned
-    if (planned - slow) * remaining > need - opened:
-        _advise(follower, slow)
-        return planned
-    passing = max(follower.speed, ego.speed + OVERTAKE_SPEED)
-    distance = gap + street.size[k] + street.size[ego.kind] + 2 * street.gap[k] + need
-    return max(passing - distance / remaining, ego.speed - street.decel[ego.kind])
-
-
-def _follow_at(street: Street, follower: Vehicle, leader: Vehicle, gap: float, speed: float) -> float:
-    k = follower.kind
-    return krauss.follow_speed(
-        max(0.0, gap), follower.speed, speed, street.accel[k], street.decel[k], street.tau[k], street.decel[leader.kind]
-    )
-
-
-def _advise(vehicle: Vehicle, speed: float) -> None:
-    vehicle.advice = speed if vehicle.advice is None else min(vehicle.advice, speed)
+    """The speed to expect on a lane; of the next second only while a leader accelerates."""
+    k = ego.kind
+    fastest, decel, tau = street.allowed(ego, lane), street.decel[k], street.tau[k]
+    if leader is None:
+        safe = krauss.stop_speed(length, decel, tau)
+        return min(fastest, safe, ego.speed + street.accel[k]) if hurry else min(fastest, safe)
+    if hurry:
+        return min(fastest, _follow(street, ego, leader, gap))
+    room = gap + krauss.brake_gap(leader.speed, max(decel, street.decel[leader.kind]), 0.0)
+    return min(fastest, krauss.stop_speed(room, decel, tau))

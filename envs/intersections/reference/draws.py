@@ -5,7 +5,7 @@ The mixing function is the 32-bit integer hash `lowbias32` of Wellons (Prospecti
 
 import math
 
-DAWDLE, FACTOR, LANE = 1, 2, 3
+DAWDLE, FACTOR, PLACE = 1, 2, 3
 """What a number is for."""
 _MASK = 0xFFFFFFFF
 

@@ -73,5 +73,15 @@ def travel_time(distance: float, speed: float, arrival: float, accel: float, dec
 
 
 def secure_gap(speed: float, leader_speed: float, decel: float, tau: float, leader_decel: float) -> float:
-    """The gap that a follower needs so that both may brake."""
-    return max(0.0, brake_gap(speed, decel, tau) - brake_gap(leader_speed, max(decel, leader_decel), 0.0))
+    """The gap that a follower needs so that both may brake; the weaker brakes of the two count for it."""
+    return max(0.0, brake_gap(speed, min(decel, leader_decel), tau) - brake_gap(leader_speed, leader_decel, 0.0))
+
+
+def braking_gap(speed: float, leader_speed: float, braking: float, leader_decel: float) -> float:
+    """The gap that a follower needs which brakes already, by `braking` m/s^2."""
+    return max(0.0, brake_gap(speed, braking, 0.0) - brake_gap(leader_speed, leader_decel, 0.0))
+
+
+def rounded_up(value: float) -> float:
+    """An inclination in whole hundred-thousandths, as SUMO keeps them."""
+    return math.ceil(value * 1e5) * 1e-5

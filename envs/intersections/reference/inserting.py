@@ -3,13 +3,16 @@
 Source: SUMO 1.28's defaults (lane best_prob, speed avg, position base), as probed with libsumo, in our own words.
 """
 
+from collections.abc import Callable
+
 from fedsched.envs.intersections.reference import following as krauss
-from fedsched.envs.intersections.reference.changing import follower_beyond, may_use, secure
+from fedsched.envs.intersections.reference.around import follower_beyond, may_use, secure
 from fedsched.envs.intersections.reference.planning import is_minor, leader_on
 from fedsched.envs.intersections.reference.state import Street, Vehicle
 
 MARGIN = 0.1
 """m between the lane's start and the rear."""
+RANDOM_TRIES = 10
 
 
 def depart_lane(street: Street, ego: Vehicle, wanted: int) -> int:
@@ -25,18 +28,52 @@ def depart_lane(street: Street, ego: Vehicle, wanted: int) -> int:
     return best[room.index(max(room))]
 
 
-def try_insert(street: Street, ego: Vehicle, lane: int, wanted_speed: float) -> bool:
-    """Puts the vehicle onto the lane if that is safe."""
-    kind = ego.kind
-    limit = street.allowed(ego, lane)
-    ego.lane, ego.position = lane, min(street.size[kind] + MARGIN, street.length[lane])
-    on = street.on[lane]
+def places(street: Street, ego: Vehicle, lane: int, rule: float, draws: Callable[[int], float]) -> list[float]:
+    """The positions on the lane that are tried, in order.
+
+    Args:
+        street: The street.
+        ego: The vehicle.
+        lane: Where it departs.
+        rule: See `tables.Vehicles.position`.
+        draws: Uniform numbers by the number of the try.
+    """
+    base = min(street.size[ego.kind] + MARGIN, street.length[lane])
+    if rule >= 0:
+        return [min(rule, street.length[lane])]
+    if rule == -1:
+        return [base]
+    tried = [draws(k) * street.length[lane] for k in range(1 if rule == -3 else RANDOM_TRIES)]
+    return tried if rule == -3 else [*tried, base]
+
+
+def try_insert(street: Street, ego: Vehicle, lane: int, wanted_speed: float, tried: list[float]) -> bool:
+    """Puts the vehicle onto the lane at the first of the tried positions that is safe."""
+    limit, on = street.allowed(ego, lane), street.on[lane]
     mean = sum(v.speed for v in on) / len(on) if on else street.limit[lane]
-    ego.speed = min(limit, mean) if wanted_speed < 0 else min(limit, wanted_speed)
-    if not _safe(street, ego):
-        return False
-    street.on[lane].append(ego)
-    return True
+    speed = min(limit, mean) if wanted_speed < 0 else min(limit, wanted_speed)
+    ego.lane = lane
+    for position in tried:
+        ego.position, ego.speed = position, speed
+        if _safe(street, ego):
+            on.append(ego)
+            on.sort(key=lambda v: (-v.position, v.id))
+            return True
+    return False
+
+
+def _around(street: Street, ego: Vehicle) -> tuple[tuple[float, Vehicle] | None, Vehicle | None]:
+    """Who would be ahead, with its rear, and who behind."""
+    ahead, behind = None, None
+    for other in street.on[ego.lane]:
+        if other.position < ego.position:
+            behind = other
+            break
+        ahead = (street.rear(other), other)
+    for rear, other in street.rears[ego.lane]:
+        if ahead is None or rear < ahead[0]:
+            ahead = (rear, other)
+    return ahead, behind
 
 
 def _safe(street: Street, ego: Vehicle) -> bool:
@@ -46,8 +83,10 @@ def _safe(street: Street, ego: Vehicle) -> bool:
     decel, tau = street.decel[kind], street.tau[kind]
     reach = krauss.brake_gap(ego.speed, decel, tau) + street.gap[kind]
     seen = street.length[lane] - ego.position
+    ahead, behind = _around(street, ego)
     while True:
-        leader = leader_on(street, ego, lane, own=False)
+        first = lane == ego.lane and place == ego.place
+        leader = ahead if first else leader_on(street, ego, lane, own=False)
         if leader is not None:
             gap = leader[0] + seen - street.length[lane] - street.gap[kind]
             if gap < 0 or _follow(street, ego, leader[1], gap) < ego.speed:
@@ -62,8 +101,11 @@ def _safe(street: Street, ego: Vehicle) -> bool:
         ego.speed = min(ego.speed, krauss.free_speed(seen, street.allowed(ego, lane), decel))
         place += not street.internal[lane]
         seen += street.length[lane]
-    follower, back = follower_beyond(street, ego, ego.lane)
-    return follower is None or back >= secure(street, follower, ego)
+    if behind is not None:
+        back, follower = street.rear(ego) - behind.position - street.gap[behind.kind], behind
+    else:
+        follower, back = follower_beyond(street, ego, ego.lane)
+    return follower is None or back >= max(0.0, secure(street, follower, ego))
 
 
 def _follow(street: Street, ego: Vehicle, leader: Vehicle, gap: float) -> float:

@@ -77,7 +77,7 @@ def _held(
     before_waiting = waits and not street.waiting_lane[lane] and not street.after_waiting[lane]
     foe_width = street.other_end[q] - street.other_begin[q] if kind == ConflictKind.CROSSING else 0.0
     rear_distance = (street.other_end[q] if sibling else street.other_begin[q]) - rear
-    past = rear_distance + foe_width < 0
+    past = rear_distance + foe_width + _bend(street.radius[lane], street.size[ego.kind]) < 0
     in_the_way = rear_distance < size and not waits
     in_the_way = in_the_way and ((not past and point > 0) or (merge and point > rear_distance - size))
     on_lane = leader.lane == other
@@ -88,19 +88,27 @@ def _held(
             return None
         if (merge or not (before_waiting or sibling)) and on_lane and not leader.wants:
             return None
+    if sibling and waits and street.after_waiting[lane] and leader.speed < STANDING:
+        return None  # who has left the waiting area does not wait for one that stands there
     if sibling and street.edge[ego.lane] == street.edge[lane] and rear + size < ego.position - street.size[ego.kind]:
         return None
     always = before_waiting and not sibling
     if not always and past and not merge:
         return None
-    if not in_the_way and not _goes_first(street, ego, leader, q, lane):
-        return None
     if merge and rear_distance < 0:
         own_behind = street.length[lane] - street.own_begin[q]
         rear_distance += max(0.0, street.length[other] - street.other_begin[q] - own_behind)
     gap = -FREE if always else point - street.gap[ego.kind] - rear_distance - foe_width
+    if not in_the_way and not _goes_first(street, ego, leader, q, lane, gap):
+        return None
     asap = merge or sibling or (on_lane and before_waiting) or street.after_waiting[lane]
     return _speed_for(street, ego, leader, gap, start, -1.0 if asap else point)
+
+
+def _bend(radius: float, size: float) -> float:
+    """M by which a vehicle in a bend bulges inwards: the height of the arc over its length and 2 m."""
+    half = (size + 2) / 2
+    return radius - math.sqrt(radius * radius - half * half) if half < radius < FREE else 0.0
 
 
 def _both_green(street: Street, lane: int, other: int) -> bool:
@@ -130,40 +138,42 @@ def _speed_for(street: Street, ego: Vehicle, leader: Vehicle, gap: float, start:
     return max(safe, min(ego.speed + (final - ego.speed) / seconds, stop))
 
 
-def _goes_first(street: Street, ego: Vehicle, other: Vehicle, q: int, lane: int) -> bool:
+def _goes_first(street: Street, ego: Vehicle, other: Vehicle, q: int, lane: int, gap: float) -> bool:
     """Whether `other` goes first: for those before the junction always, on it by time and right of way."""
-    if not street.internal[ego.lane]:
+    if not street.internal[ego.lane] or street.junction[ego.lane] != street.junction[lane]:
         return True
-    own_entry, foe_entry = street.entry_of[lane], street.entry_of[street.conflict_lane[q]]
+    if not street.internal[other.lane] or street.junction[other.lane] != street.junction[lane]:
+        return True
+    own_entry, foe_entry = street.entry_of[lane], street.entry_of[other.lane]
     if street.source[own_entry] == street.source[foe_entry]:
-        first, second = ego.junction_entry, other.junction_entry
+        first, second = ego.first_entry, other.first_entry
     else:
-        first, second = _times(street, ego, other, q, own_entry, foe_entry)
+        yields, yielded = _right_of_way(street, ego, other, q, gap)
+        first = ego.conflict_entry if yields else ego.junction_entry
+        second = other.junction_entry if yields and not yielded else other.conflict_entry
     if first != second:
         return first > second
     if other.speed != ego.speed:
         return other.speed > ego.speed
-    return other.id < ego.id
+    return ego.id < other.id
 
 
-def _times(
-    street: Street, ego: Vehicle, other: Vehicle, q: int, own_entry: int, foe_entry: int
-) -> tuple[int, int]:
-    """The times that decide who goes first: the own and the other's."""
-    yields, yielded = street.must_yield[q], street.other_yields[q]
+def _right_of_way(street: Street, ego: Vehicle, other: Vehicle, q: int, gap: float) -> tuple[bool, bool]:
+    """Whether ego must yield to the other, and the other to ego."""
+    own_entry, foe_entry = street.entry_of[ego.lane], street.entry_of[other.lane]
     own_red, foe_red = street.is_red(own_entry), street.is_red(foe_entry)
-    if own_red != foe_red:
-        yields, yielded = foe_red, own_red
-    elif street.is_yellow(own_entry) and street.is_yellow(foe_entry):
-        slower = (ego.speed, -ego.id) < (other.speed, -other.id)
-        yields, yielded = slower, not slower
-    elif street.has_priority(own_entry) != street.has_priority(foe_entry):
-        yields, yielded = street.has_priority(foe_entry), street.has_priority(own_entry)
-    if not yields:
-        return ego.junction_entry, other.conflict_entry
-    if yielded:
-        return ego.conflict_entry, other.conflict_entry
-    return ego.conflict_entry, other.junction_entry
+    if own_red or foe_red:
+        if not foe_red and other.speed > STANDING and gap < 0:
+            k = other.kind
+            brake = krauss.brake_gap(other.speed, street.decel[k], street.tau[k])
+            cannot_stop = -gap - street.size[k] < brake
+            return cannot_stop, not cannot_stop
+        return foe_red, own_red
+    if street.has_priority(own_entry) != street.has_priority(foe_entry):
+        return not street.has_priority(own_entry), not street.has_priority(foe_entry)
+    if street.is_yellow(own_entry) and street.is_yellow(foe_entry):
+        return other.speed >= ego.speed, ego.speed >= other.speed
+    return street.must_yield[q], street.other_yields[q]
 
 
 def is_open(street: Street, ego: Vehicle, item: Item, can_stop: bool, now: int) -> bool:

@@ -69,7 +69,6 @@ def decide(street: Street, ego: Vehicle, plan: Plan, now: int) -> Decision:
             hindered = True
     else:
         bound = plan.end_speed
-        hindered = hindered or (plan.ends and (bound < ego.speed or bound < STANDING))
     if bound + 1e-3 < least:
         if least_can_stop and bound < ego.speed:
             # it cannot get across at once, so it stops before the link
@@ -97,16 +96,38 @@ def final_speed(street: Street, ego: Vehicle, decision: Decision, draw: float) -
     sigma = street.sigma[kind]
     dawdled = high * (1 - sigma * draw) if high < accel else high - sigma * accel * draw
     speed = max(low, dawdled)
-    if ego.advice is not None:
-        speed = min(speed, max(ego.advice, low))
+    speed = _for_changes(street, ego, low, speed, high)
     if decision.least > 0:
         speed = max(speed, min(decision.least, high))
     return 0.0 if speed < 1e-4 else speed
 
 
+def _for_changes(street: Street, ego: Vehicle, low: float, wanted: float, high: float) -> float:
+    """The speed that lane changes, the own and others', make of the wanted one."""
+    speed, asked = wanted, False
+    if ego.reserved > 0:
+        space = ego.left_space - ego.reserved - 1.0 - street.gap[ego.kind]
+        if space > 0:
+            safe = min(krauss.stop_speed(space, street.decel[ego.kind], 1.0), ego.speed + street.accel[ego.kind])
+            hardest = max(0.0, ego.speed - street.emergency[ego.kind])
+            high = min(high, max(safe, hardest))
+            if safe < wanted:
+                low = max(hardest, safe) if hardest <= safe < low else low
+                speed, asked = max(low, safe), True
+    if ego.advice is not None and low <= ego.advice <= high:
+        speed, asked = min(speed, ego.advice), True
+    if not asked:
+        if ego.change_blocked or ego.leads_blocked:
+            speed = (high + wanted) / 2
+        elif len(street.lanes_of[street.edge[ego.lane]]) == 1:
+            ego.gain = ego.keep_right = ego.look = 0.0
+    return speed
+
+
 def move(street: Street, ego: Vehicle, plan: Plan, decision: Decision, speed: float, now: int) -> bool:
     """Takes the vehicle along its way; returns whether it has arrived."""
     ego.position += speed
+    ego.acceleration = speed - ego.speed
     ego.speed = speed
     ego.hindered = decision.hindered
     if speed <= STANDING:
@@ -124,7 +145,7 @@ def move(street: Street, ego: Vehicle, plan: Plan, decision: Decision, speed: fl
         if not street.internal[ego.lane] and ego.place == ego.last:
             arrived = ego.position > length - ARRIVED
             break
-        if ego.position <= length:
+        if ego.position <= length + 1e-6:
             break
         if passed >= len(plan.items):
             ego.position = length
@@ -145,9 +166,9 @@ def _pass(street: Street, ego: Vehicle, link: int, now: int) -> None:
     ego.lane = street.next[link]
     if not street.internal[ego.lane]:
         ego.place += 1
-        ego.junction_entry = ego.conflict_entry = NEVER
+        ego.junction_entry = ego.conflict_entry = ego.first_entry = NEVER
         return
     if street.link_kind[link] == LinkKind.ENTRY:
-        ego.junction_entry = now
+        ego.junction_entry = ego.first_entry = now
     if street.link_kind[street.link_begin[ego.lane]] == LinkKind.EXIT:
         ego.conflict_entry = now

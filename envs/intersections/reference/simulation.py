@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedsched.envs.intersections.reference.changing import change_lanes
-from fedsched.envs.intersections.reference.draws import DAWDLE, speed_factor, uniform
-from fedsched.envs.intersections.reference.inserting import depart_lane, try_insert
+from fedsched.envs.intersections.reference.draws import DAWDLE, PLACE, speed_factor, uniform
+from fedsched.envs.intersections.reference.inserting import RANDOM_TRIES, depart_lane, places, try_insert
 from fedsched.envs.intersections.reference.keepclear import keep_clear
 from fedsched.envs.intersections.reference.moving import decide, final_speed, move
 from fedsched.envs.intersections.reference.planning import plan
@@ -125,13 +125,22 @@ class Simulation:
         for trip in self.waiting:
             vehicle = self._vehicle(trip)
             lane = depart_lane(self.street, vehicle, int(vehicles.lane[trip]))
-            if lane in failed or not try_insert(self.street, vehicle, lane, float(vehicles.speed[trip])):
+            if lane in failed or not self._try(vehicle, lane):
                 failed.add(lane)
                 left.append(trip)
             else:
                 vehicle.inserted = self.now
                 self.running.append(vehicle)
         self.waiting = left
+
+    def _try(self, vehicle: Vehicle, lane: int) -> bool:
+        vehicles, trip = self.tables.vehicles, vehicle.id
+
+        def draw(number: int) -> float:
+            return uniform(self.seed, PLACE, trip, self.now * RANDOM_TRIES + number)
+
+        tried = places(self.street, vehicle, lane, float(vehicles.position[trip]), draw)
+        return try_insert(self.street, vehicle, lane, float(vehicles.speed[trip]), tried)
 
     def _vehicle(self, trip: int) -> Vehicle:
         v, t = self.tables.vehicles, self.tables.types

@@ -59,6 +59,7 @@ class Vehicle:
         behind: Lanes that its rear may still be on, latest first.
         junction_entry: s, when it entered the junction, or NEVER.
         conflict_entry: s, when it entered the part behind the waiting area, or NEVER.
+        first_entry: s, when it entered the junction, given up or not.
         waiting: s of standing in a row.
         hindered: Whether it has to wait at its next link.
         wants: Whether it meant to pass the link at the end of its lane.
@@ -66,6 +67,13 @@ class Vehicle:
         keep_right: Its inclination to the right lane.
         gain: Its inclination to a faster lane; left is positive.
         advice: m/s it is asked to keep below for the sake of lane changes, valid for one second.
+        acceleration: m/s^2 of the last second.
+        helps: The side to which it may change to let somebody in: -1 right, 1 left, 0 none.
+        leads_blocked: Whether somebody behind it on another lane waits for it.
+        change_blocked: Whether a change that its route urges was not possible.
+        wants_side: The side that its route urges it to.
+        left_space: m until that change must have happened.
+        reserved: m of them that are kept for others.
     """
 
     id: int
@@ -80,6 +88,7 @@ class Vehicle:
     behind: list[int] = field(default_factory=list)
     junction_entry: int = NEVER
     conflict_entry: int = NEVER
+    first_entry: int = NEVER
     waiting: int = 0
     hindered: bool = False
     wants: bool = False
@@ -87,11 +96,23 @@ class Vehicle:
     keep_right: float = 0.0
     gain: float = 0.0
     advice: float | None = None
+    acceleration: float = 0.0
+    helps: int = 0
+    leads_blocked: bool = False
+    change_blocked: bool = False
+    wants_side: int = 0
+    left_space: float = 0.0
+    reserved: float = 0.0
     inserted: int = 0
     departed_late: int = 0
     total_waiting: int = 0
     time_loss: float = 0.0
     stops: int = 0
+
+    def advise(self, speed: float, decel: float) -> None:
+        """Asks it to go no faster; what it cannot do within a second is ignored."""
+        if speed >= max(0.0, self.speed - decel) - 1e-9 and (self.advice is None or speed < self.advice):
+            self.advice = speed
 
 
 class Street:
@@ -128,6 +149,8 @@ class Street:
         self.tau = [float(x) for x in types.tau]
         self.fastest = [float(x) for x in types.max_speed]
         self.link_state = [chr(c) for c in links.state.tolist()]
+        self.junction = [links.junction[k] if i else -1 for k, i in zip(lanes.entry.tolist(), self.internal, strict=True)]
+        self.radius = lanes.radius.tolist()
         self.through = [self.length[n] if self.internal[n] else 0.0 for n in self.next]
         self.link_into = [-1] * len(self.length)
         for link, lane in enumerate(self.next):
@@ -142,6 +165,8 @@ class Street:
             self.lanes_of.setdefault(edge, []).append(lane)
         self.on: list[list[Vehicle]] = [[] for _ in self.length]
         self.rears: list[list[tuple[float, Vehicle]]] = [[] for _ in self.length]
+        self.first_blocked: list[Vehicle | None] = [None for _ in self.length]
+        self.last_blocked: list[Vehicle | None] = [None for _ in self.length]
         self.approaching: list[list[tuple[Vehicle, Item]]] = [[] for _ in self.source]
 
     def allowed(self, vehicle: Vehicle, lane: int) -> float:

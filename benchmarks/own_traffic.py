@@ -1,0 +1,58 @@
+"""Our own traffic on the cells of `benchmarks.sumo_truth`: same map, same fixed routes, own seeds, closed loop."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.agreement_measures import Cell, Seed
+from benchmarks.sumo_truth import CONTROLLED
+from fedsched.envs.intersections.configfile import read_config
+from fedsched.envs.intersections.controllers import ProgramController, greedy, max_pressure
+from fedsched.envs.intersections.netfile import read_network
+from fedsched.envs.intersections.problem import Problem, make_problem
+from fedsched.envs.intersections.routefile import read_demand
+from fedsched.envs.intersections.world import IntersectionsWorld
+
+CONTROLLERS = {"static": ProgramController, "greedy": greedy, "mp": max_pressure}
+
+
+def problem_of(folder: Path, routes: Path) -> Problem:
+    """A map of the benchmark with its fixed routes and the signals that are controlled there."""
+    config = read_config(next(folder.glob("*.sumocfg")))
+    network = read_network(config.network)
+    demand = read_demand([routes], network, config.begin_s, config.end_s)
+    return make_problem(network, [demand], config.begin_s, config.end_s, CONTROLLED.get(folder.name), folder.name)
+
+
+def simulate(folder: Path, routes: Path, controller: str, seeds: Sequence[int]) -> Cell:
+    """Runs all seeds of a cell as one batch; see `agreement_measures.Simulate`. Edge times are not measured."""
+    problem = problem_of(folder, routes)
+    world = IntersectionsWorld(problem, len(seeds), "program" if controller == "static" else "resco")
+    actor = CONTROLLERS[controller]()
+    actor.reset(world)
+    observation = world.reset(torch.zeros(len(seeds), dtype=torch.int64), torch.tensor(list(seeds)))
+    ended = False
+    while not ended:
+        transition = world.step(actor.act(observation))
+        observation, ended = transition.observation, bool(transition.truncated.all())
+    figures = {name: values.tolist() for name, values in world.metrics().items()}
+    found = {str(seed): _seed(figures, row) for row, seed in enumerate(seeds)}
+    digest = hashlib.sha256(routes.read_bytes()).hexdigest()
+    return Cell(folder.name, controller, "fedsched", digest, found)
+
+
+def _seed(figures: dict[str, list[float]], row: int) -> Seed:
+    own = {name: values[row] for name, values in figures.items()}
+    return Seed(
+        completed=int(own["completed"]),
+        running=int(own["running"]),
+        never_inserted=int(own["never_inserted"]),
+        duration_s=own["duration_s"],
+        time_loss_s=own["time_loss_s"],
+        waiting_s=own["waiting_s"],
+        depart_delay_s=own["depart_delay_s"],
+        delay_s=own["resco_delay_s"],
+        edges={},
+    )

@@ -1,0 +1,131 @@
+"""Network and demand as the flat tables that the dynamics read."""
+
+import numpy as np
+
+from fedsched.envs.intersections.conflicts import build_conflicts
+from fedsched.envs.intersections.demand import Demand, VehicleType
+from fedsched.envs.intersections.links import Movements, begins, lane_arrays, link_arrays
+from fedsched.envs.intersections.network import CLASSES, IntersectionsError, Network
+from fedsched.envs.intersections.tables import F64, Signals, Tables, Types, Vehicles
+from fedsched.envs.intersections.ways import build_ways, reach_m
+
+LANE_RULES = {"best_prob": -1, "best": -1, "allowed": -2, "first": -2, "random": -3, "free": -4}
+"""Codes of `Vehicles.lane` for the rules that are no number."""
+
+POSITION_RULES = {"base": -1.0, "last": -1.0, "free": -1.0, "random_free": -2.0, "random": -3.0}
+"""What `Vehicles.position` says for them; `last` and `free` count as `base`."""
+
+SPEED_RULES = {"avg": -1.0, "max": -2.0, "desired": -2.0, "speedLimit": -3.0, "last": -1.0, "random": -2.0}
+"""Codes of `Vehicles.speed`."""
+
+
+def compile_tables(network: Network, demand: Demand, begin_s: float) -> Tables:
+    """All tables of one network with one demand, read-only.
+
+    Args:
+        network: The network.
+        demand: Who drives where and when.
+        begin_s: The clock of the files at second 0 of an episode.
+
+    Raises:
+        IntersectionsError: The network contradicts itself, or a depart lane or speed is unknown.
+    """
+    moves = Movements(network)
+    classes = [CLASSES.index(kind.vehicle_class) for kind in demand.types]
+    drivers = [(kind.vehicle_class, reach_m(kind)) for kind in demand.types]
+    keys = [(demand.routes[trip.route], *drivers[trip.type]) for trip in demand.trips]
+    place = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    ways = build_ways(network, moves, list(place))
+    tables = Tables(
+        lanes=lane_arrays(network, moves),
+        links=link_arrays(network, moves),
+        conflicts=build_conflicts(network, moves),
+        signals=_signals(network),
+        ways=ways,
+        vehicles=_vehicles(demand, begin_s, [int(ways.begin[place[key]]) for key in keys]),
+        types=_types(demand.types, classes),
+    )
+    for part in vars(tables).values():
+        for column in vars(part).values():
+            column.flags.writeable = False
+    return tables
+
+
+def _signals(network: Network) -> Signals:
+    phases = [phase for signal in network.signals for phase in signal.phases]
+    widths = [len(signal.connections) for signal in network.signals]
+    state = np.zeros((len(phases), max(widths, default=0)), dtype=np.int32)
+    for row, phase in zip(state, phases, strict=True):
+        row[: len(phase.state)] = [ord(character) for character in phase.state]
+    return Signals(
+        link_begin=begins([signal.connections for signal in network.signals]),
+        phase_begin=begins([signal.phases for signal in network.signals]),
+        duration_s=np.array([phase.duration_s for phase in phases], dtype=np.float64),
+        minimum_s=np.array([phase.minimum_s for phase in phases], dtype=np.float64),
+        maximum_s=np.array([phase.maximum_s for phase in phases], dtype=np.float64),
+        state=state,
+        offset_s=np.array([signal.offset_s for signal in network.signals], dtype=np.float64),
+        actuated=np.array([signal.kind == "actuated" for signal in network.signals], dtype=np.bool_),
+    )
+
+
+def _vehicles(demand: Demand, begin_s: float, rows: list[int]) -> Vehicles:
+    trips = demand.trips
+    return Vehicles(
+        depart_s=demand.departures_s() - begin_s,
+        way=np.array(rows, dtype=np.int32),
+        edges=np.array([len(demand.routes[trip.route]) for trip in trips], dtype=np.int32),
+        type=np.array([trip.type for trip in trips], dtype=np.int32),
+        lane=np.array([_lane(trip.depart_lane, trip.id) for trip in trips], dtype=np.int32),
+        speed=np.array([_speed(trip.depart_speed, trip.id) for trip in trips], dtype=np.float64),
+        position=np.array([_position(trip.depart_position, trip.id) for trip in trips], dtype=np.float64),
+    )
+
+
+def _lane(rule: str, name: str) -> int:
+    if rule in LANE_RULES:
+        return LANE_RULES[rule]
+    if rule.isascii() and rule.isdigit():
+        return int(rule)
+    raise IntersectionsError(f"vehicle {name!r}: departLane {rule!r}; write a number or one of {', '.join(LANE_RULES)}")
+
+
+def _position(rule: str, name: str) -> float:
+    if rule in POSITION_RULES:
+        return POSITION_RULES[rule]
+    try:
+        position = float(rule)
+    except ValueError:
+        position = -1.0
+    if 0 <= position < float("inf"):
+        return position
+    raise IntersectionsError(
+        f"vehicle {name!r}: departPos {rule!r}; write m from 0 or one of {', '.join(POSITION_RULES)}"
+    )
+
+
+def _speed(rule: str, name: str) -> float:
+    if rule in SPEED_RULES:
+        return SPEED_RULES[rule]
+    try:
+        speed = float(rule)
+    except ValueError:
+        speed = -1.0
+    if 0 <= speed < float("inf"):
+        return speed
+    raise IntersectionsError(
+        f"vehicle {name!r}: departSpeed {rule!r}; write m/s from 0 or one of {', '.join(SPEED_RULES)}"
+    )
+
+
+def _types(types: tuple[VehicleType, ...], classes: list[int]) -> Types:
+    def column(name: str) -> F64:
+        return np.array([getattr(kind, name) for kind in types], dtype=np.float64)
+
+    names = ("length", "min_gap", "accel", "decel", "emergency_decel", "sigma", "tau", "max_speed", "speed_factor")
+    return Types(
+        **{name: column(name) for name in (*names, "speed_deviation")},
+        speed_low=np.array([kind.speed_range[0] for kind in types], dtype=np.float64),
+        speed_high=np.array([kind.speed_range[1] for kind in types], dtype=np.float64),
+        vehicle_class=np.array(classes, dtype=np.int32),
+    )

@@ -1,0 +1,77 @@
+"""Streets as a PettingZoo environment: `fedsched/intersections-v0`.
+
+History: v0, the features of `fedsched.envs.intersections.world`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedsched.envs.core import stream
+from fedsched.envs.core.pettingzoo import WorldParallelEnv
+from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
+from fedsched.envs.intersections.timing import Timing
+from fedsched.envs.intersections.world import IntersectionsWorld
+
+WEIGHTS: Mapping[str, float] = {"queue": 1.0}
+"""Reward unless weights are given: minus the vehicle-seconds of halting within 200 m before the signal."""
+
+
+class IntersectionsParallelEnv(WorldParallelEnv):
+    """The signals of one city; the seed of a reset draws one of its demands, unless `options={"instance": k}` does.
+
+    Args:
+        world: A batch of one.
+        weights: As in `WorldParallelEnv`, like the other options.
+        flatten: One Box instead of a dict.
+        strict: Raises for an illegal action.
+    """
+
+    def __init__(
+        self, world: IntersectionsWorld, weights: Mapping[str, float], *, flatten: bool = False, strict: bool = False
+    ) -> None:
+        super().__init__(world, weights, flatten=flatten, strict=strict)
+        self._demands = len(world.problem.demands)
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Starts an episode; without a seed, that of the last one plus one.
+
+        Raises:
+            WorldError: An unknown instance.
+        """
+        number = self._seed + 1 if seed is None else seed
+        drawn = int(stream(number, "intersections/env").integers(self._demands))
+        return super().reset(number, {"instance": drawn, **(options or {})})
+
+
+def parallel_env(
+    city: str | Path | Problem | None = None,
+    timing: str | Timing = "sumo_rl",
+    *,
+    controlled: Sequence[str] | None = None,
+    weights: Mapping[str, float] | None = None,
+    flatten: bool = False,
+    strict: bool = False,
+) -> IntersectionsParallelEnv:
+    """The signals of a city, one agent each.
+
+    Args:
+        city: A `.sumocfg`, or a problem; by default a grid of nine signals that is shipped.
+        timing: When signals decide: `resco`, `sumo_rl`, `free`, or a timing of your own.
+        controlled: Ids of the signals that are agents; by default all. Of a problem, those it names.
+        weights: Weight of every reward part that counts, see `world.REWARD_PARTS`; by default WEIGHTS.
+        flatten: Observations as one Box.
+        strict: Raises for an illegal action instead of replacing it.
+
+    Raises:
+        IntersectionsError: A city that cannot be used, or an unknown timing.
+        WorldError: Weights of unknown parts.
+    """
+    if city is None:
+        problem = grid_problem()
+    else:
+        problem = city if isinstance(city, Problem) else read_problem(city, controlled)
+    world = IntersectionsWorld(problem, 1, timing)
+    return IntersectionsParallelEnv(world, WEIGHTS if weights is None else weights, flatten=flatten, strict=strict)

@@ -1,0 +1,161 @@
+"""What a vehicle and its neighbours do for a lane change that the route urges; see `reference.cooperation`."""
+
+import warp as wp
+
+from fedsched.envs.intersections.kernels.around import Around, secure_at
+from fedsched.envs.intersections.kernels.following import brake_gap, follow_speed, stop_speed
+from fedsched.envs.intersections.kernels.state import NO_ADVICE, Road, Traffic, real
+
+HELP_SPEED = wp.constant(real(10.0 / 3.6))
+LEAST_SLOWDOWN = wp.constant(real(7.0 / 3.6))
+CUT_IN_SPEED = wp.constant(real(27.0))
+LONG_RAMP = wp.constant(real(200.0))
+RESERVED_RIGHT, RESERVED_LEFT = wp.constant(real(20.0)), wp.constant(real(40.0))
+CONGESTED, SLOW_ROAD = wp.constant(real(60.0 / 3.6)), wp.constant(real(60.1 / 3.6))
+
+
+@wp.func
+def advise(r: Road, t: Traffic, b: int, s: int, speed: real):
+    """Asks a vehicle to go no faster; what it cannot do within a second is ignored."""
+    least = wp.max(real(0.0), t.speed[b, s] - r.decel[t.kind[b, s]])
+    if speed >= least - real(1.0e-9) and speed < t.advice[b, s]:
+        t.advice[b, s] = speed
+
+
+@wp.func
+def follow_at(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, speed: real) -> real:
+    k = t.kind[b, s]
+    return follow_speed(gap, t.speed[b, s], speed, r.accel[k], r.decel[k], r.tau[k], r.decel[t.kind[b, leader]])
+
+
+@wp.func
+def drives_free(r: Road, t: Traffic, b: int, s: int) -> bool:
+    """Whether a vehicle may not be overtaken on the right."""
+    return t.speed[b, s] >= CONGESTED and r.lane_speed[t.lane[b, s]] >= SLOW_ROAD
+
+
+@wp.func
+def reserve(r: Road, t: Traffic, b: int, s: int, leader: int, side: int):
+    if leader < 0:
+        return
+    if t.wants_side[b, leader] != -side:
+        return
+    kind, other = t.kind[b, s], t.kind[b, leader]
+    potential = t.left_space[b, s] - brake_gap(t.speed[b, s], r.decel[kind], real(0.0))
+    length = r.size[other] + r.gap[other]
+    if length <= potential:
+        t.reserved[b, s] = wp.max(length, t.reserved[b, s])
+    else:
+        t.reserved[b, leader] = wp.max(r.size[kind] + r.gap[kind], t.reserved[b, leader])
+
+
+@wp.func
+def with_leader(
+    r: Road, t: Traffic, b: int, s: int, around: Around, side: int, front: bool, remaining: real
+) -> real:
+    """The speed planned with respect to the leader; -1 where it is to be overtaken."""
+    kind = t.kind[b, s]
+    speed = t.speed[b, s]
+    accel, decel = r.accel[kind], r.decel[kind]
+    line = stop_speed(t.left_space[b, s] - t.reserved[b, s], decel, real(1.0))
+    planned = wp.min(wp.min(speed, line), wp.min(speed + accel, t.advice[b, s]))
+    other = around.leader
+    if other < 0:
+        return planned
+    other_speed = t.speed[b, other]
+    expected = other_speed - wp.max(real(1.0), -t.acceleration[b, other])
+    gap = around.front + expected - planned
+    target = wp.max(wp.max(speed - decel, real(0.0)), follow_at(r, t, b, s, other, gap, expected))
+    if not front:
+        advise(r, t, b, s, target)
+        return wp.min(target, planned)
+    faster = planned - other_speed
+    distance = around.front + r.size[t.kind[b, other]] + r.gap[t.kind[b, other]] + r.size[kind]
+    distance = wp.max(real(0.0), distance + secure_at(r, t, b, other, s, other_speed, speed))
+    time = remaining + real(1.0)
+    if faster > real(0.0):
+        time = distance / faster
+    room = t.left_space[b, s] - t.reserved[b, s] - brake_gap(speed, decel, r.tau[kind])
+    t.leads_blocked[b, other] = True
+    if faster < real(0.0) or (side > 0 and drives_free(r, t, b, s)) or room < distance or remaining < time:
+        if target >= speed:
+            advise(r, t, b, s, target)
+            return planned
+        slowdown = wp.min(decel, wp.max(LEAST_SLOWDOWN, (speed - target) / remaining))
+        slower = wp.min(planned, wp.max(real(0.0), speed - slowdown))
+        advise(r, t, b, s, slower)
+        return slower
+    advise(r, t, b, other, other_speed)
+    return real(-1.0)
+
+
+@wp.func
+def cut_in(r: Road, t: Traffic, b: int, follower: int, s: int, gap: real, planned: real, least: real) -> real:
+    first = wp.max(least, follow_at(r, t, b, follower, s, gap + planned, planned))
+    return wp.max(least, follow_at(r, t, b, follower, s, gap + planned - first, planned))
+
+
+@wp.func
+def with_follower(
+    r: Road, t: Traffic, b: int, s: int, follower: int, gap: real, side: int, planned: real, remaining: real
+):
+    """What the follower is asked for, or how it is let pass."""
+    k = t.kind[b, follower]
+    own = t.kind[b, s]
+    decel = r.decel[k]
+    speed = t.speed[b, s]
+    other = t.speed[b, follower]
+    t.helps[b, follower] = side
+    if planned - other >= HELP_SPEED:
+        lead_need = secure_at(r, t, b, follower, s, other, planned)
+        if (lead_need - gap) / remaining < planned - other:
+            advise(r, t, b, follower, planned - HELP_SPEED)
+            return
+    slowed = wp.max(real(0.0), other - decel)
+    faster = planned - slowed
+    opened = gap + faster
+    need = secure_at(r, t, b, follower, s, slowed, planned)
+    if opened > real(0.0) and opened >= need:
+        advise(r, t, b, follower, cut_in(r, t, b, follower, s, gap, planned, slowed))
+        return
+    if faster > real(0.0) and faster * remaining > need - opened + real(0.1):
+        advise(r, t, b, follower, slowed)
+        return
+    if side < 0 and drives_free(r, t, b, follower):
+        advise(r, t, b, follower, wp.max(slowed, HELP_SPEED))
+        return
+    passing = wp.max(other, speed + HELP_SPEED)
+    ramp = side > 0 and (planned > CUT_IN_SPEED or r.lane_length[t.lane[b, s]] > LONG_RAMP)
+    if other > speed and (side < 0 or ramp):
+        passing = wp.max(slowed, speed + HELP_SPEED)
+        if (other - speed) / decel < remaining:
+            advise(r, t, b, follower, passing)
+            return
+    advise(r, t, b, follower, passing)
+    distance = gap + r.size[own] + r.gap[own] + r.size[k]
+    distance = wp.max(real(0.0), distance + secure_at(r, t, b, s, follower, planned, passing))
+    advise(r, t, b, s, wp.max(passing - distance / remaining, speed - r.decel[own]))
+
+
+@wp.func
+def inform(
+    r: Road, t: Traffic, b: int, s: int, around: Around, side: int, offset: int, length: real, front: bool, back: bool
+):
+    """Agrees with the neighbours how the change becomes possible."""
+    t.left_space[b, s] = length - t.position[b, s]
+    away = wp.abs(offset)
+    if away > 1:
+        unseen = real(RESERVED_LEFT)
+        if side < 0:
+            unseen = RESERVED_RIGHT
+        t.reserved[b, s] = wp.max(unseen, t.reserved[b, s])
+    reserve(r, t, b, s, around.leader, side)
+    seconds = t.left_space[b, s] / wp.max(real(1.0e-3), t.look[b, s]) / real(wp.max(1, away)) / real(2.0)
+    remaining = wp.max(real(1.0), seconds)
+    planned = with_leader(r, t, b, s, around, side, front, remaining)
+    if planned >= real(0.0) and around.follower >= 0:
+        if back:
+            with_follower(r, t, b, s, around.follower, around.back, side, planned, remaining)
+        elif front:
+            safe = cut_in(r, t, b, around.follower, s, around.back, planned, real(0.0))
+            advise(r, t, b, around.follower, safe)

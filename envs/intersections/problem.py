@@ -1,0 +1,335 @@
+"""The static problem of a world: one network, its controlled signals, and one demand per instance."""
+
+import dataclasses
+import hashlib
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from fedsched.envs.intersections.compile import compile_tables
+from fedsched.envs.intersections.configfile import read_config
+from fedsched.envs.intersections.demand import Demand, Trip, VehicleType
+from fedsched.envs.intersections.netfile import check_signals, read_network
+from fedsched.envs.intersections.network import IntersectionsError, Network, Signal, find
+from fedsched.envs.intersections.routefile import read_demand
+from fedsched.envs.intersections.signals import Movement, green_phases, movements
+from fedsched.envs.intersections.tables import F64, I32, I64, LinkKind, Tables
+
+_DATA = Path(__file__).parent / "data"
+
+MOST_NEIGHBOURS = 8
+"""Signals that a signal may message."""
+
+
+@dataclass(frozen=True)
+class SignalModel:
+    """A controlled signal.
+
+    Attributes:
+        id: SUMO's id.
+        index: Its place among the network's signals.
+        phases: The states of its green phases.
+        movements: What it controls.
+        links: The entry links of each movement.
+        targets: The lanes that these reach, each once.
+    """
+
+    id: str
+    index: int
+    phases: tuple[str, ...]
+    movements: tuple[Movement, ...]
+    links: tuple[tuple[int, ...], ...]
+    targets: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest signals along the roads, up to `MOST_NEIGHBOURS` of each; -1 and 0 pad.
+
+    Attributes:
+        agent: Index of a controlled signal, [A, K].
+        time_s: Travel time on the roads between at their speed limits, [A, K].
+        lanes: Lanes of the last road between, [A, K].
+        downstream: Whether traffic flows from here to there by that time; else from there to here, [A, K].
+    """
+
+    agent: I64
+    time_s: F64
+    lanes: I32
+    downstream: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What does not change from episode to episode.
+
+    Attributes:
+        network: The streets.
+        demands: One per instance.
+        tables: Network and all demands, the trips of one demand after those of another.
+        first_trip: Those of demand k are `first_trip[k]` to `first_trip[k + 1]`.
+        begin_s: The clock of the files at second 0 of an episode.
+        end_s: The clock at its end.
+        signals: The controlled signals: the agents.
+        name: Of the map, for messages and named timings.
+    """
+
+    network: Network
+    demands: tuple[Demand, ...]
+    tables: Tables
+    first_trip: I64
+    begin_s: float
+    end_s: float
+    signals: tuple[SignalModel, ...]
+    name: str = ""
+
+    @property
+    def seconds(self) -> int:
+        """Length of an episode."""
+        return round(self.end_s - self.begin_s)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of files, hours and controlled signals."""
+        parts = [self.network.digest, *(demand.digest for demand in self.demands), repr((self.begin_s, self.end_s))]
+        return hashlib.sha256("\n".join([*parts, *(signal.id for signal in self.signals)]).encode()).hexdigest()
+
+    @property
+    def phases(self) -> int:
+        """Most green phases of a signal."""
+        return max(len(signal.phases) for signal in self.signals)
+
+    @property
+    def movements(self) -> int:
+        """Most movements of a signal."""
+        return max(len(signal.movements) for signal in self.signals)
+
+    @cached_property
+    def served(self) -> I32:
+        """What phase n gives movement e: 0 red, 1 permissive, 2 protected green, [A, N, E]."""
+        found = np.zeros((len(self.signals), self.phases, self.movements), dtype=np.int32)
+        for a, signal in enumerate(self.signals):
+            for n, state in enumerate(signal.phases):
+                for e, links in enumerate(signal.links):
+                    lights = {state[self.tables.links.signal_index[link]] for link in links}
+                    found[a, n, e] = 2 if "G" in lights else int("g" in lights)
+        return found
+
+    @cached_property
+    def signal_links(self) -> I32:
+        """The entry links of all signals of the network, signal by signal, [Q]."""
+        links = self.tables.links
+        found = np.flatnonzero((links.signal >= 0) & (links.kind == LinkKind.ENTRY))
+        return found[np.argsort(links.signal[found], kind="stable")].astype(np.int32)
+
+    @cached_property
+    def out_lanes(self) -> I32:
+        """The lanes behind the controlled signals, [O]."""
+        lanes = {lane for signal in self.signals for targets in signal.targets for lane in targets}
+        return np.array(sorted(lanes), dtype=np.int32)
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """Who is near whom along the roads."""
+        return find_neighbours(self.tables, self.signals)
+
+
+def make_problem(
+    network: Network,
+    demands: Sequence[Demand],
+    begin_s: float,
+    end_s: float,
+    controlled: Sequence[str] | None = None,
+    name: str = "",
+) -> Problem:
+    """A problem from its parts.
+
+    Args:
+        network: The streets.
+        demands: One per instance.
+        begin_s: The clock of the files at second 0.
+        end_s: The clock at the end.
+        controlled: Ids of the signals that are agents; by default all with a green phase. Others run their program.
+        name: Of the map.
+
+    Raises:
+        IntersectionsError: No demand, no signal, an unknown signal, or an hour that ends before it begins.
+    """
+    check_signals(network)
+    if not demands:
+        raise IntersectionsError("a problem needs at least one demand")
+    if round(end_s - begin_s) < 1:
+        raise IntersectionsError(f"the episode from {begin_s:g} s to {end_s:g} s is empty; give a later end")
+    tables = compile_tables(network, merge(demands), begin_s)
+    ids = [signal.id for signal in network.signals]
+    if controlled is None:
+        numbers = [n for n, signal in enumerate(network.signals) if _has_green(signal)]
+    else:
+        numbers = [find(signal, ids, "signal") for signal in controlled]
+    signals = tuple(_model(network, tables, n) for n in numbers)
+    first = np.concatenate(([0], np.cumsum([len(demand.trips) for demand in demands]))).astype(np.int64)
+    return Problem(network, tuple(demands), tables, first, begin_s, end_s, signals, name)
+
+
+def read_problem(config: str | Path, controlled: Sequence[str] | None = None) -> Problem:
+    """A problem of one instance from a `.sumocfg`.
+
+    Raises:
+        IntersectionsError: With file, line, element and remedy.
+    """
+    found = read_config(config)
+    if found.end_s == float("inf"):
+        raise IntersectionsError("does not say when it ends; add <end value=.../> to its <time>", config)
+    network = read_network(found.network)
+    demand = read_demand((*found.additional, *found.routes), network, found.begin_s, found.end_s)
+    return make_problem(network, [demand], found.begin_s, found.end_s, controlled, Path(config).stem)
+
+
+def grid_problem(demands: int = 8) -> Problem:
+    """The small grid that is shipped: nine signals, 20 minutes; demand k is what seed k draws from its flows.
+
+    Raises:
+        IntersectionsError: Fewer than one demand.
+    """
+    network = read_network(_DATA / "grid3x3.net.xml.gz")
+    drawn = [read_demand(_DATA / "grid3x3.rou.xml.gz", network, 0.0, 1200.0, seed) for seed in range(demands)]
+    return make_problem(network, drawn, 0.0, 1200.0, name="grid3x3")
+
+
+def merge(demands: Sequence[Demand]) -> Demand:
+    """All demands as one: equal types and routes once, trips of one after those of another."""
+    types: dict[VehicleType, int] = {}
+    routes: dict[tuple[int, ...], int] = {}
+    trips: list[Trip] = []
+    for demand in demands:
+        kind = [types.setdefault(value, len(types)) for value in demand.types]
+        route = [routes.setdefault(value, len(routes)) for value in demand.routes]
+        trips += [dataclasses.replace(trip, type=kind[trip.type], route=route[trip.route]) for trip in demand.trips]
+    return Demand(tuple(types), tuple(routes), tuple(trips), "")
+
+
+def _has_green(signal: Signal) -> bool:
+    try:
+        return bool(green_phases(signal))
+    except IntersectionsError:
+        return False
+
+
+def _model(network: Network, tables: Tables, number: int) -> SignalModel:
+    signal, links, edge = network.signals[number], tables.links, tables.lanes.edge
+    phases = tuple(signal.phases[n].state for n in green_phases(signal))
+    groups: dict[tuple[int, int], list[int]] = {}
+    for link in np.flatnonzero((links.signal == number) & (links.kind == LinkKind.ENTRY)).tolist():
+        groups.setdefault((int(edge[links.source[link]]), int(edge[links.target[link]])), []).append(link)
+    moves = movements(network, signal)
+    entries = tuple(tuple(groups[move.source, move.target]) for move in moves)
+    targets = tuple(_once(links.target[list(own)].tolist()) for own in entries)
+    return SignalModel(signal.id, number, phases, moves, entries, targets)
+
+
+def _once(values: list[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def find_neighbours(tables: Tables, signals: Sequence[SignalModel]) -> Neighbours:
+    """From every signal along the roads to the next controlled ones; up- and downstream, nearest first."""
+    agent = {signal.index: a for a, signal in enumerate(signals)}
+    found: list[dict[int, tuple[float, int, bool]]] = [{} for _ in signals]
+    for a, signal in enumerate(signals):
+        for b, (time_s, lanes) in _downstream(tables, signal, agent, a).items():
+            for one, other, down in ((a, b, True), (b, a, False)):
+                if other not in found[one] or time_s < found[one][other][0]:
+                    found[one][other] = (time_s, lanes, down)
+    rows = [sorted(near.items(), key=lambda item: (item[1][0], item[0]))[:MOST_NEIGHBOURS] for near in found]
+    width = max((len(row) for row in rows), default=0)
+    result = Neighbours(
+        np.full((len(rows), width), -1, dtype=np.int64), np.zeros((len(rows), width)),
+        np.zeros((len(rows), width), dtype=np.int32), np.zeros((len(rows), width), dtype=np.bool_),
+    )  # fmt: skip
+    for a, row in enumerate(rows):
+        for k, (other, (time_s, lanes, down)) in enumerate(row):
+            result.agent[a, k], result.time_s[a, k] = other, time_s
+            result.lanes[a, k], result.downstream[a, k] = lanes, down
+    return result
+
+
+def _downstream(tables: Tables, signal: SignalModel, agent: dict[int, int], own: int) -> dict[int, tuple[float, int]]:
+    """Travel time and lanes of the last road to the next controlled signals behind one (Dijkstra over edges)."""
+    lanes, links = tables.lanes, tables.links
+    queue = [(_time_s(tables, targets[0]), targets[0]) for targets in signal.targets]
+    heapq.heapify(queue)
+    seen: set[int] = set()
+    found: dict[int, tuple[float, int]] = {}
+    while queue:
+        time_s, lane = heapq.heappop(queue)
+        edge = int(lanes.edge[lane])
+        if edge in seen:
+            continue
+        seen.add(edge)
+        on_edge = np.flatnonzero((lanes.edge == edge) & ~lanes.internal)
+        leaving = [k for n in on_edge for k in range(lanes.link_begin[n], lanes.link_begin[n + 1])]
+        met = {agent[int(links.signal[k])] for k in leaving if int(links.signal[k]) in agent}
+        for other in met - {own}:
+            found.setdefault(other, (time_s, len(on_edge)))
+        if not met:
+            for target in _once([int(links.target[k]) for k in leaving]):
+                heapq.heappush(queue, (time_s + _time_s(tables, target), target))
+    return found
+
+
+def _time_s(tables: Tables, lane: int) -> float:
+    return float(tables.lanes.length[lane] / max(0.1, tables.lanes.speed[lane]))
+
+
+def next_signals(tables: Tables, number: I32) -> tuple[I32, F64]:
+    """For every row of the ways and lane number: the next signal's link and how far its stop line is.
+
+    A lane that does not lead on counts as the first one that does, as in SUMO's `getNextTLS`.
+
+    Args:
+        tables: Network and routes.
+        number: What to write for each link, -1 for links without a signal, [K].
+
+    Returns:
+        The number, -1 where no signal lies ahead, [W, M]; m from the lane's start, [W, M].
+    """
+    lanes, links, ways = tables.lanes, tables.links, tables.ways
+    rows, most = ways.link.shape
+    first_lane = np.concatenate(([0], np.cumsum(np.bincount(lanes.edge[~lanes.internal])))) if rows else np.zeros(1)
+    ahead, distance = np.full((rows, most), -1, dtype=np.int32), np.zeros((rows, most))
+    fallback = _links_onward(tables)
+    level = _places_left(tables)
+    for left in range(1, int(level.max(initial=0)) + 1):
+        at = np.flatnonzero(level == left)
+        edge = ways.edge[at]
+        spare = np.array([fallback.get((int(a), int(b)), -1) for a, b in zip(edge, ways.edge[at + 1], strict=True)])
+        for m in range(most):
+            lane = first_lane[edge] + m
+            link = np.where(ways.link[at, m] >= 0, ways.link[at, m], spare)
+            use = (lane < first_lane[edge + 1]) & (link >= 0)
+            row, own, link = at[use], lane[use], link[use]
+            signalled = number[link] >= 0
+            beyond = lanes.index[links.target[link]]
+            ahead[row, m] = np.where(signalled, number[link], ahead[row + 1, beyond])
+            further = links.via_length[link] + distance[row + 1, beyond]
+            distance[row, m] = lanes.length[own] + np.where(signalled, 0.0, further)
+    return ahead, distance
+
+
+def _links_onward(tables: Tables) -> dict[tuple[int, int], int]:
+    """The first link from one edge to another."""
+    lanes, links = tables.lanes, tables.links
+    entry = np.flatnonzero(links.kind == LinkKind.ENTRY)[::-1]
+    pairs = zip(lanes.edge[links.source[entry]].tolist(), lanes.edge[links.target[entry]].tolist(), strict=True)
+    return dict(zip(pairs, entry.tolist(), strict=True))
+
+
+def _places_left(tables: Tables) -> I32:
+    """How many edges follow each row on its way."""
+    last = np.flatnonzero(tables.ways.last)
+    rows = np.arange(len(tables.ways.edge))
+    return (last[np.searchsorted(last, rows)] - rows).astype(np.int32)

@@ -1,0 +1,55 @@
+"""When signals may decide: named protocols, so that results with unlike timings are never mixed."""
+
+from dataclasses import dataclass
+
+from fedsched.envs.intersections.network import IntersectionsError
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When signals decide, and how they change.
+
+    A signal may decide in every second that is a multiple of `period_s` (from the start of the episode), unless it is
+    yellow or its last change began less than `yellow_s + least_s` before.
+
+    Attributes:
+        name: Of the protocol.
+        period_s: Seconds between decisions; 0: nobody decides, every signal runs its program.
+        yellow_s: How long links that lose their green are yellow.
+        least_s: Shortest green.
+
+    Raises:
+        IntersectionsError: A negative number, or a period that ends while it is still yellow.
+    """
+
+    name: str
+    period_s: int
+    yellow_s: int = 0
+    least_s: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.period_s, self.yellow_s, self.least_s) < 0:
+            raise IntersectionsError(f"timing {self.name}: seconds below 0")
+
+
+TIMINGS = {
+    timing.name: timing
+    for timing in (
+        Timing("resco", 10, 3),
+        Timing("sumo_rl", 5, 2, 5),
+        Timing("free", 1, 3, 5),
+        Timing("program", 0),
+    )
+}
+"""`resco`: every 10 s, 3 s yellow. `sumo_rl`: every 5 s, 2 s yellow, 7 s between changes. `free`: each signal decides
+by itself every second once its green is 5 s old. `program`: the programs of the file run."""
+
+_OF_MAP = {("resco", "arterial4x4"): Timing("resco", 5, 2)}
+"""Published protocols that differ on a map."""
+
+
+def named_timing(name: str, map_name: str = "") -> Timing:
+    """The protocol of that name, as it is used on that map; raises IntersectionsError for an unknown one."""
+    if name not in TIMINGS:
+        raise IntersectionsError(f"no timing {name!r}; there are {', '.join(TIMINGS)}")
+    return _OF_MAP.get((name, map_name), TIMINGS[name])

@@ -1,0 +1,272 @@
+"""The intersections world: B copies of one city, driven by Warp kernels (docs/intersections.md states the rules)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import warp as wp
+
+from fedsched.envs.core import (
+    IllegalActionError,
+    KindSpec,
+    Observation,
+    Snapshot,
+    Tokens,
+    Transition,
+    WorldError,
+    WorldSpec,
+    stream,
+)
+from fedsched.envs.intersections import metrics
+from fedsched.envs.intersections.arrays import (
+    clear_rows,
+    control_columns,
+    count_columns,
+    fill,
+    host,
+    plan_columns,
+    road_columns,
+    sight_columns,
+    structs,
+    traffic_columns,
+    view_columns,
+)
+from fedsched.envs.intersections.kernels import observe, second
+from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
+from fedsched.envs.intersections.kernels.measure import Count, Sight
+from fedsched.envs.intersections.kernels.observe import View
+from fedsched.envs.intersections.kernels.state import FLAG_FULL, bind
+from fedsched.envs.intersections.problem import Problem
+from fedsched.envs.intersections.timing import Timing, named_timing
+
+KIND = "signal"
+OWN_FEATURES = (
+    "log_in_phase", "yellow", "log_since_change", "phases", "movements", "hour_sin", "hour_cos",
+)  # fmt: skip
+MOVEMENT_FEATURES = (
+    "log_queue", "log_approaching", "log_near", "log_waiting", "speed_share", "room_share", "log_queue_behind",
+    "lanes", "right", "straight", "left", "back", "protected", "permissive", "yellow", "log_since_green",
+)  # fmt: skip
+PHASE_FEATURES = ("current", "protected_share", "permissive_share")
+REWARD_PARTS = (
+    "delay", "queue", "waiting", "pressure", "stops", "throughput", "fuel", "co2", "priority_delay",
+)  # fmt: skip
+"""Per signal, of the vehicles that meet it next; accrued every second, costs negative.
+
+delay: 1 - v / desired v, within 200 m. queue: halting ones within 200 m. waiting: standing ones, however far.
+pressure: queue minus the halting ones on the first 200 m behind it. stops: vehicles that came to stand.
+throughput: passed its stop line (positive). fuel: ml. co2: g. priority_delay: delay, emergency x 10, bus x 3."""
+
+
+def world_spec(problem: Problem) -> WorldSpec:
+    """The static description of a problem's world."""
+    kind = KindSpec(
+        name=KIND,
+        agents=tuple(signal.id for signal in problem.signals),
+        own=OWN_FEATURES,
+        entity=MOVEMENT_FEATURES,
+        entities=problem.movements,
+        action=PHASE_FEATURES,
+        actions=problem.phases + 1,
+        idle=problem.phases,
+        relation=np.pad(problem.served > 0, ((0, 0), (0, 1), (0, 0))),
+    )
+    return WorldSpec("intersections", (kind,), problem.neighbours.agent, REWARD_PARTS, metrics.names(problem))
+
+
+class IntersectionsWorld:
+    """B copies of one city.
+
+    Args:
+        problem: Streets, signals and demands; instance k is demand k.
+        batch: Number of copies B.
+        timing: When signals decide, by name or as it is.
+        device: `cpu` or a CUDA device.
+        slots: Room for vehicles on the road at once; by default as many as there can be.
+
+    Raises:
+        IntersectionsError: An unknown timing.
+        WorldError: No copies, or no signal to control.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        batch: int,
+        timing: str | Timing = "resco",
+        device: str = "cpu",
+        slots: int | None = None,
+    ) -> None:
+        if batch < 1:
+            raise WorldError(f"a world needs at least one copy, got batch={batch}")
+        if not problem.signals:
+            raise WorldError("no signal is controlled; name one that has a green phase")
+        self.problem, self.batch, self.device = problem, batch, device
+        self.timing = named_timing(timing, problem.name) if isinstance(timing, str) else timing
+        self.spec = world_spec(problem)
+        self.slots = most_vehicles(problem) if slots is None else slots
+        trips = int(np.diff(problem.first_trip).max())
+        parts = len(REWARD_PARTS)
+        self.road = road_columns(problem.tables, problem.begin_s, device)
+        self.traffic = traffic_columns(problem.tables, batch, self.slots, device, trips)
+        self.control = control_columns(problem, batch, device)
+        self.counts = count_columns(problem, batch, trips, parts, device)
+        self.view = view_columns(problem, batch, len(OWN_FEATURES), len(MOVEMENT_FEATURES), device)
+        self._plan, self._numbers = plan_columns(problem, self.timing, device)
+        self._sight = sight_columns(problem, device)
+        self._first = torch.as_tensor(problem.first_trip, device=device)
+        self._go = torch.zeros(batch, dtype=torch.bool, device=device)
+        self._chosen = torch.full((batch, len(problem.signals)), problem.phases, dtype=torch.int64, device=device)
+        self._until = torch.full((batch,), torch.inf, dtype=torch.float64, device=device)
+        self._never = torch.zeros((batch, len(problem.signals)), dtype=torch.bool, device=device)
+        self._graph: wp.Graph | None = None
+
+    def reset(
+        self,
+        instances: torch.Tensor,
+        seeds: torch.Tensor,
+        where: torch.Tensor | None = None,
+        until_s: torch.Tensor | None = None,
+    ) -> Observation:
+        """Starts the demands of these instances on empty streets and runs to the first decision.
+
+        Raises:
+            WorldError: An unknown instance.
+        """
+        go = torch.ones_like(self._go) if where is None else where.to(self.device)
+        rows = go.nonzero().flatten()
+        chosen = instances.to(self.device)[rows]
+        known = len(self.problem.demands)
+        if bool(((chosen < 0) | (chosen >= known)).any()):
+            raise WorldError(f"instances {chosen.tolist()}: this world has 0 to {known - 1}")
+        short = torch.tensor([fold(int(seed)) for seed in seeds.to(self.device)[rows]], device=self.device)
+        first = self._first[chosen]
+        clear_rows(self.traffic, self.road, rows, short, first, self._first[chosen + 1] - first)
+        self._clear_control(rows)
+        if until_s is None and not self.timing.period_s:
+            until_s = torch.zeros_like(self._until)  # nobody will ever decide: the first step runs it all
+        self._launch(go, None, until_s)
+        return self._observation()
+
+    def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
+        """Shows the chosen phases and runs to the next decision or to `until_s`; `keep` where nobody must decide."""
+        chosen = actions[KIND]
+        self._check(chosen)
+        self._launch(None, chosen, until_s)
+        return Transition(
+            observation=self._observation(),
+            reward={KIND: self.counts["reward"].clone()},
+            elapsed_s=self.control["elapsed_s"].clone(),
+            terminated={KIND: self._never},
+            truncated=self.control["ended"].clone(),
+        )
+
+    def metrics(self) -> dict[str, torch.Tensor]:
+        """The episodes so far, each float64 [B]; see `fedsched.envs.intersections.metrics`."""
+        return metrics.of_world(self)
+
+    def snapshot(self) -> Snapshot:
+        """The exact state of all rows."""
+        arrays = {f"{t}.{name}": column for t, own in self._tables().items() for name, column in host(own).items()}
+        return Snapshot(arrays, {"problem": self.problem.digest})
+
+    def restore(self, snapshot: Snapshot) -> Observation:
+        """Continues from a snapshot of a world of the same problem, batch and slots.
+
+        Raises:
+            WorldError: A snapshot of another problem.
+        """
+        if snapshot.extra["problem"] != self.problem.digest:
+            raise WorldError("the snapshot is of another problem")
+        for t, own in self._tables().items():
+            for name, column in own.items():
+                column.copy_(torch.as_tensor(snapshot.arrays[f"{t}.{name}"]))
+        return self._observation()
+
+    def _tables(self) -> dict[str, dict[str, torch.Tensor]]:
+        shown = {name: self.view[name] for name in ("own", "entities", "actions", "action_mask")}
+        return {"traffic": self.traffic, "control": self.control, "counts": self.counts, "view": shown}
+
+    def _clear_control(self, rows: torch.Tensor) -> None:
+        for columns in (self.control, self.counts):
+            for column in columns.values():
+                fill(column, rows, 0)
+        for column, value in (
+            (self.control["changed_at"], LONG_AGO),
+            (self.control["decided"], -1),
+            (self.counts["trip_link"], -1),
+        ):
+            fill(column, rows, value)
+        if self.timing.period_s:
+            shown = self._plan["green"][self._plan["phase_first"][:-1].long()]
+            self.traffic["forced"][rows[:, None], self._plan["signal"].long()] = shown
+
+    def _check(self, chosen: torch.Tensor) -> None:
+        shape = tuple(self._chosen.shape)
+        if tuple(chosen.shape) != shape or chosen.dtype != torch.int64:
+            raise IllegalActionError(f"actions are int64 {list(shape)}, got {chosen.dtype} {list(chosen.shape)}")
+        mask = self.view["action_mask"]
+        inside = chosen.clamp(0, mask.shape[2] - 1)
+        legal = mask.gather(2, inside[:, :, None])[:, :, 0] & (inside == chosen)
+        if not bool(legal.all()):
+            b, a = (~legal).nonzero()[0].tolist()
+            allowed = mask[b, a].nonzero().flatten().tolist()
+            raise IllegalActionError(
+                f"world {b}, signal {self.spec.kinds[0].agents[a]}: action {int(chosen[b, a])} is illegal; "
+                f"legal: {allowed}"
+            )
+
+    def _launch(self, go: torch.Tensor | None, chosen: torch.Tensor | None, until_s: torch.Tensor | None) -> None:
+        if go is None:
+            self._go.fill_(True)
+        else:
+            self._go.copy_(go)
+        if chosen is not None:
+            self._chosen.copy_(chosen)
+        if until_s is None:
+            self._until.fill_(torch.inf)
+        else:
+            self._until.copy_(until_s)
+        wp.capture_launch(self._captured())
+        full = self.traffic["flag"] & FLAG_FULL
+        if bool(full.any()):
+            row = int(full.nonzero()[0])
+            raise WorldError(f"world {row}: more than {self.slots} vehicles on the road; give the world more slots")
+
+    def _captured(self) -> wp.Graph:
+        """The kernels of a step, captured once."""
+        if self._graph is None:
+            for module in (second, observe):  # loaded before the capture, since a capture compiles nothing
+                wp.load_module(module, device=self.device)
+            road, traffic = structs(self.road, self.traffic)
+            plan, control = bind(Plan, {**self._plan, **self._numbers}), bind(Control, self.control)
+            sight, counts = bind(Sight, self._sight), bind(Count, self.counts)
+            view = bind(View, {**self.view, "begin_s": self.problem.begin_s})
+            shared = [road, traffic, plan, control, sight, counts]
+            inputs = [wp.from_torch(self._go), wp.from_torch(self._chosen), wp.from_torch(self._until)]
+            with wp.ScopedCapture(device=self.device) as capture:
+                wp.launch(second.run_to_decision, self.batch, inputs=[*shared, *inputs], device=self.device)
+                wp.launch(observe.observe, tuple(self._chosen.shape), inputs=[*shared, view], device=self.device)
+            self._graph = capture.graph
+        return self._graph
+
+    def _observation(self) -> Observation:
+        view, control = self.view, self.control
+        tokens = Tokens(
+            view["own"], view["entities"], view["entity_mask"], view["actions"], view["action_mask"],
+            control["active"], control["alive"],
+        )  # fmt: skip
+        return Observation(control["time_s"], {KIND: tokens})
+
+
+def fold(seed: int) -> int:
+    """A seed as the kernels hold it: itself where it fits."""
+    return seed if 0 <= seed < 1 << 31 else int(stream(seed, "intersections/seed").integers(1 << 31))
+
+
+def most_vehicles(problem: Problem) -> int:
+    """Room for everyone: no more than depart, and no more than stand bumper to bumper on all lanes."""
+    trips = int(np.diff(problem.first_trip).max(initial=1))
+    shortest = float(problem.tables.types.length.min(initial=5.0))
+    standing = np.floor(problem.tables.lanes.length / shortest) + 1
+    return max(1, min(trips, int(standing.sum())))
