@@ -11,13 +11,14 @@ from pathlib import Path
 
 from fedsched.sim.provenance import git_state, versions
 
-RESULTS = Path(__file__).parent / "results"
+NEW = Path("runs") / "benchmarks"
+"""Where results go; those in benchmarks/results/, which README tells, are written by `--out` alone."""
 
 
 def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
     """A parser whose help is the program's docstring, with the option `--out`."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--out", type=Path, default=RESULTS / f"{name}.json", help="where the JSON goes")
+    made.add_argument("--out", type=Path, default=NEW / f"{name}.json", help="where the JSON goes, %(default)s")
     return made
 
 

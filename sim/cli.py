@@ -1,22 +1,20 @@
 """The command line. Whatever is slow to import is imported by the command that needs it."""
 
 import json
+import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import FrameType
+from typing import Annotated, Literal
 
 import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import fedsched
-from fedsched.sim.errors import UserError
+from fedsched.sim.errors import UserError, WorldSetupError
 from fedsched.sim.provenance import silence
-
-if TYPE_CHECKING:
-    from fedsched.sim.scenario import Scenario
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 3, 130
 """Exit codes beside 0; the folder of a failed or interrupted run says more, an interrupted one can be resumed."""
@@ -42,6 +40,17 @@ class Commands(TyperGroup):
             ctx.exit(FAILED)
 
 
+class Command(TyperCommand):
+    """A command whose help lists its options; what its arguments are stands in the text above them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options."""
+        options = (parameter for parameter in self.get_params(ctx) if parameter.param_type_name == "option")
+        records = [record for option in options if (record := option.get_help_record(ctx)) is not None]
+        with formatter.section("Options"):
+            formatter.write_dl(records)
+
+
 def _report(error: BaseException, message: str, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
@@ -54,7 +63,6 @@ app = typer.Typer(
 scenarios_app = typer.Typer(help="Shipped scenarios: list them, or show one.")
 app.add_typer(scenarios_app, name="scenarios")
 
-ScenarioArgument = Annotated[str, typer.Argument(help="Path of a scenario file, or the name of a shipped one.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Another value for a key.")]
 
 
@@ -72,22 +80,23 @@ def options(
     """Federated multi-agent scheduling: simulate, learn and decide together without pooling data."""
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     out: Annotated[Path | None, typer.Option(help="The run folder to make; by default one below runs/.")] = None,
 ) -> None:
-    """The main job in minutes: four data centres learn together and settle a plan."""
-    from fedsched.sim.demo import demo as play
-    from fedsched.sim.progress import open_progress
+    """The main job in minutes, with what is shipped.
 
-    with open_progress() as progress:
-        folder = play(progress, out)
-    typer.echo(folder)
+    Four data centres learn together and settle a plan.
+    """
+    from fedsched.sim.play import play
+    from fedsched.sim.scenario import Point, load_scenario
+
+    play([Point(load_scenario("demo"))], out, "demo")
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
-    scenario: Annotated[str | None, typer.Argument(help="A scenario file, or the name of a shipped one.")] = None,
+    scenario: Annotated[str | None, typer.Argument()] = None,
     overrides: SetOption = None,
     seeds: Annotated[str | None, typer.Option(metavar="0-4", help="Seeds, one run each.")] = None,
     grid: Annotated[list[str] | None, typer.Option(metavar="A.B=X,Y", help="Values of a key, one run each.")] = None,
@@ -95,106 +104,57 @@ def run(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="A new folder for the run, or for all runs.")] = None,
     workers: Annotated[Literal["auto", "local", "ray"] | None, typer.Option(help="Where sites live.")] = None,
 ) -> None:
-    """Train, federate, settle, evaluate: one run folder per seed and grid point."""
+    """Train, federate, settle, evaluate: a run folder each.
+
+    SCENARIO is a file, or the name of a shipped one (`fedsched scenarios`).
+    """
     if resume is not None:
         if scenario or overrides or seeds or grid or out or workers:
             raise UserError("--resume continues a run as it was started; leave the scenario and the other options out")
-        _resume(resume)
+        from fedsched.sim.play import go_on
+
+        go_on(resume)
         return
     if scenario is None:
         raise UserError(
             "a scenario is needed: a file, or one of those that `fedsched scenarios` lists; or --resume RUN"
         )
+    from fedsched.sim.play import play
     from fedsched.sim.scenario import expand, load_scenario
 
     changes = [*(overrides or []), *([f"workers.backend={workers}"] if workers else [])]
-    for point, folder in _folders(expand(load_scenario(scenario, changes), grid or [], seeds), out):
-        _run_one(point, folder)
+    play(expand(load_scenario(scenario, changes), grid or [], seeds), out, scenario, changes)
 
 
-def _folders(points: "Sequence[Scenario]", out: Path | None) -> "list[tuple[Scenario, Path]]":
-    """A folder for each run: `out` for a single one, else one in `out` or in runs/ each."""
-    from fedsched.sim.folder import RUNS, RunFolderError, folder_name
-
-    if out is not None and out.exists():
-        raise RunFolderError(f"{out}: exists already; choose another --out, or continue a run with --resume {out}")
-    if out is not None and len(points) == 1:
-        return [(points[0], out)]
-    return [(point, (out or RUNS) / folder_name(point)) for point in points]
-
-
-def _run_one(scenario: "Scenario", folder: Path) -> None:
-    from fedsched.sim.progress import open_progress
-    from fedsched.sim.run import run as run_scenario
-
-    try:
-        with open_progress() as progress:
-            done = run_scenario(scenario=scenario, folder=folder, resume=None, progress=progress)
-    except (Exception, KeyboardInterrupt) as error:
-        _point_to(folder, error)
-        raise
-    typer.echo(done)
-
-
-def _resume(folder: Path) -> None:
-    from fedsched.sim.folder import read_run
-    from fedsched.sim.progress import open_progress
-    from fedsched.sim.run import run as run_scenario
-
-    scenario = read_run(folder).scenario
-    try:
-        with open_progress() as progress:
-            done = run_scenario(scenario=scenario, folder=None, resume=folder, progress=progress)
-    except (Exception, KeyboardInterrupt) as error:
-        _point_to(folder, error)
-        raise
-    typer.echo(done)
-
-
-def _point_to(folder: Path, error: BaseException) -> None:
-    """Adds to an error where to read on and how to go on."""
-    from fedsched.sim.checkpoint import newest_checkpoint
-
-    if isinstance(error, UserError) or not folder.exists():
-        return
-    error.add_note(f"{folder}/log.txt says more")
-    if newest_checkpoint(folder) is not None:
-        error.add_note(f"continue with: fedsched run --resume {folder}")
-
-
-@app.command()
+@app.command(cls=Command)
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Path,
     scenario: Annotated[
-        str | None, typer.Option(help="Another scenario to evaluate in; that of the run by default.")
+        str | None, typer.Option(metavar="SCENARIO", help="Evaluate in another one than the run's own.")
     ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Every figure, as JSON.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Every figure, as a .csv.")] = None,
 ) -> None:
-    """The trained policy of a run and the rules on test periods."""
+    """The trained policy of a run and the rules on test periods.
+
+    RUN is a run folder.
+    """
     from fedsched.sim.folder import read_run
-    from fedsched.sim.scenario import load_scenario
+    from fedsched.sim.scenario import load_scenario, locate
 
     read_run(run)  # so that a mistyped folder is refused before anything slow is imported
     other = None if scenario is None else load_scenario(scenario)
-    from fedsched.sim.evaluate import evaluate_run
+    from fedsched.sim.evaluate import evaluate_run, save
     from fedsched.sim.progress import open_progress
+    from fedsched.sim.table import table, with_totals
 
     with open_progress() as progress:
-        rows = evaluate_run(run, other, progress)
-    _print_table(rows)
-
-
-def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints rows with equal keys as a table, numbers to four digits and flush right."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for name in rows[0] if rows else ():
-        numeric = isinstance(rows[0][name], int | float)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+        try:
+            rows = with_totals(evaluate_run(run, other, progress))
+        except WorldSetupError as error:
+            raise (locate(scenario, [], error.found) if scenario else error) from error
+    typer.echo("\n".join(table(rows)))
+    save(rows, json_file, csv_file)
 
 
 @scenarios_app.callback(invoke_without_command=True)
@@ -208,13 +168,16 @@ def list_scenarios(ctx: typer.Context) -> None:
         typer.echo(f"{name:<24}{text.splitlines()[0].removeprefix('# ')}")
 
 
-@scenarios_app.command()
+@scenarios_app.command(cls=Command)
 def show(
-    name: ScenarioArgument,
+    name: str,
     all_keys: Annotated[bool, typer.Option("--all", help="Every key with its default and what it is.")] = False,
     overrides: SetOption = None,
 ) -> None:
-    """Shows a scenario as it is written, or every key of it."""
+    """Shows a scenario as it is written, or every key of it.
+
+    NAME is a shipped scenario, or the path of a file.
+    """
     from fedsched.sim.scenario import commented, load_scenario, scenario_text
 
     if all_keys:
@@ -225,7 +188,7 @@ def show(
         typer.echo(scenario_text(name)[0], nl=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def schema() -> None:
     """The JSON Schema of scenario files, for editors."""
     from fedsched.sim.scenario import schema as make_schema
@@ -233,9 +196,12 @@ def schema() -> None:
     typer.echo(json.dumps(make_schema(), indent=1))
 
 
-@app.command()
+@app.command(cls=Command)
 def doctor() -> None:
-    """What is installed and found here; exit code 1 if something is amiss."""
+    """What is installed and found here.
+
+    The exit code is 1 if something is amiss.
+    """
     from fedsched.sim.doctor import examine
 
     findings = examine()
@@ -247,7 +213,12 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(f"stopped by {signal.Signals(signum).name}")
+
+
 def main() -> None:
     """Entry point of the console script."""
     silence()
+    signal.signal(signal.SIGTERM, _stop)  # a run notes it, as it does Ctrl-C
     sys.exit(app())

@@ -1,18 +1,22 @@
 """Evaluation: rules, the learned policy, and both with the settled plan, on the same operated periods."""
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedsched.envs.datacenter.splits import Split
 from fedsched.sim.errors import UserError
+from fedsched.sim.files import write_json
 from fedsched.sim.folder import new_id, read_run
 from fedsched.sim.operate import FIGURES, Operated, Operator
 from fedsched.sim.progress import Progress
 from fedsched.sim.record import Metric, Recorder
 from fedsched.sim.scenario import Plan, Scenario
 from fedsched.sim.site import POLICY, Site
+from fedsched.sim.table import Row
+from fedsched.sim.trained import trained_parameters
 from fedsched.sim.training import Parameters
 from fedsched.sim.workers import Workers, start
 from fedsched.sim.worlds import check_worlds, device_of
@@ -61,14 +65,14 @@ def compare_actors(
         operator = Operator(workers, scenario, writer, run)
         results[name] = operator.operate(actors, parameters, split, plan, f"{split}/{name}")
         if recorder is not None:
-            _record(name, actors, results[name], split, recorder)
+            _record(name, results[name], split, recorder)
         progress.step("evaluation", name)
     return results
 
 
-def _record(name: str, actors: Mapping[str, str], operated: Operated, split: Split, recorder: Recorder) -> None:
+def _record(name: str, operated: Operated, split: Split, recorder: Recorder) -> None:
     sites = {
-        site: {"actor": actors[site], **{figure: operated.mean(site, figure) for figure in FIGURES}}
+        site: {"actor": operated.actors[site], **{figure: operated.mean(site, figure) for figure in FIGURES}}
         for site in operated.figures
     }
     recorder.event("operated", split=split, actor=name, sites=sites, traffic=vars(operated.traffic))
@@ -83,7 +87,7 @@ def _record(name: str, actors: Mapping[str, str], operated: Operated, split: Spl
 
 
 def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) -> list[dict[str, Any]]:
-    """The trained policy of a run and the rules on test periods; one table row per site and actor.
+    """The trained policy of a run and the rules on test periods; one row per site and actor (`table.Row`).
 
     Args:
         folder: A run folder with a checkpoint.
@@ -95,10 +99,7 @@ def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) ->
         UserError: The run has no checkpoint yet.
     """
     run = read_run(folder)
-    checkpoint = run.checkpoint()
-    trained: dict[str, Parameters] = checkpoint.shared()["selection"]["parameters"] if checkpoint else {}
-    if not trained:
-        raise UserError(f"{folder}: has no policy yet; continue it with: fedsched run --resume {folder}")
+    trained = trained_parameters(run)
     # the policy's sizes are those it was trained with
     chosen = scenario.model_copy(update={"agents": run.scenario.agents}) if scenario else run.scenario
     check_worlds(chosen)
@@ -111,6 +112,25 @@ def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) ->
 
 def _rows(name: str, operated: Operated) -> list[dict[str, Any]]:
     return [
-        {"site": site, "actor": name, **{figure: operated.mean(site, figure) for figure in FIGURES}}
+        {"site": site, "actor": name, "rule": operated.actors[site]}
+        | {figure: operated.mean(site, figure) for figure in FIGURES}
         for site in operated.figures
     ]
+
+
+def save(rows: Sequence[Row], json_file: Path | None, csv_file: Path | None) -> None:
+    """Writes all figures, as JSON and as a table with commas; `site` is empty in rows about all sites.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    try:
+        if json_file is not None:
+            write_json(json_file, list(rows))
+        if csv_file is not None:
+            with csv_file.open("w", newline="", encoding="utf-8") as stream:
+                lines = csv.DictWriter(stream, list(rows[0]))
+                lines.writeheader()
+                lines.writerows(rows)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from error

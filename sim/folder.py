@@ -56,10 +56,11 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-def folder_name(scenario: Scenario) -> str:
-    """`<utc>-<scenario>-s<seed>-<4 hex>`."""
+def folder_name(scenario: Scenario, values: str = "") -> str:
+    """`<utc>-<scenario>-s<seed>-<4 hex>`; the values of a grid, if there are some, follow the scenario's name."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"{now}-{scenario.name}-s{scenario.seed}-{secrets.token_hex(2)}"
+    parts = [now, scenario.name, *([values] if values else []), f"s{scenario.seed}", secrets.token_hex(2)]
+    return "-".join(parts)
 
 
 @dataclass(frozen=True)

@@ -85,10 +85,12 @@ class Operated:
     """What an actor achieved.
 
     Attributes:
+        actors: Who drove each site: a rule's name or `policy`.
         figures: float64 [rows] by site and figure; waits and slowdowns count at the home site.
         traffic: Over the network.
     """
 
+    actors: Mapping[str, str]
     figures: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
     traffic: Traffic = field(default_factory=Traffic)
 
@@ -152,7 +154,7 @@ class Operator:
         self._all("advance", horizon)
         outcomes: dict[str, Outcome] = self._all("outcome")
         traffic.message_bytes = sum(outcome.message_bytes for outcome in outcomes.values())
-        return Operated(figures_at_home(outcomes), traffic)
+        return Operated(actors, figures_at_home(outcomes), traffic)
 
     def _all(self, method: str, *arguments: object) -> dict[str, Result]:
         return self._workers.map(method, dict.fromkeys(self._sites, arguments))

@@ -13,8 +13,8 @@ from rich.console import Console
 class Progress(Protocol):
     """Where a run reports how far it is."""
 
-    def begin(self, task: str, total: int) -> None:
-        """A task of `total` steps starts, such as `rounds`."""
+    def begin(self, task: str, total: int, done: int = 0) -> None:
+        """A task of `total` steps starts, such as `rounds`; the first `done` were done before a resume."""
         ...
 
     def step(self, task: str, note: str = "") -> None:
@@ -34,9 +34,10 @@ class PlainProgress:
         self._started_s = time.monotonic()
         self._tasks: dict[str, tuple[int, int]] = {}
 
-    def begin(self, task: str, total: int) -> None:
-        """Starts to count a task."""
-        self._tasks[task] = (0, total)
+    def begin(self, task: str, total: int, done: int = 0) -> None:
+        """Starts to count a task, and writes `task 0/20`."""
+        self._tasks[task] = (done, total)
+        self.say(f"{task} {done}/{total}")
 
     def step(self, task: str, note: str = "") -> None:
         """Writes `task 3/20 note`."""
@@ -57,11 +58,11 @@ class BarProgress:
         self._bars = bars
         self._tasks: dict[str, rich_progress.TaskID] = {}
 
-    def begin(self, task: str, total: int) -> None:
+    def begin(self, task: str, total: int, done: int = 0) -> None:
         """Shows a bar; one that is full makes room for a new one of the same name."""
         if task in self._tasks:
             self._bars.remove_task(self._tasks[task])
-        self._tasks[task] = self._bars.add_task(task, total=total, note="")
+        self._tasks[task] = self._bars.add_task(task, total=total, completed=done, note="")
 
     def step(self, task: str, note: str = "") -> None:
         """Moves the bar."""

@@ -151,8 +151,10 @@ class Recorder:
     ) -> None:
         if error is None:
             self.close("done")
-        elif isinstance(error, KeyboardInterrupt):
-            self.close("interrupted", "stopped by the user")
+        elif isinstance(error, KeyboardInterrupt | SystemExit):
+            # Ray turns SIGTERM into the latter
+            reason = str(error) if isinstance(error, KeyboardInterrupt) else ""
+            self.close("interrupted", reason or "stopped by the user")
         else:
             log.error("the run failed\n%s", "".join(traceback.format_exception(kind, error, trace)))
             self.close("failed", f"{type(error).__name__}: {error}")

@@ -17,6 +17,10 @@ from fedsched.sim.training import FloatArray
 from fedsched.sim.workers import start
 from fedsched.sim.worlds import TooWide, check_worlds, device_of
 
+LONG_WAIT = 1.05
+"""Mean wait relative to the best rule's above which a run without a bound warns."""
+_BOUND = "agents: {constraints: {wait: {at_most: 1.05}}}"
+
 
 def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: Progress) -> Path:
     """Trains, federates, settles, evaluates; everything that happens goes into the run folder.
@@ -35,6 +39,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
         FederationError: Too few sites took part in a round.
         UnsettledError: The replicas could not agree.
     """
+    progress.say("reading the logs")
     too_wide = check_worlds(scenario)
     if resume is None and folder is not None and folder.exists():
         make_folder(scenario, folder)  # says that it exists
@@ -42,6 +47,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
     states = (checkpoint.shared(), checkpoint.site_states()) if checkpoint is not None else None
     device = device_of(scenario)
     factories = {name: partial(Site, scenario, name, device) for name in scenario.sites}
+    progress.say(f"starting {len(factories)} sites, {scenario.workers.chosen} workers")
     with start(factories, scenario.workers) as workers:
         place = resume if resume is not None else make_folder(scenario, folder)
         with Recorder(place, scenario, resume=resume is not None) as recorder:
@@ -54,6 +60,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
                 learning.load(states[0]["learning"], states[1])
                 selection.load(states[0]["selection"])
             learn(scenario, learning, selection, recorder, progress, done)
+            _warn_of_waits(scenario, selection, recorder, progress)
             compare_actors(scenario, workers, selection.parameters, "test", recorder, progress, recorder.id)
     return place
 
@@ -67,12 +74,10 @@ def learn(
         if scenario.agents.search is not None:
             progress.begin("search", scenario.agents.search.generations)
             search(scenario, learning, partial(_after_generation, recorder, progress))
-        _judge(0, learning, selection, recorder)
+        progress.say("start judged: " + _judge(0, learning, selection, recorder))
         _keep(0, learning, selection, recorder)
     rounds = scenario.federation.rounds
-    progress.begin("rounds", rounds)
-    for _ in range(done):
-        progress.step("rounds")
+    progress.begin("rounds", rounds, max(done, 0))
     for number in range(max(done, 0) + 1, rounds + 1):
         report = learning.round(number)
         _record_round(number, report, recorder)
@@ -108,6 +113,18 @@ def _judge(number: int, learning: Learning, selection: Selection, recorder: Reco
     wait = sum(figures["wait_ratio"] for figures in judged.values()) / len(judged)
     note = f"slowdown x{slowdown:.3f}, wait x{wait:.3f} of the best rules" + (", best so far" if better else "")
     return f"{note} {_absent('not judged', answers.left_out)}".rstrip()
+
+
+def _warn_of_waits(scenario: Scenario, selection: Selection, recorder: Recorder, progress: Progress) -> None:
+    """Says so where nothing bounds the wait and a chosen policy makes jobs wait long: so slowdown can be gamed."""
+    long = {site: wait for site, wait in selection.waits.items() if wait > LONG_WAIT}
+    if scenario.agents.constraints.wait is not None or not long:
+        return
+    recorder.event("long_waits", sites=long)
+    sites = ", ".join(f"{site} x{wait:.2f}" for site, wait in long.items())
+    line = f"jobs wait longer than under the best rules ({sites}); {_BOUND} bounds that"
+    log.warning(line)
+    progress.say(f"warning: {line}")
 
 
 def _after_generation(recorder: Recorder, progress: Progress, number: int, tried: Answers[FloatArray]) -> None:

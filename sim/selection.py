@@ -19,6 +19,11 @@ class Selection:
     Later parameters replace those kept unless their score is worse than the best by more than its standard error: what
     the windows cannot tell apart is decided for more training (the one-standard-error rule of Breiman et al. 1984).
     A site that was not judged is left out of the comparison, on both sides of it.
+
+    Attributes:
+        parameters: Those kept, by site.
+        round: After which round they were judged, by site.
+        waits: Mean wait under them relative to the bounding rule's, by site; of sites that were judged.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -26,6 +31,7 @@ class Selection:
         self._best: dict[str, dict[str, tuple[float, float]]] = {}
         self.parameters: dict[str, Parameters] = {}
         self.round = dict.fromkeys(scenario.sites, 0)
+        self.waits: dict[str, float] = {}
 
     def offer(
         self, number: int, parameters: Mapping[str, Parameters], judged: Mapping[str, Mapping[str, float]]
@@ -45,16 +51,18 @@ class Selection:
                 taken = True
                 for site in group:
                     self.round[site], self.parameters[site] = number, parameters[site]
+                self.waits |= {site: judged[site]["wait_ratio"] for site in now}
         return taken
 
     def state(self) -> dict[str, Any]:
         """What `load` needs."""
-        return {"best": dict(self._best), "parameters": dict(self.parameters), "round": dict(self.round)}
+        kept = {"parameters": dict(self.parameters), "round": dict(self.round), "waits": dict(self.waits)}
+        return {"best": dict(self._best), **kept}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continues from a state."""
         self._best, self.parameters = dict(state["best"]), dict(state["parameters"])
-        self.round = dict(state["round"])
+        self.round, self.waits = dict(state["round"]), dict(state["waits"])
 
 
 def _mean(scores: Mapping[str, tuple[float, float]], sites: Iterable[str]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Reference, Rollouts
-from fedsched.envs.core import stream
+from fedsched.envs.core import WorldSpec, stream
 from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld, site_spec
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.worlds import EASY_RULES, SiteWorlds, soft_rule
@@ -30,7 +30,12 @@ WAIT_PRICE = 5.0
 
 
 def make_policy(scenario: Scenario, worlds: SiteWorlds) -> Policy:
-    """The scenario's policy with its initial parameters, the same for every site."""
+    """The scenario's policy for a site with its initial parameters, the same for every site."""
+    return new_policy(scenario, site_spec(worlds.site)).to(worlds.device)
+
+
+def new_policy(scenario: Scenario, spec: WorldSpec) -> Policy:
+    """The scenario's policy with its initial parameters, on the CPU."""
     agents = scenario.agents
     config = PolicyConfig(
         encoder=agents.encoder.kind,
@@ -41,7 +46,7 @@ def make_policy(scenario: Scenario, worlds: SiteWorlds) -> Policy:
         message=agents.messages.latent,
         critic=agents.ppo.advantage == "gae",
     )
-    return Policy(site_spec(worlds.site), config, soft_rule(agents.start), seed=scenario.seed).to(worlds.device)
+    return Policy(spec, config, soft_rule(agents.start), seed=scenario.seed)
 
 
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:

@@ -5,6 +5,7 @@ import math
 import os
 import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -253,7 +254,10 @@ def _join_ray(sites: int, settings: Settings) -> bool:
     attempts = 1 if settings.address else _START_ATTEMPTS
     for attempt in range(attempts):
         try:
-            ray.init(**place, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+            with warnings.catch_warnings():
+                # the client warns before it raises; the error says it better
+                warnings.filterwarnings("ignore", "Ray Client connection timed out", UserWarning)
+                ray.init(**place, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         except (RuntimeError, OSError, TimeoutError, ray.exceptions.RayError) as error:
             ray.shutdown()
             if attempt == attempts - 1:

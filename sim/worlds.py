@@ -1,5 +1,7 @@
 """From a scenario to worlds: what each site trains on, is validated on and operates."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,9 +17,10 @@ from fedsched.envs.datacenter.splits import PER_SPLIT, Split, Splits, chronologi
 from fedsched.envs.datacenter.trace import Trace, load
 from fedsched.envs.datacenter.workload import LogPeriods, LogWindows, Workload
 from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld
-from fedsched.sim.errors import UserError
+from fedsched.sim.errors import WorldSetupError
 from fedsched.sim.scenario import DatacenterWorld as WorldSettings
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.scenario.marks import Finding
 
 EASY_RULES = tuple(f"{rule}-easy" for rule in ("fcfs", "sjf", "saf", "wfp3", "unicep", "f1", "f2", "f3", "f4"))
 """The classical rules that `best-rule` is chosen from."""
@@ -37,10 +40,6 @@ def plays_windows(scenario: Scenario) -> bool:
     So it is where windows are counted in jobs and nobody trades; else rows are periods of equal duration on one clock.
     """
     return scenario.plan is None and all(site.world.window.jobs for site in scenario.sites.values())
-
-
-class WorldSetupError(UserError):
-    """A scenario's world that cannot be built; the message is that of the domain."""
 
 
 def soft_rule(start: str) -> dict[str, SoftRule]:
@@ -83,14 +82,35 @@ class SiteWorlds:
         self._evaluation = scenario.evaluation
         self.plays_windows = plays_windows(scenario)
         data = scenario.plan.data if scenario.plan else None
-        try:
-            self.site = _site_model(self.settings, data.median / 1e6 if data else 0.0, data.sigma if data else 0.0)
+        with self._blame("carbon"):
+            carbon_g_per_kwh = _carbon(self.settings.carbon)
+        with self._blame("tariff"):
+            price_per_kwh = _price(self.settings)
+        self.site = SiteModel(
+            _clusters(self.settings),
+            carbon_g_per_kwh,
+            price_per_kwh,
+            self.settings.deferral,
+            data.median / 1e6 if data else 0.0,
+            data.sigma if data else 0.0,
+        )
+        with self.blame_log():
             self._trace = None if self.settings.generator else self._load()
             self.training = self._training_workload()
             self.training.check("train")
             self.periods = self._period_workload()
+
+    def blame_log(self) -> AbstractContextManager[None]:
+        """Says of an error of the domain that it comes from this site's log or generator."""
+        return self._blame("generator" if self.settings.generator else "trace")
+
+    @contextmanager
+    def _blame(self, key: str) -> Iterator[None]:
+        """Says of an error of the domain which key of the world it comes from."""
+        try:
+            yield
         except WorldError as error:
-            raise WorldSetupError(f"sites.{name}.world: {error}") from error
+            raise WorldSetupError([Finding(("sites", self.name, "world", key), str(error))]) from error
 
     def world(self, batch: int, workload: Workload | None = None) -> DatacenterWorld:
         """A batch of this site on training windows, or on another workload of its own."""
@@ -154,7 +174,7 @@ class SiteWorlds:
         if self.settings.jobs is not None:
             first, last = self.settings.jobs
             if last > len(trace.jobs):
-                raise WorldError(f"jobs: the log {trace.name} ends at job {len(trace.jobs)}, not {last}")
+                raise WorldError(f"the log {trace.name} ends at job {len(trace.jobs)}, 'jobs' asks for {last}")
             trace = replace(trace, jobs=trace.jobs.take(slice(first, last)))
         fit(trace.jobs, self.site.widest, self.settings.too_wide, trace.name)
         return trace
@@ -250,26 +270,34 @@ def check_worlds(scenario: Scenario) -> list[TooWide]:
         What was done with jobs that are too wide, for the sites that have some.
 
     Raises:
-        WorldSetupError: The first site whose world cannot be built or has an empty or unfit window.
+        WorldSetupError: All sites whose worlds cannot be built or have an empty or unfit window.
     """
-    found = []
+    wide: list[TooWide] = []
+    wrong: list[Finding] = []
     for name in scenario.sites:
-        worlds = SiteWorlds(scenario, name)
-        drawn = [
-            *worlds.draw("train", 1, 0).tolist(),
-            *worlds.draw("validation", scenario.evaluation.validation).tolist(),
-        ]
         try:
-            for instance in drawn:
-                worlds.training.window(instance)
-            periods = [worlds.periods.window(worlds.period("test", k)) for k in range(scenario.evaluation.windows)]
-        except WorldError as error:
-            raise WorldSetupError(f"sites.{name}.world: {error}") from error
-        wide, jobs = worlds.too_wide
-        if wide:
-            test = sum(period.dropped for period in periods)
-            found.append(TooWide(name, worlds.training.name, worlds.settings.too_wide, wide, jobs, test))
-    return found
+            wide += _check_site(scenario, SiteWorlds(scenario, name))
+        except WorldSetupError as error:
+            wrong += error.found
+    if wrong:
+        raise WorldSetupError(wrong)
+    return wide
+
+
+def _check_site(scenario: Scenario, worlds: SiteWorlds) -> list[TooWide]:
+    drawn = [
+        *worlds.draw("train", 1, 0).tolist(),
+        *worlds.draw("validation", scenario.evaluation.validation).tolist(),
+    ]
+    with worlds.blame_log():
+        for instance in drawn:
+            worlds.training.window(instance)
+        periods = [worlds.periods.window(worlds.period("test", k)) for k in range(scenario.evaluation.windows)]
+    wide, jobs = worlds.too_wide
+    if not wide:
+        return []
+    test = sum(period.dropped for period in periods)
+    return [TooWide(worlds.name, worlds.training.name, worlds.settings.too_wide, wide, jobs, test)]
 
 
 def device_of(scenario: Scenario) -> str:
@@ -277,17 +305,8 @@ def device_of(scenario: Scenario) -> str:
     return "cuda:0" if scenario.workers.gpus_per_site else "cpu"
 
 
-def _site_model(world: WorldSettings, data_median_mb: float, data_sigma: float) -> SiteModel:
-    names = ("processors", "speed", "idle_w", "busy_w", "pue")
-    clusters = tuple(Cluster(**{name: getattr(c, name) for name in names}) for c in world.clusters)
-    return SiteModel(
-        clusters=clusters,
-        carbon_g_per_kwh=_carbon(world.carbon),
-        price_per_kwh=_price(world),
-        deferral=world.deferral,
-        data_median_mb=data_median_mb,
-        data_sigma=data_sigma,
-    )
+def _clusters(world: WorldSettings) -> tuple[Cluster, ...]:
+    return tuple(Cluster(c.processors, c.speed, c.idle_w, c.busy_w, c.pue) for c in world.clusters)
 
 
 def _carbon(name: str) -> FloatArray:

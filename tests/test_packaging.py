@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -32,3 +33,10 @@ def test_requirements_name_versions_and_no_hosts() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert all(re.fullmatch(r"[A-Za-z0-9._\-\[\]]+==[A-Za-z0-9.]+( ;.*)?", line) for line in lines), lines
     assert "torch==2.13.0" in lines
+
+
+def test_benchmarks_write_beside_the_tracked_results_unless_they_are_told() -> None:
+    command = [sys.executable, "-m", "benchmarks.startup", "--help"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "runs/benchmarks/startup.json" in text
+    assert "runs/" in (ROOT / ".gitignore").read_text().splitlines()

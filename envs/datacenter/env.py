@@ -6,15 +6,11 @@ History: v0, the `event` engine with the features of `fedsched.envs.datacenter.w
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from fedsched.envs.core import stream
 from fedsched.envs.core.pettingzoo import WorldParallelEnv
-from fedsched.envs.datacenter.model import Cluster, DatacenterError, SiteModel
-from fedsched.envs.datacenter.series import carbon as carbon_series
-from fedsched.envs.datacenter.series import tariff
+from fedsched.envs.datacenter.make import make_world
+from fedsched.envs.datacenter.model import Cluster, DatacenterError
 from fedsched.envs.datacenter.splits import PER_SPLIT, Split, TooWide
-from fedsched.envs.datacenter.trace import load
 from fedsched.envs.datacenter.workload import LogWindows
 from fedsched.envs.datacenter.world import DatacenterWorld
 
@@ -111,16 +107,11 @@ def parallel_env(
         DatacenterError: A log or a site that cannot be used.
         WorldError: Weights of unknown parts.
     """
-    log = load(trace)
-    machines = (log.processors,) if clusters is None else clusters
-    site = SiteModel(
-        clusters=tuple(machine if isinstance(machine, Cluster) else Cluster(machine) for machine in machines),
-        carbon_g_per_kwh=np.zeros(1) if carbon is None else carbon_series(carbon),
-        price_per_kwh=np.zeros(1) if tariff_seed is None else tariff(tariff_seed),
-        deferral=deferral,
+    world = make_world(
+        trace, clusters, jobs=jobs, deferral=deferral, carbon=carbon, tariff_seed=tariff_seed, too_wide=too_wide
     )
-    windows = LogWindows(log, jobs, widest=site.widest, too_wide=too_wide)
-    world = DatacenterWorld(site, windows, 1)
+    windows = world.workload
+    assert isinstance(windows, LogWindows)
     return DatacenterParallelEnv(
         world, windows, split, WEIGHTS if weights is None else weights, flatten=flatten, strict=strict
     )

@@ -212,12 +212,10 @@ def _jobs(path: Path, table: FloatArray, lines: IntArray) -> tuple[Jobs, IntArra
 def _check(path: Path, jobs: Jobs, lines: IntArray, machine: int) -> None:
     if not len(jobs):
         raise DatacenterError(f"{path}: every job has run time 0, so none is left; give a log with run times")
-    step = np.diff(jobs.submit_s, prepend=jobs.submit_s[0])
     again = np.diff(jobs.id, prepend=jobs.id[0] - 1) == 0
     checks = (
         (jobs.submit_s < 0, "is submitted at a negative time", "count seconds from the log's start"),
         (again, "has the number of another job", "number the jobs 1, 2, 3, ..."),
-        (step < 0, "is submitted before the job with the number below", "sort by submit time and number anew"),
         (jobs.processors < 1, "has no number of processors", "fill field 5 or 8, or remove the job"),
         (
             jobs.processors > machine,
@@ -229,3 +227,23 @@ def _check(path: Path, jobs: Jobs, lines: IntArray, machine: int) -> None:
         if wrong.any():
             place = int(np.argmax(wrong))
             raise DatacenterError(f"{path}:{lines[place]}: job {jobs.id[place]} {what}; {remedy}")
+    _check_order(path, jobs, lines)
+
+
+def _check_order(path: Path, jobs: Jobs, lines: IntArray) -> None:
+    """Refuses times that run backwards, and blames the job whose time no neighbour shares."""
+    submit = jobs.submit_s
+    falls = np.flatnonzero(np.diff(submit) < 0)
+    if not len(falls):
+        return
+    early = int(falls[0])
+    late = early + 1
+    follows = early == 0 or submit[late] >= submit[early - 1]
+    goes_on = late + 1 == len(jobs) or submit[late + 1] >= submit[early]
+    blamed, other = (early, late) if follows and not goes_on else (late, early)
+    word = "before" if blamed == late else "after"
+    raise DatacenterError(
+        f"{path}:{lines[blamed]}: job {jobs.id[blamed]} is submitted at {submit[blamed]:.0f} s, {word} job "
+        f"{jobs.id[other]} of line {lines[other]} ({submit[other]:.0f} s); mend the time, or sort the jobs by it and "
+        "number them anew"
+    )

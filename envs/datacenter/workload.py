@@ -115,13 +115,16 @@ class LogWindows:
             if not 0 <= start <= last:
                 raise DatacenterError(
                     f"{trace.name}: no window of {jobs} jobs starts at job {start}, the log has {len(trace.jobs)}; "
-                    f"use starts from 0 to {last}, or fewer jobs per window"
+                    f"use a longer log, or at most {max(0, len(trace.jobs) - start)} jobs per window"
                 )
 
     def instance(self, split: Split, k: int) -> int:
         """The number of the k-th window; the test split has as many as there are starts."""
         if split == "test" and not 0 <= k < len(self.starts):
-            raise DatacenterError(f"{self.name}: the test split has windows 0 to {len(self.starts) - 1}, not {k}")
+            raise DatacenterError(
+                f"{self.name}: the test split has windows 0 to {len(self.starts) - 1}, not {k}; play fewer "
+                "(evaluation.windows), or use fewer jobs per window or a longer log"
+            )
         return number(split, k)
 
     def indices(self, instance: int) -> IntArray:
@@ -293,7 +296,7 @@ class LogPeriods:
         hour = common_hour(self._clock, instance)
         factor = self.stretch(split)
         length = self._duration / factor
-        starts = self._stretches(split, hour, length, f"instance {instance}")
+        starts = self._stretches(split, hour, length, f"{split} period")
         piece, begin = starts[stream(self._seed, "datacenter/period", instance).integers(len(starts))]
         jobs = piece.between(begin, begin + length)
         jobs = replace(jobs, submit_s=(jobs.submit_s - begin) * factor, estimate_s=np.maximum(jobs.estimate_s, 1.0))
@@ -314,11 +317,21 @@ class LogPeriods:
             for begin in piece.not_empty(self._starts(piece, hour, length), length)
         ]
         if not starts:
-            raise DatacenterError(
-                f"{self.name}, {where}: empty window, no stretch of {length / 3600:.1f} h of the {split} "
-                f"split that starts at {hour % 24}:00 holds a job; use longer periods, a higher load or another log"
-            )
+            raise DatacenterError(self._too_short(split, hour, length, where))
         return starts
+
+    def _too_short(self, split: Split, hour: int, length: float, where: str) -> str:
+        pieces = self._pieces(split)
+        jobs, span = sum(len(piece.jobs) for piece in pieces), sum(piece.end_s - piece.begin_s for piece in pieces)
+        load = "" if self._load is None else f" at load {self._load:g}"
+        fits = any(len(self._starts(piece, hour, length)) for piece in pieces)
+        longer = "longer periods" if fits else "a longer log"
+        return (
+            f"{self.name}, {where}: empty window: the {split} split has {jobs} jobs in {span / 3600:.1f} h; "
+            f"a period of {self._duration / 3600:g} h{load} covers {length / 3600:.1f} h of them, and none that starts "
+            f"at {hour % 24}:00 holds a job; use {longer}, or play windows of jobs: `window: {{jobs: ...}}` at every "
+            "site, and no `plan`"
+        )
 
     def _starts(self, piece: _Piece, hour: int, length: float) -> FloatArray:
         """Log times in the piece at which a day's hour begins and a period still fits."""

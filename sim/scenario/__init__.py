@@ -5,7 +5,7 @@
 
 from fedsched.sim.scenario.agreement import Consensus, Data, Link, Market, Network, Plan
 from fedsched.sim.scenario.datacenter import Cluster, DatacenterWorld, Generator, Rule, Tariff, Window
-from fedsched.sim.scenario.grid import expand
+from fedsched.sim.scenario.grid import Point, expand
 from fedsched.sim.scenario.learning import (
     Agents,
     Constraints,
@@ -18,7 +18,7 @@ from fedsched.sim.scenario.learning import (
     SecureAggregation,
     WaitBound,
 )
-from fedsched.sim.scenario.load import load_scenario, scenario_text, shipped
+from fedsched.sim.scenario.load import load_scenario, locate, scenario_text, shipped
 from fedsched.sim.scenario.model import Evaluation, Scenario, Site, Weights, Workers
 from fedsched.sim.scenario.problems import Problem, ScenarioError
 from fedsched.sim.scenario.show import commented, resolved, schema
@@ -54,7 +54,9 @@ __all__ = [
     "load_scenario",
     "scenario_text",
     "shipped",
+    "locate",
     "expand",
+    "Point",
     "resolved",
     "commented",
     "schema",

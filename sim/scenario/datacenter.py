@@ -27,13 +27,15 @@ def _name_or_file(value: str, info: ValidationInfo, names: tuple[str, ...], suff
     """
     if value in names:
         return value
+    folder: Path = (info.context or {}).get("folder", Path())
+    places = [folder / value, Path(value)]
+    if any(place.is_dir() for place in places):
+        raise PydanticCustomError("folder", "{text}", {"text": f"{value!r} is a folder; name the file in it"})
     expected = ", ".join(repr(name) for name in names)
     if not value.endswith(suffixes):
         known = f"one of {expected} or " if names else ""
         text = f"{known}a file that ends in {' or '.join(suffixes)} is needed"
         raise PydanticCustomError("unknown_name", "{text}", {"text": text, "expected": expected})
-    folder: Path = (info.context or {}).get("folder", Path())
-    places = [folder / value, Path(value)]
     for place in places:
         if place.is_file():
             return str(place.resolve())

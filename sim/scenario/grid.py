@@ -4,6 +4,7 @@ import copy
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedsched.sim.errors import UserError
@@ -11,6 +12,33 @@ from fedsched.sim.scenario.load import Override, apply_override, check, read_ove
 from fedsched.sim.scenario.marks import MarkedText
 from fedsched.sim.scenario.model import Scenario
 from fedsched.sim.scenario.show import in_one_line, resolved
+
+_NAME_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of several.
+
+    Attributes:
+        scenario: What runs.
+        values: Those of the grid.
+    """
+
+    scenario: Scenario
+    values: tuple[Override, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What tells the run from the others: `learning=local, seed 1`."""
+        values = [f"{'.'.join(map(str, one.place))}={in_one_line(one.value)}" for one in self.values]
+        return ", ".join([*values, f"seed {self.scenario.seed}"])
+
+    @property
+    def short_name(self) -> str:
+        """The grid's values for the name of a folder: `learning-local`; empty without a grid."""
+        text = "-".join(f"{one.place[-1]}-{in_one_line(one.value)}" for one in self.values)
+        return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:_NAME_LENGTH]
 
 
 def read_seeds(text: str) -> list[int]:
@@ -46,8 +74,8 @@ def read_axis(text: str) -> list[Override]:
     return [Override(place, value, f"--grid {path}={in_one_line(value)}") for value in listed]
 
 
-def expand(scenario: Scenario, grid: Sequence[str] = (), seeds: str | None = None) -> list[Scenario]:
-    """One scenario per grid point and seed, seeds innermost.
+def expand(scenario: Scenario, grid: Sequence[str] = (), seeds: str | None = None) -> list[Point]:
+    """One run per grid point and seed, seeds innermost.
 
     Args:
         scenario: The scenario to vary.
@@ -60,12 +88,12 @@ def expand(scenario: Scenario, grid: Sequence[str] = (), seeds: str | None = Non
     """
     axes = [read_axis(axis) for axis in grid]
     chosen = [scenario.seed] if seeds is None else read_seeds(seeds)
-    made: list[Scenario] = []
+    made: list[Point] = []
     for point in itertools.product(*axes):
         data = copy.deepcopy(resolved(scenario))
         for override in point:
             apply_override(data, override)
         for seed in chosen:
             varied = {**data, "seed": seed} if seeds is not None else data
-            made.append(check(varied, MarkedText(scenario.name, []), point, Path()))
+            made.append(Point(check(varied, MarkedText(scenario.name, []), point, Path()), point))
     return made

@@ -61,6 +61,8 @@ def scenario_text(source: str | Path) -> tuple[str, str, Path]:
     name = str(source).removesuffix(".yaml")
     if name in texts:
         return texts[name], f"{name}.yaml", Path()
+    if path.is_dir():
+        raise UserError(f"{source}: is a folder; name the scenario file in it")
     near = difflib.get_close_matches(name, texts, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise UserError(
@@ -138,6 +140,23 @@ def load_scenario(source: str | Path, overrides: Sequence[str] = ()) -> Scenario
     for override in read:
         apply_override(marked.data, override)
     return check(marked.data, marked, read, folder)
+
+
+def locate(
+    source: str | Path, overrides: Sequence[str], found: Sequence[Finding], values: Sequence[Override] = ()
+) -> ScenarioError:
+    """What turned out to be wrong with a scenario that had been read, with its places in the text.
+
+    Args:
+        source: What `load_scenario` read.
+        overrides: Those it was given.
+        found: What is wrong.
+        values: Those of a grid, written over it.
+    """
+    text, name, _ = scenario_text(source)
+    marked = read_marked(text, name)
+    changes = [*(read_override(override) for override in overrides), *values]
+    return ScenarioError(name, [_problem(finding, marked, changes) for finding in found])
 
 
 def check(data: dict[str, Any], marked: MarkedText, overrides: Sequence[Override], folder: Path) -> Scenario:

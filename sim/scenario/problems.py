@@ -73,6 +73,9 @@ def _finding(detail: ErrorDetails) -> Finding:
     if place and place[-1] == "[key]":
         message = f"{value!r} cannot be a name here: lower-case letters, digits and _, with a letter first"
         return Finding(place[:-1], message, about_key=True)
+    if kind == "string_pattern_mismatch":
+        words = "lower-case letters, digits, _ and -, with a letter or digit first, at most 64"
+        return Finding(place, f"{value!r} cannot be a name here: {words}")
     if kind == "extra_forbidden":
         return Finding(place, f"unknown key {place[-1]!r}{_key_hint(place)}", about_key=True)
     if kind == "missing":

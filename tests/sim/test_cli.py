@@ -1,6 +1,9 @@
 """The command line: what it prints, its exit codes, and that it starts without the heavy packages."""
 
+import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import types
@@ -9,9 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fedsched.sim import cli, doctor
+from fedsched.sim import cli, doctor, evaluate
 from fedsched.sim.errors import UserError
 from fedsched.sim.folder import make_folder, read_run
+from fedsched.sim.operate import FIGURES
 from fedsched.sim.progress import PlainProgress, Progress
 from fedsched.sim.record import Recorder
 from fedsched.sim.scenario import Scenario, load_scenario, shipped
@@ -39,10 +43,15 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Scenario, Path | None,
             recorder.checkpoint(1, {}, {})
             if scenario.seed == 130:
                 raise KeyboardInterrupt
+            if scenario.seed == 15:
+                os.kill(os.getpid(), signal.SIGTERM)
             if scenario.seed == 3:
                 raise ZeroDivisionError("too small")
             if scenario.seed == 2:
                 raise UserError("mend the log")
+            for actor, wait_s in (("best-rule", 3600.0), ("policy", 1800.0 + 360.0 * scenario.seed)):
+                figures = dict.fromkeys(FIGURES, 2.0) | {"wait_s": wait_s}
+                recorder.event("operated", actor=actor, sites={"north": {"actor": "saf-easy", **figures}}, traffic={})
         progress.step("rounds", "all well")
         return place
 
@@ -63,6 +72,15 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Train, federate, settle, evaluate" in done.stdout
     assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize("command", [(), ("demo",), ("run",), ("evaluate",), ("scenarios",), ("scenarios", "show")])
+def test_help_reads_well_in_80_columns(command: tuple[str, ...]) -> None:
+    text = CliRunner().invoke(cli.app, [*command, "--help"], terminal_width=80).stdout
+    assert "--help" in text
+    assert "..." not in text.replace("[ARGS]...", "")
+    assert "\\" not in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_mistake_in_a_scenario_imports_nothing_heavy_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -119,7 +137,9 @@ def test_a_run_gets_a_folder_and_prints_it(
 ) -> None:
     result = call("run", "demo", "--set", "federation.rounds=1", "--workers", "ray", "--out", "here/there")
     assert result.exit_code == 0, result.output
-    assert result.stdout.strip() == "here/there"
+    assert result.stdout.splitlines()[-1] == "Run folder: here/there"
+    assert result.stdout.count("Run folder") == 1
+    assert "  learned        2.00    0.50" in result.stdout
     [(scenario, folder, resume)] = played
     assert (scenario.federation.rounds, scenario.workers.chosen) == (1, "ray")
     assert (folder, resume) == (Path("here/there"), None)
@@ -127,6 +147,10 @@ def test_a_run_gets_a_folder_and_prints_it(
     again = call("run", "demo", "--out", "here/there")
     assert again.exit_code == 2
     assert "here/there: exists already" in again.stderr
+    assert "--resume here/there" in again.stderr
+    assert "--resume" not in call("run", "demo", "--out", "here").stderr
+    Path("plain").write_text("mine")
+    assert call("run", "demo", "--out", "plain").stderr == "plain: is a file; choose another --out\n"
     assert len(played) == 1
 
 
@@ -135,7 +159,7 @@ def test_every_seed_and_grid_point_gets_a_folder_of_its_own(
 ) -> None:
     result = call("run", "demo", "--seeds", "0-1", "--grid", "learning=federated,local", "--out", "all")
     assert result.exit_code == 0, result.output
-    folders = [Path(line) for line in result.stdout.split()]
+    folders = [Path(line.rpartition("; ")[2]) for line in result.stdout.splitlines()[:4]]
     assert [(read_run(f).scenario.learning, read_run(f).scenario.seed) for f in folders] == [
         ("federated", 0),
         ("federated", 1),
@@ -144,10 +168,16 @@ def test_every_seed_and_grid_point_gets_a_folder_of_its_own(
     ]
     assert all(folder.parent == Path("all") for folder in folders)
     assert len(set(folders)) == 4 == len(played)
+    assert ["-demo-learning-local-s1-" in folder.name for folder in folders] == [False, False, False, True]
+    heads = [line for line in result.stderr.splitlines() if line.startswith("run ")]
+    assert heads[3] == "run 4/4: learning=local, seed 1"
+    table = [line.split() for line in result.stdout.splitlines()[-4:]]
+    assert table[1] == ["learning=federated,", "seed", "1", "2.00", "0.60", "1.000", "0.600"]
+    assert table[2] == ["learning=local,", "seed", "0", "2.00", "0.50", "1.000", "0.500"]
 
 
 def test_without_out_runs_lie_in_runs(played: list[object]) -> None:
-    folder = Path(call("run", "demo").stdout.strip())
+    folder = Path(call("run", "demo").stdout.rpartition("Run folder: ")[2].strip())
     assert folder.parent == Path("runs")
     assert "-demo-s0-" in folder.name
     assert len(played) == 1
@@ -166,9 +196,23 @@ def test_exit_codes_of_runs_that_do_not_end_well(
 ) -> None:
     result = call("run", "demo", "--seeds", str(seed), "--out", "out")
     assert result.exit_code == code
+    assert ("log.txt" in result.stderr) is (seed == 3)
     assert all(message in result.stderr for message in messages), result.stderr
     assert "Traceback" not in result.stderr
     assert read_run(Path("out")).status == status
+    assert len(played) == 1
+
+
+def test_a_terminated_run_is_interrupted_too(played: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "argv", ["fedsched", "run", "demo", "--seeds", "15", "--out", "out"])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 130
+    assert (read_run(Path("out")).status, read_run(Path("out")).reason) == ("interrupted", "stopped by SIGTERM")
     assert len(played) == 1
 
 
@@ -181,31 +225,39 @@ def test_resume_continues_the_scenario_of_the_folder(
     assert played[1] == (load_scenario("demo", ["seed=130"]), None, Path("out"))
 
 
-def test_evaluate_prints_the_rows_as_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_evaluate_prints_a_table_and_writes_every_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[Path, Scenario | None]] = []
 
     def evaluate_run(folder: Path, scenario: Scenario | None, _progress: Progress) -> list[dict[str, object]]:
         seen.append((folder, scenario))
-        return [{"policy": "fcfs-easy", "slowdown": 29.65812}, {"policy": "learned", "slowdown": 3.0}]
+        rows = [("north", 29.65812, 30.0), ("south", 3.0, 10.0)]
+        known = dict.fromkeys(FIGURES, 1.0)
+        return [
+            {"site": site, "actor": "policy", "rule": "policy", **known, "bounded_slowdown": value, "jobs": jobs}
+            for site, value, jobs in rows
+        ]
 
-    module = types.ModuleType("fedsched.sim.evaluate")
-    vars(module)["evaluate_run"] = evaluate_run
-    monkeypatch.setitem(sys.modules, "fedsched.sim.evaluate", module)
+    monkeypatch.setattr(evaluate, "evaluate_run", evaluate_run)
     folder = make_folder(load_scenario("demo"), tmp_path / "run")
     with Recorder(folder, load_scenario("demo")):
         pass
-    result = call("evaluate", str(folder), "--scenario", "datacenter_protocol")
+    files = ("--json", "all.json", "--csv", "all.csv")
+    result = call("evaluate", str(folder), "--scenario", "datacenter_protocol", *files)
     assert result.exit_code == 0, result.output
     assert seen == [(folder, load_scenario("datacenter_protocol"))]
-    assert "29.66" in result.stdout
-    assert "learned" in result.stdout
+    assert "  learned     29.66" in result.stdout
+    rows = json.loads(Path("all.json").read_bytes())
+    assert [row["site"] for row in rows] == ["north", "south", ""]
+    assert rows[2]["bounded_slowdown"] == pytest.approx((29.65812 * 30 + 3 * 10) / 40)
+    lines = list(csv.DictReader(Path("all.csv").read_text().splitlines()))
+    assert [float(line["bounded_slowdown"]) for line in lines] == [row["bounded_slowdown"] for row in rows]
+    assert call("evaluate", str(folder), "--csv", "no/where.csv").exit_code == 2
 
 
-def test_demo_prints_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("fedsched.sim.demo")
-    vars(module)["demo"] = lambda _progress, out: out
-    monkeypatch.setitem(sys.modules, "fedsched.sim.demo", module)
-    assert call("demo", "--out", "shown").stdout == "shown\n"
+def test_the_demo_is_a_run_of_the_scenario_demo(played: list[tuple[Scenario, Path | None, Path | None]]) -> None:
+    result = call("demo", "--out", "shown")
+    assert result.stdout.splitlines()[-1] == "Run folder: shown"
+    assert played == [(load_scenario("demo"), Path("shown"), None)]
 
 
 def test_scenarios_are_listed_and_shown() -> None:
@@ -255,4 +307,4 @@ def test_plain_progress_writes_one_line_per_step(tmp_path: Path) -> None:
         progress.say("done")
         stream.seek(0)
         lines = [line.partition("] ")[2] for line in stream.read().splitlines()]
-    assert lines == ["rounds 1/2 wait x0.98", "rounds 2/2", "done"]
+    assert lines == ["rounds 0/2", "rounds 1/2 wait x0.98", "rounds 2/2", "done"]

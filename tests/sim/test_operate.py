@@ -145,7 +145,7 @@ def test_figures_at_home_worked_out_by_hand() -> None:
     assert found["b"]["wait_s"].tolist() == [10.0]
     assert found["b"]["bounded_slowdown"].tolist() == [(1.0 + 2.5) / 2]
     assert (found["b"]["jobs"][0], found["b"]["unfinished"][0], found["b"]["energy_kwh"][0]) == (2, 0, 2.0)
-    both = Operated(found)
+    both = Operated({"a": "saf-easy", "b": "policy"}, found)
     assert both.mean("a", "wait_s") == 65.0
     assert both.total("energy_kwh").tolist() == [3.0]
 

@@ -244,6 +244,23 @@ def test_a_run_goes_on_without_the_judgement_of_a_site_that_fails(
     assert "not judged: west" in screen.getvalue()
 
 
+@pytest.mark.parametrize(("wait", "bound", "told"), [(1.06, None, True), (1.04, None, False), (1.06, 1.05, False)])
+def test_a_policy_that_makes_jobs_wait_without_a_bound_is_told(
+    wait: float, bound: float | None, told: bool, tiny: Callable[..., Scenario], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    figures = {"slowdown_ratio": 0.7, "wait_ratio": wait, "score": 0.7, "noise": 0.0}
+    monkeypatch.setattr(Site, "evaluate", lambda *_: figures)
+    constraints = {"wait": None if bound is None else {"at_most": bound}}
+    scenario = tiny("north", "west", agents={"constraints": constraints}, federation={"rounds": 0})
+    screen = io.StringIO()
+    folder = run(scenario, tmp_path / "run", None, PlainProgress(screen))
+    events = [event["sites"] for event in read_run(folder).events if event["kind"] == "long_waits"]
+    assert events == ([{"north": wait, "west": wait}] if told else [])
+    line = f"jobs wait longer than under the best rules (north x{wait}, west x{wait}); agents: {{constraints: {{wait:"
+    assert (line in screen.getvalue()) is (line in (folder / "log.txt").read_text()) is told
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_run_on_ray_equals_the_one_in_this_process(
@@ -285,7 +302,7 @@ def swf(*jobs: tuple[int, int, int]) -> str:
         (swf((0, 5, 1)) + "2 5 0 3\n", "log.swf:3: a job needs 18 fields, this line has 4"),
         (swf((0, 5, 1), (-4, 5, 1)), "log.swf:3: job 2 is submitted at a negative time"),
         (swf((0, 5, 1), (9, 5, 48)), "log.swf:3: job 2 is wider than the machine of 24 processors"),
-        (swf((10, 5, 1), (9, 5, 1)), "log.swf:3: job 2 is submitted before the job with the number below"),
+        (swf((10, 5, 1), (9, 5, 1)), "log.swf:3: job 2 is submitted at 9 s, before job 1 of line 2 (10 s)"),
         (swf((0, 0, 1)), "log.swf: every job has run time 0"),
         (HEADER, "log.swf: the log holds no job"),
         (swf(*[(k, 5, 1) for k in range(9)]), "no window of 60 jobs starts at job"),
@@ -309,7 +326,7 @@ def test_a_training_period_that_no_draw_meets_before_the_middle_of_the_run_ends_
     (tmp_path / "log.swf").write_text(swf(*[(3600 * hour + 60 * k, 5, 1) for hour in hours for k in range(3)]))
     text = ONE.replace("TRACE", "log.swf").replace("{jobs: 60}", "{duration: 1h}")
     (tmp_path / "one.yaml").write_text(text + "evaluation: {windows: 1, validation: 2, period: 6h}\n")
-    check_refusal("log, train period at 5:00: empty window, no stretch of 1.0 h", tmp_path)
+    check_refusal("log, train period at 5:00: empty window: the train split has", tmp_path)
 
 
 def test_a_log_that_is_not_shipped_ends_with_2_and_says_where_to_get_it(
@@ -327,6 +344,29 @@ def test_jobs_wider_than_every_cluster_end_with_2(tmp_path: Path, monkeypatch: p
     check_refusal("jobs are wider than the widest cluster (24 processors)", tmp_path)
 
 
+def test_all_logs_are_read_and_all_their_errors_told_at_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.swf").write_text(swf((0, 5, 1), (-4, 5, 1)))
+    world = "domain: datacenter, clusters: [{processors: 24}], window: {jobs: 60}"
+    (tmp_path / "two.yaml").write_text(
+        f"version: 1\nname: two\nsites:\n  a: {{world: {{{world}, trace: log.swf}}}}\n"
+        f"  b: {{world: {{{world}, trace: lublin-1, too_wide: drop}}}}\n"
+        f"  c: {{world: {{{world}, trace: generated, generator: {{processors: 64}}}}}}\n"
+    )
+    result = CliRunner().invoke(cli.app, ["run", "two.yaml", "--grid", "learning=local", "--set", "seed=1"])
+    assert result.exit_code == 2
+    lines = [line.partition(": ") for line in result.stderr.splitlines() if ": sites." in line]
+    column = len(f"  a: {{world: {{{world}, trace: ")
+    assert [line[0] for line in lines] == [f"two.yaml:4:{column + 1}", f"two.yaml:6:{column + 23}"]
+    assert "log.swf:3: job 2 is submitted at a negative time" in lines[0][2]
+    assert "sites.c.world.generator: generator.processors: 64 make jobs" in lines[1][2]
+    assert "2 problems in two.yaml" in result.stderr
+    result = CliRunner().invoke(cli.app, ["run", "two.yaml", "--grid", "sites.b.world.trace=sdsc-sp2"])
+    assert "--grid sites.b.world.trace=sdsc-sp2: sites.b.world.trace: log 'sdsc-sp2' is not" in result.stderr
+
+
 ONE = """version: 1
 name: one
 sites:
@@ -341,6 +381,6 @@ def check_refusal(message: str, folder: Path) -> None:
     result = CliRunner().invoke(cli.app, ["run", "one.yaml", "--out", "out"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr.replace("\n", " ")
-    assert "sites.only.world" in result.stderr
+    assert "one.yaml:5:40: sites.only.world.trace: " in result.stderr
     assert "Traceback" not in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == before

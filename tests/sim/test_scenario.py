@@ -294,3 +294,19 @@ def test_overrides_reach_every_depth_and_their_errors_name_them(tmp_path: Path) 
 def test_an_unknown_scenario_is_refused_with_what_is_shipped() -> None:
     with pytest.raises(UserError, match=r"did you mean 'datacenters'\?.*shipped are"):
         load_scenario("datacentres")
+
+
+def test_a_folder_is_neither_a_scenario_nor_a_log(tmp_path: Path) -> None:
+    (tmp_path / "logs.swf").mkdir()
+    with pytest.raises(UserError, match="is a folder; name the scenario file in it"):
+        load_scenario(tmp_path)
+    for trace in ("logs.swf", "."):
+        assert f"{trace!r} is a folder; name the file in it" in refusal(
+            tmp_path, plain(sites=0) | {"sites": {"north": site(trace=trace)}}
+        )
+
+
+def test_a_name_that_cannot_be_is_refused_in_words(tmp_path: Path) -> None:
+    text = refusal(tmp_path, plain() | {"name": "My run"})
+    assert "name: 'My run' cannot be a name here: lower-case letters, digits, _ and -" in text
+    assert "pattern" not in text

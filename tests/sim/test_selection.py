@@ -10,7 +10,7 @@ from fedsched.sim.selection import Selection
 
 
 def judged(score: float, noise: float = 0.0) -> dict[str, float]:
-    return {"score": score, "noise": noise}
+    return {"score": score, "noise": noise, "wait_ratio": 2 * score}
 
 
 def offer(selection: Selection, number: int, **scores: tuple[float, float]) -> bool:
@@ -30,6 +30,7 @@ def test_the_best_is_kept_and_a_tie_goes_to_more_training(tiny: Callable[..., Sc
     again = Selection(tiny("north", "east", "south"))
     again.load(selection.state())
     assert again.round == {"north": 3, "east": 3, "south": 3}
+    assert again.waits == {"north": 1.0, "east": 2.0, "south": 2.0}
     assert again.parameters["east"]["w"].tolist() == [3]
     assert not offer(again, 5, north=(0.6, 0.0), east=(1.0, 0.0), south=(1.0, 0.0))
 

@@ -1,6 +1,7 @@
 """Sites in this process and on Ray: equal results, errors with the name of the site, one start for all tests."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from functools import partial
 
@@ -149,6 +150,7 @@ def test_a_ray_that_does_not_start_is_tried_again_and_then_said(monkeypatch: pyt
 
     def refuse(**keywords: object) -> None:
         attempts.append(keywords)
+        warnings.warn("Ray Client connection timed out. Ensure that ...", UserWarning, stacklevel=1)
         raise ConnectionError("nobody there")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)

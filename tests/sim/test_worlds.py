@@ -8,9 +8,9 @@ import pytest
 
 from fedsched.envs.datacenter.reference import simulate_rule
 from fedsched.envs.datacenter.splits import locate
-from fedsched.sim.errors import UserError
+from fedsched.sim.errors import UserError, WorldSetupError
 from fedsched.sim.scenario import Scenario
-from fedsched.sim.worlds import EASY_RULES, SiteWorlds, WorldSetupError, plays_windows, soft_rule
+from fedsched.sim.worlds import EASY_RULES, SiteWorlds, plays_windows, soft_rule
 
 
 @pytest.fixture
@@ -98,7 +98,10 @@ def test_every_start_is_a_rule_of_known_features() -> None:
     [
         ({"trace": "lublin-2", "generator": None}, "log 'lublin-2' is not shipped: get lublin_256_new2.swf.gz"),
         ({"generator": {"processors": 32}}, "generator.processors: 32 make jobs that no cluster holds"),
-        ({"trace": "hpc2n", "generator": None, "jobs": [0, 70_000]}, "the log hpc2n ends at job 60000, not 70000"),
+        (
+            {"trace": "hpc2n", "generator": None, "jobs": [0, 70_000]},
+            "trace: the log hpc2n ends at job 60000, 'jobs' asks for 70000",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_named_with_its_site(
@@ -106,7 +109,7 @@ def test_what_cannot_be_built_is_named_with_its_site(
 ) -> None:
     monkeypatch.delenv("FEDSCHED_DATA", raising=False)
     scenario = tiny(sites={"north": {"world": changes}})
-    with pytest.raises(WorldSetupError, match=r"^sites\.north\.world: ") as caught:
+    with pytest.raises(WorldSetupError, match=r"^sites\.north\.world\.(trace|generator): ") as caught:
         SiteWorlds(scenario, "north")
     assert message in str(caught.value)
     assert isinstance(caught.value, UserError)
@@ -115,5 +118,5 @@ def test_what_cannot_be_built_is_named_with_its_site(
 def test_a_broken_series_is_named_with_file_and_line(tiny: Callable[..., Scenario], tmp_path: Path) -> None:
     (tmp_path / "carbon.csv").write_text("g/kWh\n300\nmuch\n")
     scenario = tiny(sites={"north": {"world": {"carbon": str(tmp_path / "carbon.csv")}}})
-    with pytest.raises(WorldSetupError, match=r"sites\.north\.world: .*carbon\.csv:3: 'much' is not a number"):
+    with pytest.raises(WorldSetupError, match=r"sites\.north\.world\.carbon: .*carbon\.csv:3: 'much' is not a number"):
         SiteWorlds(scenario, "north")

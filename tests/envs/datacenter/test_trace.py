@@ -96,7 +96,12 @@ def test_max_nodes_stands_in_for_max_procs(tmp_path: Path) -> None:
         (HEADER + row() + row(2).replace("60", "abc"), 4, "run time (field 4) is 'abc'", "write -1"),
         (HEADER + row() + row(2).replace("60", "nan"), 4, "run time (field 4) is 'nan'", "write -1"),
         (HEADER + row(submit=-5), 3, "negative time", "count seconds from the log's start"),
-        (HEADER + row(submit=9) + "\n" + row(2, 5), 5, "job 2 is submitted before", "sort by submit time"),
+        (
+            HEADER + row(submit=9) + "\n" + row(2, 5),
+            5,
+            "job 2 is submitted at 5 s, before job 1 of line ",
+            "sort the jobs",
+        ),
         (HEADER + row() + row(1, 5), 4, "number of another job", "number the jobs"),
         (HEADER + row(allocated=9), 3, "wider than the machine of 8", "correct MaxProcs"),
         (HEADER + row(allocated=-1), 3, "no number of processors", "fill field 5 or 8"),
@@ -110,6 +115,24 @@ def test_bad_records_name_line_and_remedy(tmp_path: Path, text: str, line: int, 
     assert message.startswith(f"{path}:{line}: ")
     assert what in message
     assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("times", "line", "what"),
+    [
+        ((0, 100, 10**9, 200, 300), 4, "job 3 is submitted at 1000000000 s, after job 4 of line 5 (200 s)"),
+        ((10**9, 100, 200), 2, "job 1 is submitted at 1000000000 s, after job 2 of line 3 (100 s)"),
+        ((0, 100, 200, 7, 300), 5, "job 4 is submitted at 7 s, before job 3 of line 4 (200 s)"),
+        ((0, 100, 50), 4, "job 3 is submitted at 50 s, before job 2 of line 3 (100 s)"),
+    ],
+)
+def test_time_that_runs_backwards_blames_the_job_that_no_neighbour_agrees_with(
+    tmp_path: Path, times: tuple[int, ...], line: int, what: str
+) -> None:
+    path = write(tmp_path, "; MaxProcs: 128\n" + "".join(row(k, t) for k, t in enumerate(times, 1)))
+    with pytest.raises(DatacenterError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}:{line}: {what}; ")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""A trained policy outside its run: something that acts on observations of any world of its domain."""
+
+from pathlib import Path
+
+import torch
+
+from fedsched.agents.collect import GreedyActor
+from fedsched.agents.parameters import parameters_from_numpy
+from fedsched.agents.policy import Policy
+from fedsched.envs.core import Observation, World
+from fedsched.envs.datacenter.model import Cluster, SiteModel
+from fedsched.envs.datacenter.world import site_spec
+from fedsched.sim.errors import UserError
+from fedsched.sim.folder import Run, read_run
+from fedsched.sim.training import Parameters, new_policy
+
+
+class TrainedPolicy:
+    """A trained policy as a controller (contract: `envs.core.Controller`): always the likeliest action.
+
+    Args:
+        name: For tables.
+        policy: What decides; its parameters fit worlds of any size.
+
+    Attributes:
+        name: For tables.
+        policy: The network itself.
+    """
+
+    def __init__(self, name: str, policy: Policy) -> None:
+        self.name, self.policy = name, policy
+        self._actor: GreedyActor | None = None
+
+    def reset(self, world: World) -> None:
+        """Binds the policy to a world before an episode of its batch; the agents have heard no message yet."""
+        self._actor = GreedyActor(self.policy.to(world.device), world.spec, world.batch, world.device)
+
+    def act(self, observation: Observation) -> dict[str, torch.Tensor]:
+        """Actions for every row, int64 [B, A] by kind; the idle action for agents that need not decide.
+
+        Raises:
+            UserError: It was not bound to a world.
+        """
+        if self._actor is None:
+            raise UserError(f"{self.name}: call reset with a world first")
+        return self._actor(observation)
+
+
+def load_policy(run: str | Path, site: str | None = None) -> TrainedPolicy:
+    """The policy that a run ended with, or has chosen so far.
+
+    Args:
+        run: A run folder.
+        site: Whose; the first site's by default. With `learning: local` sites differ, else all have the same.
+
+    Raises:
+        UserError: No run folder, no policy in it yet, or no such site.
+    """
+    told = read_run(Path(run))
+    parameters = trained_parameters(told)
+    name = site or next(iter(parameters))
+    if name not in parameters:
+        raise UserError(f"{run}: has no site {name!r}; its sites are {', '.join(parameters)}")
+    clusters = told.scenario.sites[name].world.clusters
+    spec = site_spec(SiteModel(tuple(Cluster(cluster.processors) for cluster in clusters)))
+    policy = new_policy(told.scenario, spec)
+    parameters_from_numpy(policy, parameters[name])
+    return TrainedPolicy(f"policy of {name}", policy)
+
+
+def trained_parameters(run: Run) -> dict[str, Parameters]:
+    """The parameters that a run has chosen, by site.
+
+    Raises:
+        UserError: It has no policy yet.
+    """
+    checkpoint = run.checkpoint()
+    parameters: dict[str, Parameters] = checkpoint.shared()["selection"]["parameters"] if checkpoint else {}
+    if not parameters:
+        raise UserError(f"{run.folder}: has no policy yet; continue it with: fedsched run --resume {run.folder}")
+    return parameters

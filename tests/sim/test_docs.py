@@ -1,0 +1,96 @@
+"""The examples in the documents run as they stand, and show what they say."""
+
+import gzip
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedsched.agents import play
+from fedsched.envs.core import IllegalActionError
+from fedsched.envs.datacenter import RuleController
+from fedsched.envs.datacenter.trace import DATA, SHIPPED
+from fedsched.sim.errors import UserError
+from fedsched.sim.scenario import load_scenario
+from fedsched.sim.trained import load_policy
+from fedsched.sim.worlds import check_worlds
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def executed(*sources: str) -> dict[str, Any]:
+    """All names after running some sources, one after the other."""
+    names: dict[str, Any] = {}
+    for source in sources:
+        exec(compile(source, "example", "exec"), names)
+    return names
+
+
+def test_worlds_and_policies_in_own_code(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "RUN").symlink_to(finished)
+    names = executed(*blocks("docs/in_code.md", "python"))
+    assert names["observation"].kinds["cluster"].own.shape[:2] == (16, 2)
+    assert names["moved"].reward["cluster"].shape == (16, 2, 6)
+    assert names["learned"]["bounded_slowdown"].shape == (16,)
+    assert names["observations"]["cluster_0"].shape == (1938,)
+    again = play(names["world"], names["instances"], names["instances"], _reset(names["policy"], names["world"]).act)
+    assert torch.equal(again["bounded_slowdown"], names["learned"]["bounded_slowdown"])
+    order = sorted(names["env"]._plain["cluster_0"])
+    assert order == ["action_mask", "actions", "entities", "entity_mask", "own"]
+    with pytest.raises(IllegalActionError):
+        names["world"].step({"cluster": torch.zeros((16, 2), dtype=torch.int64)})
+
+
+def _reset(controller: Any, world: Any) -> Any:
+    controller.reset(world)
+    return controller
+
+
+def test_the_controller_of_the_recipe_is_smallest_area_first() -> None:
+    names = executed(*[b for b in blocks("CONTRIBUTING.md", "python") if "SmallestArea" in b])
+    world, instances = names["world"], names["instances"]
+    mine = play(world, instances, instances, names["controller"].act)
+    rule = play(world, instances, instances, _reset(RuleController("saf-easy"), world).act)
+    # areas of which a float has the same logarithm are ties
+    torch.testing.assert_close(mine["bounded_slowdown"], rule["bounded_slowdown"], rtol=0.02, atol=0.0)
+
+
+def test_the_example_of_the_readme_plays_to_its_end() -> None:
+    names = executed(*blocks("README.md", "python"))
+    assert not names["env"].agents
+    assert float(names["env"].world.metrics()["bounded_slowdown"]) >= 1.0
+
+
+def test_scenarios_of_the_readme_are_valid_and_bound_the_wait(tmp_path: Path) -> None:
+    whole, *_ = [text for text in blocks("README.md", "yaml") if text.startswith("version")]
+    (tmp_path / "own.yaml").write_text(whole)
+    agents = load_scenario(tmp_path / "own.yaml").agents
+    assert agents.search is not None
+    assert agents.constraints.wait is not None
+
+
+def test_a_thousand_jobs_will_do_for_the_own_log_of_the_readme(tmp_path: Path) -> None:
+    lines = gzip.decompress((DATA / SHIPPED["hpc2n"]).read_bytes()).decode().splitlines()
+    head = sum(line.startswith(";") for line in lines)
+    (tmp_path / "own.swf").write_text("\n".join(lines[: head + 1000]))
+    [text] = [text for text in blocks("README.md", "yaml") if "own.swf" in text]
+    (tmp_path / "own.yaml").write_text(text)
+    assert check_worlds(load_scenario(tmp_path / "own.yaml")) == []
+    (tmp_path / "own.yaml").write_text(text.replace("window: {jobs: 32}", "window: {duration: 1d}, load: 0.3"))
+    with pytest.raises(UserError, match=r"a period of 24 h at load 0\.3 covers .*`window: \{jobs: \.\.\.\}`"):
+        check_worlds(load_scenario(tmp_path / "own.yaml"))
+
+
+def test_a_policy_that_is_not_there_is_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no site 'middle'; its sites are north, east, south, west"):
+        load_policy(finished, "middle")
+    with pytest.raises(UserError, match="not a run folder"):
+        load_policy(tmp_path)
+    assert load_policy(str(finished), "west").name == "policy of west"
