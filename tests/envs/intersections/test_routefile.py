@@ -69,7 +69,8 @@ def test_how_a_vehicle_departs(read: Read) -> None:
     first, second = demand.trips
     assert (first.depart_s, first.depart_lane, first.depart_speed) == (65, "1", "max")
     assert (second.depart_lane, second.depart_speed) == ("best_prob", "avg")
-    assert demand.ignored == (("departPos", 1), ("person", 1), ("stop", 1))
+    assert (first.depart_position, second.depart_position) == ("base", "5")
+    assert demand.ignored == (("person", 1), ("stop", 1))
 
 
 def departs(demand: Demand) -> list[float]:
