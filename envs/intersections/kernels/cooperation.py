@@ -4,7 +4,7 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.around import Around, secure_at
 from fedsched.envs.intersections.kernels.following import brake_gap, planned_speed, stop_speed
-from fedsched.envs.intersections.kernels.state import NO_ADVICE, Road, Traffic, real
+from fedsched.envs.intersections.kernels.state import Road, Traffic, real
 
 HELP_SPEED = wp.constant(real(10.0 / 3.6))
 LEAST_SLOWDOWN = wp.constant(real(7.0 / 3.6))
@@ -50,9 +50,7 @@ def reserve(r: Road, t: Traffic, b: int, s: int, leader: int, side: int):
 
 
 @wp.func
-def with_leader(
-    r: Road, t: Traffic, b: int, s: int, around: Around, side: int, front: bool, remaining: real
-) -> real:
+def with_leader(r: Road, t: Traffic, b: int, s: int, around: Around, side: int, front: bool, remaining: real) -> real:
     """The speed planned with respect to the leader; -1 where it is to be overtaken."""
     kind = t.kind[b, s]
     speed = t.speed[b, s]

@@ -40,7 +40,9 @@ def follow_speed(gap: real, speed: real, leader: real, accel: real, decel: real,
 
 
 @wp.func
-def planned_speed(gap: real, speed: real, leader: real, accel: real, decel: real, tau: real, leader_decel: real) -> real:
+def planned_speed(
+    gap: real, speed: real, leader: real, accel: real, decel: real, tau: real, leader_decel: real
+) -> real:
     room = gap + brake_gap(leader, wp.max(decel, leader_decel), real(0.0))
     return wp.min(stop_speed(room, decel, tau), speed + accel)
 

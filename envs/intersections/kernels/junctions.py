@@ -181,9 +181,7 @@ def if_braked_speed(own_arrival: real, distance: real, arrival: real, decel: rea
     if real(0.5) * speed * speed / decel <= left:
         return arrival + STOPS_S, real(0.0)
     slower = late * decel
-    root = wp.max(
-        real(0.0), real(4.0) * (speed - slower) * (speed - slower) - real(4.0) * decel * late * slower
-    )
+    root = wp.max(real(0.0), real(4.0) * (speed - slower) * (speed - slower) - real(4.0) * decel * late * slower)
     more = (speed - slower - real(0.5) * wp.sqrt(root)) / decel
     return arrival + more, speed - (late + more) * decel
 
@@ -194,9 +192,7 @@ def unsafe_merge(leader: real, follower: real, leader_decel: real, follower_dece
 
 
 @wp.func
-def blocked_by(
-    r: Road, t: Traffic, b: int, s: int, i: int, foe: int, j: int, same: bool, impatience: real
-) -> bool:
+def blocked_by(r: Road, t: Traffic, b: int, s: int, i: int, foe: int, j: int, same: bool, impatience: real) -> bool:
     """Whether the windows of time of two vehicles overlap too far."""
     own_decel, foe_decel = r.decel[t.kind[b, s]], r.decel[t.kind[b, foe]]
     own_arrival = t.arrival[b, s, i]

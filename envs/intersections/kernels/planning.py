@@ -90,7 +90,7 @@ def behind_leader(r: Road, t: Traffic, b: int, s: int, look: Look) -> Look:
 
 
 @wp.func
-def hold(r: Road, t: Traffic, b: int, s: int, look: Look, safe: real) -> Look:
+def hold(t: Traffic, b: int, s: int, look: Look, safe: real) -> Look:
     """Takes over what one vehicle on a conflicting lane leaves."""
     look.speed = wp.min(look.speed, safe)
     look.passing = wp.min(look.passing, safe)
@@ -117,7 +117,7 @@ def among_foes(r: Road, t: Traffic, b: int, s: int, look_in: Look):
                 if other != s:
                     safe = held(r, t, b, s, other, q, lane, start, rear_of(r, t, b, other))
                     if safe < FREE:
-                        look = hold(r, t, b, s, look, safe)
+                        look = hold(t, b, s, look, safe)
                         if look.speed < STANDING and keeps:
                             keeps = not stands(r, t, b, s, other)
                 other = t.after[b, other]
@@ -127,7 +127,7 @@ def among_foes(r: Road, t: Traffic, b: int, s: int, look_in: Look):
                 if sticking != s:
                     left = held(r, t, b, s, sticking, q, lane, start, t.rear_at[b, node])
                     if left < FREE:
-                        look = hold(r, t, b, s, look, left)
+                        look = hold(t, b, s, look, left)
                         if look.speed < STANDING and keeps:
                             keeps = not stands(r, t, b, s, sticking)
                 node = t.rear_next[b, node]
@@ -243,9 +243,7 @@ def plan(r: Road, t: Traffic, b: int, s: int):
         look.lane = r.link_next[link]
         length = r.lane_length[look.lane]
         limit_after = allowed(r, t, b, s, look.lane)
-        look.speed = wp.min(
-            look.speed, wp.max(wp.max(free_speed(look.seen, limit_after, decel), v - decel), real(0.0))
-        )
+        look.speed = wp.min(look.speed, wp.max(wp.max(free_speed(look.seen, limit_after, decel), v - decel), real(0.0)))
         look.seen = look.seen + length
         look.passing = wp.min(speed_after(length, look.speed, accel), limit_after)
         if r.lane_internal[look.lane]:

@@ -27,6 +27,7 @@ class Neighbours:
 
 
 def may_use(street: Street, ego: Vehicle, lane: int) -> bool:
+    """Whether vehicles of its class are allowed on a lane."""
     kind = int(street.tables.types.vehicle_class[ego.kind])
     return bool(int(street.tables.lanes.allowed[lane]) >> kind & 1)
 
@@ -83,7 +84,11 @@ def follower_beyond(street: Street, ego: Vehicle, lane: int) -> tuple[Vehicle | 
         if others:
             other = others[0]
             gap = start + street.length[source] - other.position - street.gap[other.kind]
-            link = street.link_from(other, source, other.place) if street.internal[source] or other.place < other.last else -1
+            link = (
+                street.link_from(other, source, other.place)
+                if street.internal[source] or other.place < other.last
+                else -1
+            )
             if link < 0 or not _leads_to(street, other, source, lane):
                 continue
             need = secure(street, other, ego)
@@ -124,7 +129,7 @@ def secure_at(street: Street, follower: Vehicle, leader: Vehicle, speed: float, 
 
 
 def occupied(street: Street, ego: Vehicle, lane: int) -> float:
-    """m that the vehicles ahead take on a lane and on the lanes that continue the route from it."""
+    """M that the vehicles ahead take on a lane and on the lanes that continue the route from it."""
     total = sum(
         street.size[v.kind] + street.gap[v.kind] for v in street.on[lane] if v is not ego and v.position > ego.position
     )

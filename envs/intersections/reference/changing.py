@@ -158,9 +158,7 @@ def _wish(
     return wish, False
 
 
-def _not_on_the_right(
-    street: Street, ego: Vehicle, lane: int, around: Neighbours, here: float
-) -> tuple[float, bool]:
+def _not_on_the_right(street: Street, ego: Vehicle, lane: int, around: Neighbours, here: float) -> tuple[float, bool]:
     """On fast roads a slower vehicle on the left is not overtaken: the own speed left, and the wish to change."""
     other = around.leader
     assert other is not None

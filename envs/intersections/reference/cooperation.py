@@ -68,9 +68,7 @@ def _follow(street: Street, ego: Vehicle, gap: float, speed: float, leader: Vehi
     )
 
 
-def _with_leader(
-    street: Street, ego: Vehicle, around: Neighbours, side: int, front: bool, remaining: float
-) -> float:
+def _with_leader(street: Street, ego: Vehicle, around: Neighbours, side: int, front: bool, remaining: float) -> float:
     """The speed planned with respect to the leader; -1 where it is to be overtaken."""
     kind = ego.kind
     accel, decel, tau = street.accel[kind], street.decel[kind], street.tau[kind]

@@ -101,15 +101,14 @@ def _safe(street: Street, ego: Vehicle) -> bool:
         ego.speed = min(ego.speed, krauss.free_speed(seen, street.allowed(ego, lane), decel))
         place += not street.internal[lane]
         seen += street.length[lane]
+    follower: Vehicle | None = behind
     if behind is not None:
-        back, follower = street.rear(ego) - behind.position - street.gap[behind.kind], behind
+        back = street.rear(ego) - behind.position - street.gap[behind.kind]
     else:
         follower, back = follower_beyond(street, ego, ego.lane)
     return follower is None or back >= max(0.0, secure(street, follower, ego))
 
 
 def _follow(street: Street, ego: Vehicle, leader: Vehicle, gap: float) -> float:
-    room = gap + krauss.brake_gap(
-        leader.speed, max(street.decel[ego.kind], street.decel[leader.kind]), 0.0
-    )
+    room = gap + krauss.brake_gap(leader.speed, max(street.decel[ego.kind], street.decel[leader.kind]), 0.0)
     return krauss.stop_speed(room, street.decel[ego.kind], street.tau[ego.kind])

@@ -20,7 +20,11 @@ def keep_clear(street: Street, ego: Vehicle, plan: Plan) -> None:
         return
     need = street.size[ego.kind] + street.gap[ego.kind]
     first = next(
-        (i for i, room in enumerate(_room_behind(street, ego, plan)) if room < need and _to_keep(street, items[i].link)),
+        (
+            i
+            for i, room in enumerate(_room_behind(street, ego, plan))
+            if room < need and _to_keep(street, items[i].link)
+        ),
         None,
     )
     if first is None or (first == 0 and street.internal[ego.lane]):

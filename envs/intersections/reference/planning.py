@@ -1,6 +1,7 @@
 """Planning: how fast every vehicle may go, link by link along its way, from the state of the second before.
 
-Sources: what SUMO's MSVehicle (planMoveInternal, adaptToLeader, checkLinkLeader) does with its defaults, in our own words.
+Sources: what SUMO's MSVehicle (planMoveInternal, adaptToLeader, checkLinkLeader) does with its defaults, in our own
+words.
 """
 
 from dataclasses import dataclass, field
@@ -57,7 +58,9 @@ def leader_on(street: Street, vehicle: Vehicle, lane: int, own: bool) -> tuple[f
 def following(street: Street, ego: Vehicle, leader: Vehicle, gap: float, speed: float) -> float:
     """Safe speed of `ego`, now at `speed`, behind `leader`, m/s."""
     k, j = ego.kind, leader.kind
-    return krauss.follow_speed(gap, speed, leader.speed, street.accel[k], street.decel[k], street.tau[k], street.decel[j])
+    return krauss.follow_speed(
+        gap, speed, leader.speed, street.accel[k], street.decel[k], street.tau[k], street.decel[j]
+    )
 
 
 def stopping(street: Street, ego: Vehicle, gap: float) -> float:

@@ -180,7 +180,7 @@ class Simulation:
 
         Source of the delay: Ault and Sharon, Reinforcement learning benchmarks for traffic signal control (2021).
         """
-        done = [trip for trip in self.trips]
+        done = list(self.trips)
         inserted = self.all_trips()
         never = [self.now - float(self.tables.vehicles.depart_s[trip]) for trip in self.waiting]
         delay = sum(t.time_loss_s + t.depart_delay_s for t in inserted) + sum(never)

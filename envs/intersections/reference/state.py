@@ -149,7 +149,9 @@ class Street:
         self.tau = [float(x) for x in types.tau]
         self.fastest = [float(x) for x in types.max_speed]
         self.link_state = [chr(c) for c in links.state.tolist()]
-        self.junction = [links.junction[k] if i else -1 for k, i in zip(lanes.entry.tolist(), self.internal, strict=True)]
+        self.junction = [
+            links.junction[k] if i else -1 for k, i in zip(lanes.entry.tolist(), self.internal, strict=True)
+        ]
         self.radius = lanes.radius.tolist()
         self.through = [self.length[n] if self.internal[n] else 0.0 for n in self.next]
         self.link_into = [-1] * len(self.length)
@@ -171,7 +173,7 @@ class Street:
 
     def allowed(self, vehicle: Vehicle, lane: int) -> float:
         """The vehicle's own limit on a lane, m/s."""
-        return min(self.limit[lane] * vehicle.factor, self.fastest[vehicle.kind])
+        return min(float(self.limit[lane]) * vehicle.factor, self.fastest[vehicle.kind])
 
     def is_red(self, link: int) -> bool:
         """Whether the link is closed by its signal."""
@@ -196,13 +198,13 @@ class Street:
         return int(self.way_link[vehicle.way + place][self.number[lane]])
 
     def rear(self, vehicle: Vehicle) -> float:
-        """m of its rear on the lane of its front; negative where it still sticks into lanes behind."""
+        """M of its rear on the lane of its front; negative where it still sticks into lanes behind."""
         return vehicle.position - self.size[vehicle.kind]
 
     def sort(self, vehicles: list[Vehicle]) -> None:
         """Rebuilds the lists of all lanes: fronts first, and the rears that stick into lanes left already."""
-        for lane in self.on:
-            lane.clear()
+        for queue in self.on:
+            queue.clear()
         for rears in self.rears:
             rears.clear()
         for vehicle in vehicles:
@@ -213,5 +215,5 @@ class Street:
                     break
                 offset += self.length[lane]
                 self.rears[lane].append((offset, vehicle))
-        for lane in self.on:
-            lane.sort(key=lambda v: (-v.position, v.id))
+        for queue in self.on:
+            queue.sort(key=lambda v: (-v.position, v.id))
