@@ -31,11 +31,26 @@ LOGS = {
     "lublin-1": (256, "[0.75, 1.05]", 29.66),
     "hpc2n": (240, "[0.6, 1.0]", 49.88),
     "lublin-2": (256, "[0.8, 1.1]", 65.65),
-    "sdsc-sp2": (128, "[0.6, 1.0]", 957.45),
+    "sdsc-sp2": (128, "[1.0, 1.4]", 957.45),
 }
 """Processors, stretch of training windows, and the bar on the mean bounded slowdown."""
-EXTRA = {"sdsc-sp2": ["agents.start=wfp3", "agents.constraints.wait.of=wfp3-easy"]}
-"""The rule that suits the many estimates of SDSC-SP2 far above the run times is WFP3: start and bound follow it."""
+_ALONE = ["agents.start=wfp3", "agents.search.sigma=10", "federation.rounds=0"]
+EXTRA = {
+    "lublin-2": [*_ALONE, "agents.search.generations=60", "agents.search.attempts=3", "agents.search.worst=0.5"],
+    "sdsc-sp2": [
+        *_ALONE,
+        "agents.search.generations=80",
+        "agents.search.windows=32",
+        "agents.search.worst=0.25",
+        "agents.constraints.wait.of=wfp3-easy",
+    ],
+}
+"""Where a few windows decide the mean, the search alone learns: from a rule with ageing, and by its worst windows.
+
+The more the mean hangs on single windows, the smaller the share that counts; eight windows of a generation do on both
+logs. Training windows of SDSC-SP2 are stretched, not compressed: as logged they offer 0.8 to 1.0 of the machine, and
+with more the queue only grows, so that serving small jobs first is all there is to learn.
+"""
 SITE = "sites.lublin.world"
 
 

@@ -11,6 +11,7 @@ from fedsched.agents.evolution import Cma
 from fedsched.envs.core import stream
 from fedsched.federation import Federation, SecureAggregation, make_strategy
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.scenario.learning import Search
 from fedsched.sim.selection import groups
 from fedsched.sim.site import REPORTED_LOSSES, Site
 from fedsched.sim.training import FloatArray, Parameters, Trainer
@@ -240,17 +241,46 @@ def search(
 ) -> None:
     """Searches for linear scores to start from, one search for each group of sites that share parameters.
 
-    The answer is the running average of the search's centres, since single generations are noisy. Number and trials of
+    The answer is the running average of the search's centres, since single generations are noisy; of several attempts
+    the one with the best score on the validation windows, since searches end in unlike places. Number and trials of
     each generation are handed to `after_generation`.
     """
     settings = scenario.agents.search
     if settings is None:
         return
     start, shared = learning.linear(), groups(scenario)
-    seeds = [int(stream(scenario.seed, "sim/search", k).integers(1 << 31)) for k in range(len(shared))]
+    best: dict[str, FloatArray] = {}
+    least = dict.fromkeys(scenario.sites, np.inf)
+    for attempt in range(settings.attempts):
+        found = _attempt(scenario, settings, learning, start, attempt, after_generation)
+        if settings.attempts == 1:
+            best = found
+            break
+        learning.start_from(found)
+        judged = learning.judge(0).by_site
+        for group in shared:
+            score = float(np.mean([judged[site]["score"] for site in group if site in judged] or [np.inf]))
+            if not best.keys() >= set(group) or score < least[group[0]]:
+                least[group[0]] = score
+                best |= {site: found[site] for site in group}
+    learning.start_from(best)
+
+
+def _attempt(
+    scenario: Scenario,
+    settings: Search,
+    learning: Learning,
+    start: FloatArray,
+    attempt: int,
+    after_generation: Callable[[int, Answers[FloatArray]], None],
+) -> dict[str, FloatArray]:
+    """One search for each group, on windows of its own; the averaged centres by site."""
+    shared, before = groups(scenario), attempt * settings.generations
+    places = [attempt * len(shared) + k for k in range(len(shared))]
+    seeds = [int(stream(scenario.seed, "sim/search", place).integers(1 << 31)) for place in places]
     searches = [Cma(start, settings.sigma, settings.population, seed) for seed in seeds]
     centres = [start.copy() for _ in shared]
-    for generation in range(settings.generations):
+    for generation in range(before, before + settings.generations):
         asked = [one.ask() for one in searches]
         candidates = {site: asked[k] for k, group in enumerate(shared) for site in group}
         tried = learning.trials(candidates, generation)
@@ -259,4 +289,4 @@ def search(
             searches[k].tell(asked[k], np.mean(heard, axis=0))
             centres[k] += AVERAGE * (searches[k].mean - centres[k])
         after_generation(generation + 1, tried)
-    learning.start_from({site: centres[k] for k, group in enumerate(shared) for site in group})
+    return {site: centres[k] for k, group in enumerate(shared) for site in group}

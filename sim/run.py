@@ -72,7 +72,7 @@ def learn(
     if done < 0:
         _keep(-1, learning, selection, recorder)
         if scenario.agents.search is not None:
-            progress.begin("search", scenario.agents.search.generations)
+            progress.begin("search", scenario.agents.search.attempts * scenario.agents.search.generations)
             search(scenario, learning, partial(_after_generation, recorder, progress))
         progress.say("start judged: " + _judge(0, learning, selection, recorder))
         _keep(0, learning, selection, recorder)

@@ -1,5 +1,6 @@
 """How a scenario's policy learns on a site's worlds, and how it is judged on validation windows."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -152,8 +153,8 @@ class Trainer:
     def trial(self, worlds: SiteWorlds, candidates: FloatArray, generation: int) -> FloatArray:
         """Costs [P] of linear scores [P, n] on fresh training windows.
 
-        The mean over windows of ln(jobs + weighted cost), and a price for each unit of wait beyond what training aims
-        at, relative to the bounding rule.
+        The mean, over the share of windows where it is highest, of ln(jobs + weighted cost) relative to the bounding
+        rule's; and a price for each unit of wait beyond what training aims at.
         """
         search = self._scenario.agents.search
         assert search is not None
@@ -166,8 +167,11 @@ class Trainer:
         world.run_linear(lines.repeat_interleave(search.windows, 0).to(world.device))
         totals = -world.arrays.state["total"].mean(1).view(count, search.windows, -1)
         mix = totals.new_tensor([self._config.weights.get(part, 0.0) for part in REWARD_PARTS])
-        reference = self._reference(worlds, instances)
-        cost = (reference.offset + totals @ mix).clamp(min=1e-9).log().mean(1)
+        costs = self._rule_costs(worlds, instances)
+        reference = self._reference(worlds, instances, costs)
+        mine, rule = ((reference.offset + parts @ mix).clamp(min=1e-9).log() for parts in (totals, costs))
+        worst = math.ceil(search.worst * search.windows)
+        cost = (mine - rule).topk(worst, dim=1).values.mean(1)
         wait = self._scenario.agents.constraints.wait
         if wait is not None:
             ratio = totals[:, :, REWARD_PARTS.index("wait")].sum(1) / reference.limit.sum()
@@ -198,13 +202,17 @@ class Trainer:
         groups = max(1, copies // self._config.rollouts)
         instances = worlds.draw("train", groups, self.updates)
         world = self._world(worlds, "train", groups * self._config.rows_per_instance)
-        return self.learner.collect(world, instances, instances, self._reference(worlds, instances))
+        reference = self._reference(worlds, instances, self._rule_costs(worlds, instances))
+        return self.learner.collect(world, instances, instances, reference)
 
-    def _reference(self, worlds: SiteWorlds, instances: torch.Tensor) -> Reference:
-        """What the bounding rule makes jobs wait on these instances, and how many jobs there are."""
+    def _rule_costs(self, worlds: SiteWorlds, instances: torch.Tensor) -> torch.Tensor:
+        """Reward parts of the bounding rule on these instances, as costs, [n, parts]."""
+        return worlds.rules(instances, (EASY_RULES[self._bounding_rule(worlds)],)).costs[:, 0]
+
+    def _reference(self, worlds: SiteWorlds, instances: torch.Tensor, costs: torch.Tensor) -> Reference:
+        """What the bounding rule, of those `costs`, makes jobs wait on these instances, and how many jobs there are."""
         jobs = [len(worlds.training.window(int(instance)).jobs) for instance in instances]
-        rule = EASY_RULES[self._bounding_rule(worlds)]
-        limit = worlds.rules(instances, (rule,)).wait_cost[:, 0].clamp(min=1e-3)
+        limit = costs[:, REWARD_PARTS.index("wait")].clamp(min=1e-3)
         return Reference(limit, torch.tensor(jobs, dtype=torch.float64, device=worlds.device))
 
     def _bounding_rule(self, worlds: SiteWorlds) -> int:

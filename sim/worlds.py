@@ -54,12 +54,12 @@ class RuleTotals:
     Attributes:
         bounded_slowdown: float64 [n, rules], means over jobs.
         wait_s: float64 [n, rules], means over jobs.
-        wait_cost: float64 [n, rules], the reward part `wait` summed over the episode, as a cost.
+        costs: float64 [n, rules, parts], the reward parts summed over the episode, as costs.
     """
 
     bounded_slowdown: torch.Tensor
     wait_s: torch.Tensor
-    wait_cost: torch.Tensor
+    costs: torch.Tensor
 
 
 class SiteWorlds:
@@ -134,10 +134,12 @@ class SiteWorlds:
         committing = self.settings.engine == "committing"
         world.run_rules([n.removesuffix("-easy") if committing else n for n in names] * len(instances))
         figures = world.metrics()
-        cost = -world.arrays.state["total"][:, 0, REWARD_PARTS.index("wait")]
+        costs = -world.arrays.state["total"][:, 0]
         shape = (len(instances), count)
         return RuleTotals(
-            figures["bounded_slowdown"].view(shape), figures["wait_s"].view(shape), cost.clone().view(shape)
+            figures["bounded_slowdown"].view(shape),
+            figures["wait_s"].view(shape),
+            costs.view(*shape, len(REWARD_PARTS)),
         )
 
     @cached_property

@@ -80,8 +80,10 @@ class Search(Part):
     """A search over linear scores (CMA-ES) before PPO: it finds where to start."""
 
     generations: int = Field(default=60, ge=1, description="Generations")
+    attempts: int = Field(default=1, ge=1, description="Searches; the best on the validation windows is used")
     population: int = Field(default=16, ge=4, description="Candidates in a generation")
     windows: int = Field(default=16, ge=1, description="Training windows that each candidate plays at a site")
+    worst: float = Field(default=1.0, gt=0, le=1, description="Share of the windows, the worst, that a cost counts")
     sigma: float = Field(default=4.0, gt=0, description="Spread of the first generation, in units of score")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedsched.federation import FederationError, Update
-from fedsched.sim.learning import Learning, make_learning
+from fedsched.sim.learning import Answers, Learning, make_learning, search
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.site import Site
 from fedsched.sim.workers import Workers
@@ -167,3 +167,28 @@ def test_a_state_goes_on_exactly(kind: str, tiny: Callable[..., Scenario], at_wo
     other.round(2)
     for site, parameters in learning.parameters().items():
         assert furthest(parameters, other.parameters()[site]) == 0.0
+
+
+def test_of_several_searches_the_best_on_validation_windows_is_used(
+    tiny: Callable[..., Scenario], at_work: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"attempts": 3, "generations": 2, "population": 4, "windows": 1}
+    scenario = tiny("north", learning="local", agents={"search": settings})
+    learning, _ = begin(at_work, scenario)
+    starts: list[np.ndarray] = []
+    generations: list[int] = []
+    scores = iter((0.9, 0.7, 0.8))
+
+    def trials(candidates: Arrays, generation: int) -> Answers[np.ndarray]:
+        generations.append(generation)
+        return Answers({"north": (candidates["north"] ** 2).sum(1)})
+
+    monkeypatch.setattr(learning, "trials", trials)
+    monkeypatch.setattr(learning, "judge", lambda _: Answers({"north": {"score": next(scores)}}))
+    monkeypatch.setattr(learning, "start_from", lambda weights: starts.append(weights["north"].copy()))
+    search(scenario, learning, lambda *_: None)
+    assert generations == list(range(6))
+    first, second, third, chosen = starts
+    assert np.array_equal(chosen, second)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(second, third)

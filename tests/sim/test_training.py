@@ -90,3 +90,15 @@ def test_one_learner_learns_from_all_sites(tiny: Callable[..., Scenario]) -> Non
     pooled, _ = make(tiny(), "north", "east")
     alone, _ = make(tiny(), "north")
     assert pooled.update().decisions > alone.update().decisions
+
+
+def test_a_search_can_count_the_worst_windows_alone(tiny: Callable[..., Scenario]) -> None:
+    def cost(windows: int, worst: float) -> float:
+        trainer, [worlds] = make(tiny(sites=CROWDED, agents={"search": {"windows": windows, "worst": worst}}))
+        return float(trainer.trial(worlds, -trainer.linear()[None], 0)[0])
+
+    sums = [0.0, *(cost(windows, 1.0) * windows for windows in range(1, 6))]
+    each = sorted(np.diff(sums), reverse=True)
+    assert cost(5, 0.5) == pytest.approx(sum(each[:3]) / 3, rel=1e-9)
+    assert cost(5, 0.2) == pytest.approx(each[0], rel=1e-9)
+    assert cost(5, 0.5) > cost(5, 1.0)
