@@ -146,7 +146,7 @@ class IntersectionsWorld:
         if until_s is None and not self.timing.period_s:
             until_s = torch.zeros_like(self._until)  # nobody will ever decide: the first step runs it all
         self._launch(go, None, until_s)
-        return self._observation()
+        return self.observe()
 
     def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
         """Shows the chosen phases and runs to the next decision or to `until_s`; `keep` where nobody must decide."""
@@ -154,7 +154,7 @@ class IntersectionsWorld:
         self._check(chosen)
         self._launch(None, chosen, until_s)
         return Transition(
-            observation=self._observation(),
+            observation=self.observe(),
             reward={KIND: self.counts["reward"].clone()},
             elapsed_s=self.control["elapsed_s"].clone(),
             terminated={KIND: self._never},
@@ -181,7 +181,16 @@ class IntersectionsWorld:
         for t, own in self._tables().items():
             for name, column in own.items():
                 column.copy_(torch.as_tensor(snapshot.arrays[f"{t}.{name}"]))
-        return self._observation()
+        return self.observe()
+
+    def observe(self) -> Observation:
+        """What the signals see now."""
+        view, control = self.view, self.control
+        tokens = Tokens(
+            view["own"], view["entities"], view["entity_mask"], view["actions"], view["action_mask"],
+            control["active"], control["alive"],
+        )  # fmt: skip
+        return Observation(control["time_s"], {KIND: tokens})
 
     def _tables(self) -> dict[str, dict[str, torch.Tensor]]:
         shown = {name: self.view[name] for name in ("own", "entities", "actions", "action_mask")}
@@ -249,14 +258,6 @@ class IntersectionsWorld:
                 wp.launch(observe.observe, tuple(self._chosen.shape), inputs=[*shared, view], device=self.device)
             self._graph = capture.graph
         return self._graph
-
-    def _observation(self) -> Observation:
-        view, control = self.view, self.control
-        tokens = Tokens(
-            view["own"], view["entities"], view["entity_mask"], view["actions"], view["action_mask"],
-            control["active"], control["alive"],
-        )  # fmt: skip
-        return Observation(control["time_s"], {KIND: tokens})
 
 
 def fold(seed: int) -> int:

@@ -1,0 +1,77 @@
+"""`fedsched/intersections-v0` is a PettingZoo environment that keeps the laws of those."""
+
+from functools import cache
+
+import numpy as np
+import pettingzoo
+import pytest
+
+import fedsched.envs.intersections
+from fedsched.envs.core import WorldError
+from fedsched.envs.core.check import check_env
+from fedsched.envs.intersections.env import IntersectionsParallelEnv, parallel_env
+from fedsched.envs.intersections.problem import Problem, grid_problem
+
+
+@cache
+def problem() -> Problem:
+    return grid_problem(3)
+
+
+def make(**options: bool) -> IntersectionsParallelEnv:
+    return parallel_env(problem(), **options)
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_the_laws_of_environments_are_kept(flatten: bool) -> None:
+    check_env(lambda: make(flatten=flatten), cycles=20)
+
+
+def test_it_is_registered_and_runs_without_any_file() -> None:
+    env = pettingzoo.make("parallel", fedsched.envs.intersections.ENVIRONMENT)
+    seen, infos = env.reset(seed=3)
+    assert sorted(seen) == sorted(signal.id for signal in problem().signals)
+    assert all(info["active"] for info in infos.values())
+    _, _, ended, cut, infos = env.step(dict.fromkeys(env.agents, 0))
+    assert not any(ended.values())
+    assert not any(cut.values())
+    assert infos["B1"]["elapsed_s"] == 5.0
+
+
+def test_seeds_draw_demands_and_options_name_one() -> None:
+    env = make()
+    drawn = set()
+    for seed in range(12):
+        env.reset(seed=seed)
+        drawn.add(int(env.world.traffic["first_trip"][0]))
+    assert drawn == set(problem().first_trip[:3].tolist())
+    env.reset(seed=0, options={"instance": 2})
+    assert int(env.world.traffic["first_trip"][0]) == problem().first_trip[2]
+    with pytest.raises(WorldError, match="0 to 2"):
+        env.reset(options={"instance": 3})
+
+
+def test_the_reward_is_the_weighted_sum_of_named_parts() -> None:
+    env = parallel_env(problem(), weights={"queue": 2.0, "throughput": 0.5})
+    env.reset(seed=0)
+    for _ in range(20):
+        _, rewards, _, _, infos = env.step(dict.fromkeys(env.agents, 0))
+        for agent, reward in rewards.items():
+            parts = infos[agent]["reward_parts"]
+            assert reward == pytest.approx(2.0 * parts["queue"] + 0.5 * parts["throughput"])
+    assert min(rewards.values()) < 0
+    with pytest.raises(WorldError, match="no reward part noise"):
+        parallel_env(problem(), weights={"noise": 1.0})
+
+
+def test_episodes_end_by_being_cut_off_at_the_hour() -> None:
+    env = make()
+    env.reset(seed=0)
+    steps = 0
+    while env.agents:
+        _, _, ended, cut, _ = env.step(dict.fromkeys(env.agents, 0))
+        steps += 1
+    assert steps == 1200 / 5
+    assert all(cut.values())
+    assert not any(ended.values())
+    assert np.isfinite(float(env.world.metrics()["resco_delay_s"][0]))

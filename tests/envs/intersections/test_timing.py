@@ -1,0 +1,74 @@
+"""Named timings say when signals may decide."""
+
+import pytest
+import torch
+
+from fedsched.envs.intersections.network import IntersectionsError
+from fedsched.envs.intersections.problem import Problem, grid_problem
+from fedsched.envs.intersections.timing import TIMINGS, Timing, named_timing
+from fedsched.envs.intersections.world import KIND, IntersectionsWorld
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    return grid_problem(1)
+
+
+def decisions(problem: Problem, timing: str | Timing, last: int) -> list[list[bool]]:
+    """Who must decide in every second, while signal 0 changes whenever it may and the others never do."""
+    world = IntersectionsWorld(problem, 1, timing)
+    zero = torch.zeros(1, dtype=torch.float64)
+    observation = world.reset(torch.tensor([0]), torch.tensor([0]), until_s=zero)
+    seen = []
+    for now in range(last):
+        active = observation.kinds[KIND].active
+        seen.append(active[0].tolist())
+        other = 1 - world.control["target"][0, 0].long()
+        wanted = torch.zeros(1, 9, dtype=torch.int64).index_put((torch.tensor([0]), torch.tensor([0])), other)
+        actions = {KIND: torch.where(active, wanted, world.spec.kinds[0].idle)}
+        observation = world.step(actions, zero + now + 1).observation
+    return seen
+
+
+def test_published_protocols() -> None:
+    assert (named_timing("resco").period_s, named_timing("resco").yellow_s) == (10, 3)
+    assert (named_timing("resco", "arterial4x4").period_s, named_timing("resco", "arterial4x4").yellow_s) == (5, 2)
+    assert named_timing("sumo_rl", "arterial4x4") == TIMINGS["sumo_rl"]
+
+
+@pytest.mark.parametrize(
+    ("timing", "changing", "still"),
+    [
+        ("resco", {0, 10, 20, 30}, {0, 10, 20, 30}),
+        ("sumo_rl", {0, 10, 20, 30}, set(range(0, 40, 5))),  # 7 s after a change is 10 s on a grid of 5 s
+        ("free", {0, 8, 16, 24, 32}, set(range(40))),  # 3 s yellow and 5 s green
+        (Timing("long green", 5, 2, 12), {0, 15, 30}, set(range(0, 40, 5))),
+        ("program", set(), set()),
+    ],
+)
+def test_a_signal_decides_when_its_timing_says_so(
+    problem: Problem, timing: str | Timing, changing: set[int], still: set[int]
+) -> None:
+    seen = decisions(problem, timing, 40)
+    assert {now for now, active in enumerate(seen) if active[0]} == changing
+    for other in range(1, 9):
+        assert {now for now, active in enumerate(seen) if active[other]} == still
+
+
+def test_a_decision_is_asked_for_once(problem: Problem) -> None:
+    world = IntersectionsWorld(problem, 1, "resco")
+    observation = world.reset(torch.tensor([0]), torch.tensor([0]))
+    assert bool(observation.kinds[KIND].active.all())
+    zero = torch.zeros(1, dtype=torch.float64)
+    moved = world.step({KIND: torch.ones(1, 9, dtype=torch.int64)}, zero)
+    assert float(moved.elapsed_s) == 0.0
+    assert not bool(moved.observation.kinds[KIND].active.any())
+    moved = world.step({KIND: torch.full((1, 9), 4)})
+    assert float(moved.elapsed_s) == 10.0
+
+
+def test_wrong_timings_are_refused() -> None:
+    with pytest.raises(IntersectionsError, match="no timing 'fast'; there are resco, sumo_rl, free, program"):
+        named_timing("fast")
+    with pytest.raises(IntersectionsError, match="below 0"):
+        Timing("backwards", 5, -1)
