@@ -28,6 +28,9 @@ _NONE = (
 )  # fmt: skip
 """Columns in which -1 stands for nothing."""
 
+DETECTOR_S = 2.0
+"""How far before the stop line a detector lies, at the speed limit; SUMO's default."""
+
 VIEW_M = 200.0
 """How far a lane behind a signal counts."""
 
@@ -241,17 +244,55 @@ def plan_columns(problem: Problem, timing: Timing, device: str) -> tuple[Columns
         "signal": _ints([signal.index for signal in problem.signals], device),
         "phase_first": _ints(begins([signal.phases for signal in problem.signals]), device),
         "green": _tensor(green, device),
+        **_detectors(problem, device),
     }  # fmt: skip
     numbers = {
         "phases": problem.phases, "period": timing.period_s, "yellow": timing.yellow_s, "least": timing.least_s,
-        "horizon": problem.seconds,
+        "longest": timing.longest_s, "horizon": problem.seconds,
     }  # fmt: skip
     return columns, numbers
 
 
+def _detectors(problem: Problem, device: str) -> Columns:
+    """Where actuated programs look for vehicles, and which of these places lengthens which phase.
+
+    A detector lies `DETECTOR_S` before the stop line at the speed limit. It lengthens the phases that give every link
+    of its lane a protected green, or a permissive one where the link never has another or the road has a single lane.
+    SUMO's rules, in outline.
+    """
+    lanes, links, signals = problem.tables.lanes, problem.tables.links, problem.tables.signals
+    before = sorted({int(lane) for lane in links.source[problem.signal_links]})
+    single = np.bincount(lanes.edge)[lanes.edge] == 1
+    number = np.full(len(lanes.length), -1, dtype=np.int32)
+    number[before] = np.arange(len(before))
+    at = np.maximum(lanes.length[before] - DETECTOR_S * lanes.speed[before], 0.0)
+    rows: list[list[int]] = []
+    greens: list[bool] = []
+    for n in range(len(signals.offset_s)):
+        own = problem.signal_links[links.signal[problem.signal_links] == n]
+        shown = signals.state[signals.phase_begin[n] : signals.phase_begin[n + 1]]
+        states = shown[:, links.signal_index[own]]
+        weak = ~(states == ord("G")).any(0) | single[links.source[own]]
+        for state, whole in zip(states, shown, strict=True):
+            counts = (state == ord("G")) | ((state == ord("g")) & weak)
+            lanes_on, lanes_off = (set(number[links.source[own[which]]].tolist()) for which in (counts, ~counts))
+            green = np.isin(state, [ord("g"), ord("G")]).any() and not np.isin(whole, [ord("y"), ord("Y")]).any()
+            greens.append(bool(green))
+            rows.append(sorted(lanes_on - lanes_off) if green else [])
+    return {
+        "detector": _tensor(number, device), "detector_at": _tensor(at, device),
+        "phase_green": _tensor(np.array(greens), device), "phase_detector_begin": _tensor(begins(rows), device),
+        "phase_detector": _ints([i for row in rows for i in row], device),
+    }  # fmt: skip
+
+
 def control_columns(problem: Problem, batch: int, device: str) -> Columns:
     """What the signals do (`kernels.control.Control`)."""
-    sizes = dict.fromkeys(("ended", "time_s", "elapsed_s"), ())
+    before = {int(lane) for lane in problem.tables.links.source[problem.signal_links]}
+    sizes: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(("ended", "time_s", "elapsed_s"), ()),
+        "detected": (len(before),),
+    }
     return _empty(columns_of(Control), batch, sizes, (len(problem.signals),), device)
 
 

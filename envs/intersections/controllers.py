@@ -23,7 +23,7 @@ PATIENCE = 3.0
 
 
 class ProgramController:
-    """Leaves every signal to its program; for worlds with the timing `program`."""
+    """Leaves every signal to its program; for worlds with the timing `program` or `actuated`."""
 
     name = "program"
 
@@ -86,7 +86,8 @@ class Sotl:
     """Self-organising lights: a phase yields to the next once enough vehicle-seconds have gathered at its red links.
 
     Vehicles within 200 m that do not meet a green link gather; a small platoon (fewer than `platoon` within 50 m of a
-    green link) is not cut, unless `PATIENCE` times as much has gathered: it may stand. The next phase is the first in order that somebody waits for. It reads the true counts.
+    green link) is not cut, unless `PATIENCE` times as much has gathered: it may stand. The next phase is the first in
+    order that somebody waits for. It reads the true counts.
 
     Args:
         threshold: Vehicle-seconds at which it changes.

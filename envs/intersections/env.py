@@ -69,9 +69,7 @@ def parallel_env(
         IntersectionsError: A city that cannot be used, or an unknown timing.
         WorldError: Weights of unknown parts.
     """
-    if city is None:
-        problem = grid_problem()
-    else:
-        problem = city if isinstance(city, Problem) else read_problem(city, controlled)
-    world = IntersectionsWorld(problem, 1, timing)
+    if not isinstance(city, Problem):
+        city = grid_problem() if city is None else read_problem(city, controlled)
+    world = IntersectionsWorld(city, 1, timing)
     return IntersectionsParallelEnv(world, WEIGHTS if weights is None else weights, flatten=flatten, strict=strict)

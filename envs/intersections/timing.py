@@ -17,19 +17,24 @@ class Timing:
         period_s: Seconds between decisions; 0: nobody decides, every signal runs its program.
         yellow_s: How long links that lose their green are yellow.
         least_s: Shortest green.
+        longest_s: Where nobody decides: programs are actuated, with greens of `least_s` to `longest_s` that end once no
+            vehicle has been at the detectors of the green lanes for 3 s; 0: programs run as they are.
 
     Raises:
-        IntersectionsError: A negative number, or a period that ends while it is still yellow.
+        IntersectionsError: A negative number, or actuated signals that decide.
     """
 
     name: str
     period_s: int
     yellow_s: int = 0
     least_s: int = 0
+    longest_s: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.period_s, self.yellow_s, self.least_s) < 0:
+        if min(self.period_s, self.yellow_s, self.least_s, self.longest_s) < 0:
             raise IntersectionsError(f"timing {self.name}: seconds below 0")
+        if self.period_s and self.longest_s:
+            raise IntersectionsError(f"timing {self.name}: signals that decide have no longest green; set it to 0")
 
 
 TIMINGS = {
@@ -39,10 +44,12 @@ TIMINGS = {
         Timing("sumo_rl", 5, 2, 5),
         Timing("free", 1, 3, 5),
         Timing("program", 0),
+        Timing("actuated", 0, least_s=5, longest_s=50),
     )
 }
 """`resco`: every 10 s, 3 s yellow. `sumo_rl`: every 5 s, 2 s yellow, 7 s between changes. `free`: each signal decides
-by itself every second once its green is 5 s old. `program`: the programs of the file run."""
+by itself every second once its green is 5 s old. `program`: the programs of the file run. `actuated`: the same,
+gap-based, with greens of 5 to 50 s."""
 
 _OF_MAP = {("resco", "arterial4x4"): Timing("resco", 5, 2)}
 """Published protocols that differ on a map."""

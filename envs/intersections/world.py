@@ -203,6 +203,7 @@ class IntersectionsWorld:
         for column, value in (
             (self.control["changed_at"], LONG_AGO),
             (self.control["decided"], -1),
+            (self.control["detected"], LONG_AGO),
             (self.counts["trip_link"], -1),
         ):
             fill(column, rows, value)

@@ -3,7 +3,15 @@
 import warp as wp
 
 from fedsched.envs.intersections.kernels.changing import change_lanes
-from fedsched.envs.intersections.kernels.control import Control, Plan, anyone_decides, choose, end_yellow
+from fedsched.envs.intersections.kernels.control import (
+    Control,
+    Plan,
+    actuate,
+    anyone_decides,
+    choose,
+    detect,
+    end_yellow,
+)
 from fedsched.envs.intersections.kernels.inserting import insert
 from fedsched.envs.intersections.kernels.measure import Count, Sight, measure, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
@@ -78,9 +86,14 @@ def run_to_decision(
                 choose(t, p, c, b, a, int(chosen[b, a]))
         begun = t.now[b]
         while t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b):
-            end_yellow(t, p, c, b)
+            if p.longest > 0:
+                actuate(r, t, p, c, b)
+            else:
+                end_yellow(t, p, c, b)
             second(r, t, b)
             measure(r, t, v, m, b)
+            if p.longest > 0:
+                detect(r, t, p, c, b)
         anyone_decides(t, p, c, b)
         pay(m, b)
         c.ended[b] = t.now[b] >= p.horizon

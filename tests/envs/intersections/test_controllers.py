@@ -27,7 +27,6 @@ from fedsched.envs.intersections.problem import Problem, grid_problem, make_prob
 from fedsched.envs.intersections.routefile import read_demand
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
-
 NETWORKS = Path(__file__).parent / "networks"
 
 

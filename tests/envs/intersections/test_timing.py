@@ -1,10 +1,12 @@
 """Named timings say when signals may decide."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from fedsched.envs.intersections.network import IntersectionsError
-from fedsched.envs.intersections.problem import Problem, grid_problem
+from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem
 from fedsched.envs.intersections.timing import TIMINGS, Timing, named_timing
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
@@ -68,7 +70,43 @@ def test_a_decision_is_asked_for_once(problem: Problem) -> None:
 
 
 def test_wrong_timings_are_refused() -> None:
-    with pytest.raises(IntersectionsError, match="no timing 'fast'; there are resco, sumo_rl, free, program"):
+    with pytest.raises(IntersectionsError, match="no timing 'fast'; there are resco, sumo_rl, free, program, actuated"):
         named_timing("fast")
     with pytest.raises(IntersectionsError, match="below 0"):
         Timing("backwards", 5, -1)
+    with pytest.raises(IntersectionsError, match="no longest green"):
+        Timing("both", 5, longest_s=50)
+
+
+def greens(problem: Problem, begin: int, end: int) -> list[tuple[str, int]]:
+    """States that signal 4 shows one after another under actuated programs, with their seconds."""
+    world = IntersectionsWorld(problem, 1, "actuated")
+    world.reset(torch.tensor([0]), torch.tensor([0]))
+    runs: list[tuple[str, int]] = []
+    keep = {KIND: torch.full((1, 9), 4)}
+    for now in range(1, end + 1):
+        world.step(keep, torch.tensor([float(now)], dtype=torch.float64))
+        state = "".join(map(chr, world.traffic["forced"][0, problem.signals[4].index].tolist()))
+        if now > begin:
+            if not runs or runs[-1][0] != state:
+                runs.append((state, 0))
+            runs[-1] = (state, runs[-1][1] + 1)
+    return runs[1:-1]
+
+
+def test_actuated_programs_keep_their_order_and_lengthen_greens_for_who_comes(problem: Problem) -> None:
+    file = [phase.state for phase in problem.network.signals[problem.signals[4].index].phases]
+    runs = greens(problem, 0, 900)
+    assert len(runs) > 40
+    first = file.index(runs[0][0])
+    for n, (state, seconds) in enumerate(runs):
+        assert state == file[(first + n) % len(file)]
+        assert seconds == 3 if "y" in state else 5 <= seconds <= 50
+    lengths = {seconds for state, seconds in runs if "y" not in state}
+    assert 5 in lengths
+    assert max(lengths) > 8
+
+
+def test_actuated_greens_without_traffic_are_shortest(problem: Problem) -> None:
+    empty = make_problem(problem.network, [replace(problem.demands[0], trips=())], 0.0, 300.0)
+    assert {seconds for state, seconds in greens(empty, 0, 200) if "y" not in state} == {5}

@@ -13,10 +13,11 @@ import torch
 
 from fedsched.envs.core import IllegalActionError, WorldError
 from fedsched.envs.core.check import check_world
+from fedsched.envs.intersections.network import Turn
 from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem, merge, next_signals
 from fedsched.envs.intersections.signals import transition
 from fedsched.envs.intersections.timing import Timing
-from fedsched.envs.intersections.world import KIND, REWARD_PARTS, IntersectionsWorld
+from fedsched.envs.intersections.world import KIND, MOVEMENT_FEATURES, REWARD_PARTS, IntersectionsWorld
 
 FOREVER = float("inf")
 
@@ -213,6 +214,39 @@ def test_rewards_are_what_a_slow_count_says() -> None:
     for part in (0, 1, 2, 6, 7, 8):
         torch.testing.assert_close(world.counts["total"][0, :, part], expected[:, part], rtol=1e-9, atol=1e-9)
     assert float(expected[:, 1].sum()) < -100
+
+
+def test_what_is_seen_are_the_counts_scaled() -> None:
+    world = make(1)
+    for moved in seconds(world, 240, every=5):
+        for values in (moved.observation.kinds[KIND].entities, moved.observation.kinds[KIND].actions):
+            assert float(values.min()) >= 0.0
+            assert float(values.max()) <= 1.2
+    tokens = moved.observation.kinds[KIND]
+    names, number = MOVEMENT_FEATURES, {int(link): q for q, link in enumerate(problem().signal_links)}
+    greens = {"protected": "G", "yellow": "y"}
+    seen = 0
+    for a, signal in enumerate(problem().signals):
+        for e, own in enumerate(signal.links):
+            values = dict(zip(names, tokens.entities[0, a, e].tolist(), strict=True))
+            q = [number[link] for link in own]
+            queue, near = int(world.counts["halting"][0, q].sum()), int(world.counts["near"][0, q].sum())
+            moving = int(world.counts["seen"][0, q].sum()) - queue
+            seen += moving + queue
+            assert values["log_queue"] == pytest.approx(np.log1p(queue) / 4, abs=1e-6)
+            assert values["log_approaching"] == pytest.approx(np.log1p(moving) / 4, abs=1e-6)
+            assert values["log_near"] == pytest.approx(np.log1p(near) / 4, abs=1e-6)
+            shown_now = {chr(int(world.traffic["state"][0, link])) for link in own}
+            for name, light in greens.items():
+                assert values[name] == float(light in shown_now)
+            assert values["permissive"] == float("g" in shown_now and "G" not in shown_now)
+            assert (values["log_since_green"] == 0.0) >= bool(shown_now & set("gG"))
+            turn = {Turn.RIGHT: "right", Turn.STRAIGHT: "straight", Turn.LEFT: "left"}[signal.movements[e].turn]
+            assert [values[name] for name in ("right", "straight", "left", "back")].count(1.0) == 1
+            assert values[turn] == 1.0
+    assert seen > 50
+    target = world.control["target"][0].tolist()
+    assert [row.argmax().item() for row in tokens.actions[0, :, :, 0]] == target
 
 
 def test_throughput_is_the_signals_that_routes_have_passed() -> None:
