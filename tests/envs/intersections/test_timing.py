@@ -62,7 +62,7 @@ def test_a_decision_is_asked_for_once(problem: Problem) -> None:
     observation = world.reset(torch.tensor([0]), torch.tensor([0]))
     assert bool(observation.kinds[KIND].active.all())
     zero = torch.zeros(1, dtype=torch.float64)
-    moved = world.step({KIND: torch.ones(1, 9, dtype=torch.int64)}, zero)
+    moved = world.step({KIND: torch.zeros(1, 9, dtype=torch.int64)}, zero)  # even if the phase is kept
     assert float(moved.elapsed_s) == 0.0
     assert not bool(moved.observation.kinds[KIND].active.any())
     moved = world.step({KIND: torch.full((1, 9), 4)})

@@ -93,7 +93,7 @@ def test_a_signal_shows_yellow_and_then_what_was_chosen() -> None:
     observation = reset(world)
     phases = problem().signals[0].phases
     now, target = 0, 0
-    for choice in (0, 2, 2, 1):
+    for choice in (0, 1, 3, 2, 2, 1):  # from 0 to 1 some go from permissive to protected green
         before, target = target, choice
         chosen = torch.full((1, 9), choice, dtype=torch.int64)
         for second in range(20):
@@ -173,9 +173,14 @@ def test_everybody_counts_where_the_next_signal_is() -> None:
                 expected["seen"][number[link]] += 1
                 expected["near"][number[link]] += int(distance <= 50)
                 expected["halting"][number[link]] += int(world.traffic["speed"][0, slot] < 0.1)
+        count = int(world.traffic["count"][0])
+        on = world.traffic["lane"][0, :count].masked_fill(world.traffic["position"][0, :count] > 200, -1)
+        halting = world.traffic["speed"][0, :count] < 0.1
+        expected["out_seen"] = torch.stack([(on == lane).sum() for lane in problem().out_lanes]).int()
+        expected["out_halting"] = torch.stack([(halting & (on == lane)).sum() for lane in problem().out_lanes]).int()
         for name, counts in expected.items():
             assert torch.equal(world.counts[name][0], counts), (now, name)
-        assert all(int(counts.sum()) > 0 for counts in expected.values()) or now < 60
+        assert now < 60 or all(int(expected[name].sum()) > 0 for name in ("near", "seen", "halting", "out_seen"))
 
 
 def test_rewards_are_what_a_slow_count_says() -> None:
