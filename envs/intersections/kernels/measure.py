@@ -127,7 +127,7 @@ def count_vehicle(r: Road, t: Traffic, v: Sight, m: Count, b: int, s: int):
                 m.standing_s[b, q] = m.standing_s[b, q] + t.waiting[b, s]
     if t.inserted[b, s] < t.now[b] - 1:
         before = m.trip_link[b, trip]
-        if before >= 0 and speed > m.trip_distance[b, trip] and (before != q or distance > real(0.0)):
+        if before >= 0 and speed > m.trip_distance[b, trip]:
             other = v.link_agent[before]
             if other >= 0:
                 m.total[b, other, THROUGHPUT] = m.total[b, other, THROUGHPUT] + wp.float64(1.0)

@@ -110,10 +110,15 @@ def test_programs_need_the_timing_program() -> None:
 
 
 def test_sotl_starts_afresh_with_an_episode() -> None:
-    controller = Sotl()
-    one = play(problem(), controller, "sumo_rl", 100.0)
-    two = play(problem(), controller, "sumo_rl", 100.0)
-    assert torch.equal(one.counts["total"], two.counts["total"])
+    controller, world = Sotl(), IntersectionsWorld(problem(), 1, "sumo_rl")
+    controller.reset(world)
+    totals = []
+    for _ in range(2):
+        observation = world.reset(torch.tensor([0]), torch.tensor([0]))
+        for _ in range(30):
+            observation = world.step(controller.act(observation)).observation
+        totals.append(world.counts["total"].clone())
+    assert torch.equal(*totals)
 
 
 def test_flows_count_every_trip_once_per_signal() -> None:

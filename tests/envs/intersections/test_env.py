@@ -1,5 +1,7 @@
 """`fedsched/intersections-v0` is a PettingZoo environment that keeps the laws of those."""
 
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -75,3 +77,12 @@ def test_episodes_end_by_being_cut_off_at_the_hour() -> None:
     assert all(cut.values())
     assert not any(ended.values())
     assert np.isfinite(float(env.world.metrics()["resco_delay_s"][0]))
+
+
+def test_importing_the_package_registers_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, pettingzoo, fedsched.envs.intersections\n"
+        "assert 'fedsched/intersections-v0' in pettingzoo.parallel_registry\n"
+        "assert not {'torch', 'warp'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

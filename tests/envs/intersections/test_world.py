@@ -17,7 +17,7 @@ from fedsched.envs.intersections.network import Turn
 from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem, merge, next_signals
 from fedsched.envs.intersections.signals import transition
 from fedsched.envs.intersections.timing import Timing
-from fedsched.envs.intersections.world import KIND, MOVEMENT_FEATURES, REWARD_PARTS, IntersectionsWorld
+from fedsched.envs.intersections.world import KIND, MOVEMENT_FEATURES, REWARD_PARTS, IntersectionsWorld, fold
 
 FOREVER = float("inf")
 
@@ -367,3 +367,11 @@ def test_lanes_that_do_not_lead_on_count_as_the_first_that_does() -> None:
         ]
         if tables.links.signal[entries[0]] >= 0:
             assert ahead[row][tables.ways.link[row] < 0].max() == entries[0]
+
+
+def test_seeds_of_any_size_are_told_apart() -> None:
+    seeds = [0, 7, (1 << 31) - 1, 1 << 31, (1 << 40) + 7, (1 << 62) + 7, -7]
+    folded = [fold(seed) for seed in seeds]
+    assert folded[:3] == seeds[:3]
+    assert len(set(folded)) == len(seeds)
+    assert all(0 <= value < 1 << 31 for value in folded)
