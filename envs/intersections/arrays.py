@@ -87,7 +87,8 @@ def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
     columns: dict[str, npt.NDArray[Any]] = {
         "lane_length": lanes.length, "lane_speed": lanes.speed, "lane_edge": lanes.edge, "lane_index": lanes.index,
         "lane_right": lanes.right, "lane_left": lanes.left, "lane_internal": lanes.internal,
-        "lane_waiting": lanes.waiting, "lane_single": np.bincount(lanes.edge)[lanes.edge] == 1, "lane_second": into_kind == LinkKind.INNER, "lane_into": into, "lane_radius": lanes.radius,
+        "lane_waiting": lanes.waiting, "lane_single": np.bincount(lanes.edge)[lanes.edge] == 1,
+        "lane_second": into_kind == LinkKind.INNER, "lane_into": into, "lane_radius": lanes.radius,
         "lane_junction": np.append(links.junction, -1)[np.where(lanes.internal, lanes.entry, -1)],
         "lane_allowed": lanes.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
         "lane_before_begin": before_begin, "lane_before": before, "edge_lane": edge_lane, "wide_edge": wide,
@@ -262,10 +263,16 @@ def _detectors(problem: Problem, device: str) -> Columns:
     """
     lanes, links, signals = problem.tables.lanes, problem.tables.links, problem.tables.signals
     before = sorted({int(lane) for lane in links.source[problem.signal_links]})
+    places = [_detector_place(problem.tables, lane) for lane in before]
     single = np.bincount(lanes.edge)[lanes.edge] == 1
     number = np.full(len(lanes.length), -1, dtype=np.int32)
-    number[before] = np.arange(len(before))
-    at = np.maximum(lanes.length[before] - DETECTOR_S * lanes.speed[before], 0.0)
+    order = {lane: i for i, lane in enumerate(dict.fromkeys(lane for lane, _ in places))}
+    number[before] = [order[lane] for lane, _ in places]
+    detector = np.full(len(lanes.length), -1, dtype=np.int32)
+    detector[list(order)] = np.arange(len(order))
+    at = np.zeros(len(order))
+    for lane, place in reversed(places):
+        at[order[lane]] = place
     rows: list[list[int]] = []
     greens: list[bool] = []
     for n in range(len(signals.offset_s)):
@@ -280,10 +287,23 @@ def _detectors(problem: Problem, device: str) -> Columns:
             greens.append(bool(green))
             rows.append(sorted(lanes_on - lanes_off) if green else [])
     return {
-        "detector": _tensor(number, device), "detector_at": _tensor(at, device),
+        "detector": _tensor(detector, device), "detector_at": _tensor(at, device),
         "phase_green": _tensor(np.array(greens), device), "phase_detector_begin": _tensor(begins(rows), device),
         "phase_detector": _ints([i for row in rows for i in row], device),
     }  # fmt: skip
+
+
+def _detector_place(tables: Tables, lane: int) -> tuple[int, float]:
+    """The lane on which the detector of a lane lies, and m from its start: further back where the lane is short."""
+    lanes, links = tables.lanes, tables.links
+    at = float(lanes.length[lane] - DETECTOR_S * lanes.speed[lane])
+    while at < 0:
+        into = np.flatnonzero((links.target == lane) & (links.kind == LinkKind.ENTRY))
+        if len(into) != 1 or links.signal[into[0]] >= 0:
+            return lane, 0.0
+        lane = int(links.source[into[0]])
+        at += float(lanes.length[lane])
+    return lane, at
 
 
 def control_columns(problem: Problem, batch: int, device: str) -> Columns:

@@ -139,7 +139,7 @@ def link_arrays(network: Network, moves: Movements) -> Links:
     entry = [moves.kind[k] == LinkKind.ENTRY for k in range(len(used))]
     requests = [network.junctions[j].requests for j in moves.junction]
     own = [rows[i] if i < len(rows) else None for rows, i in zip(requests, moves.request, strict=True)]
-    foes = [_foes(moves, k, own[k].foes) if (own[k] and entry[k]) else [] for k in range(len(used))]  # type: ignore[union-attr]
+    foes = [_foes(moves, k, row.foes) if row and entry[k] else [] for k, row in enumerate(own)]
     responses = _responses(network, moves)
     crowded = [any(row.foes or row.response for row in rows) for rows in requests]
     has_foes = [crowded[k] if entry[k] else moves.kind[k] == LinkKind.INNER for k in range(len(used))]
