@@ -183,7 +183,7 @@ def verdict(size: float, serious: float | None, exceptional: float | None) -> st
 
 
 def compare(truth: Cell, ours: Cell) -> list[Row]:
-    """Every figure of a cell, and the time on edges.
+    """Every figure of a cell, and the time on edges where both sides measured it.
 
     Raises:
         ValueError: They are not the same map, controller and routes.
@@ -205,6 +205,8 @@ def compare(truth: Cell, ours: Cell) -> list[Row]:
         judged = "" if size is None else verdict(abs(size), *bars)
         figures: Figures = (theirs, own, percent, low, high, bars[0], bars[1], judged)
         rows.append(Row(truth.map, truth.controller, metric, *figures, seeds, gridlocked))
+    if not all(seed.edges for seed in [*left, *right]):
+        return rows
     figures = _edge_figures(left, right, (truth.map, truth.controller) not in NO_BAR)
     return [*rows, Row(truth.map, truth.controller, "edge times", *figures, seeds, gridlocked)]
 

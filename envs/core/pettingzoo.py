@@ -9,9 +9,11 @@ import numpy.typing as npt
 import pettingzoo
 import torch
 
-from fedsched.envs.core.world import IllegalActionError, KindSpec, Observation, Tokens, World, WorldError
+from fedsched.envs.core.world import IllegalActionError, KindSpec, Observation, World, WorldError
 
 Array = npt.NDArray[Any]
+
+_FIELDS = ("own", "entities", "entity_mask", "actions", "action_mask", "active", "alive")
 
 
 def register(domain: str, entry_point: str) -> str:
@@ -74,7 +76,8 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
         }
         self.action_spaces = {name: _action_space(kind) for name, (kind, _) in self._place.items()}
         self._seed = -1
-        self._now: Observation | None = None
+        self._time_s = 0.0
+        self._seen: dict[str, dict[str, Array]] = {}
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """The space of an agent's observations, the same object every time."""
@@ -95,8 +98,8 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
         self._seed = self._seed + 1 if seed is None else seed
         instance = int((options or {}).get("instance", self.instance))
         rows = torch.tensor([[instance], [self._seed]], dtype=torch.int64, device=self.world.device)
-        self._now = self.world.reset(rows[0], rows[1])
-        self.agents = [name for name in self.possible_agents if self._tokens(name)[0].alive[0, self._tokens(name)[1]]]
+        self._look(self.world.reset(rows[0], rows[1]))
+        self.agents = [name for name in self.possible_agents if self._row(name, "alive")]
         return self._observe(self.agents), self._infos(self.agents, frozenset(), None, 0.0)
 
     def step(
@@ -119,7 +122,7 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
         illegal = frozenset(name for name in acting if self._enter(table, name, actions))
         rows = {kind: torch.as_tensor(values, device=self.world.device)[None] for kind, values in table.items()}
         moved = self.world.step(rows)
-        self._now = moved.observation
+        self._look(moved.observation)
         reward = {kind: values[0].double().cpu().numpy() for kind, values in moved.reward.items()}
         parts = {name: reward[self._place[name][0].name][self._place[name][1]] for name in acting}
         ended = {name: bool(moved.terminated[self._place[name][0].name][0, self._place[name][1]]) for name in acting}
@@ -136,11 +139,20 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
     def render(self) -> None:
         """Nothing: the domains draw their replays (`viewer.py`)."""
 
-    def _tokens(self, name: str) -> tuple[Tokens, int]:
-        if self._now is None:
+    def _look(self, observation: Observation) -> None:
+        """One copy of everything to the host, of which agents get their rows."""
+        self._time_s = float(observation.time_s[0])
+        self._seen = {
+            kind: {field: _copy(getattr(tokens, field)[0]) for field in _FIELDS}
+            for kind, tokens in observation.kinds.items()
+        }
+
+    def _row(self, name: str, field: str) -> Array:
+        if not self._seen:
             raise WorldError("nothing to see yet: call reset first")
         kind, a = self._place[name]
-        return self._now.kinds[kind.name], a
+        row: Array = self._seen[kind.name][field][a]
+        return row
 
     def _observe(self, names: list[str]) -> dict[str, Any]:
         seen = {name: self._see(name) for name in names}
@@ -149,28 +161,23 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
         return {name: spaces.flatten(self._plain[name], value) for name, value in seen.items()}
 
     def _see(self, name: str) -> dict[str, Array]:
-        tokens, a = self._tokens(name)
-        return {
-            key: _copy(getattr(tokens, key)[0, a]).astype(space.dtype, copy=False)
-            for key, space in self._plain[name].items()
-        }
+        return {key: self._row(name, key).astype(space.dtype, copy=False) for key, space in self._plain[name].items()}
 
     def _infos(
         self, names: list[str], illegal: frozenset[str], parts: Mapping[str, Array] | None, elapsed_s: float
     ) -> dict[str, dict[str, Any]]:
         infos: dict[str, dict[str, Any]] = {}
         for name in names:
-            tokens, a = self._tokens(name)
             values = np.zeros(len(self.weights)) if parts is None else parts[name]
             infos[name] = {
-                "active": bool(tokens.active[0, a]),
+                "active": bool(self._row(name, "active")),
                 "illegal_action": name in illegal,
                 "reward_parts": dict(zip(self.world.spec.reward_parts, values.tolist(), strict=True)),
-                "time_s": float(self._now.time_s[0]) if self._now else 0.0,
+                "time_s": self._time_s,
                 "elapsed_s": elapsed_s,
             }
             if self._place[name][0].actions:
-                infos[name]["action_mask"] = _copy(tokens.action_mask[0, a]).astype(np.int8)
+                infos[name]["action_mask"] = self._row(name, "action_mask").astype(np.int8)
         return infos
 
     def _idle_actions(self) -> dict[str, Array]:
@@ -183,16 +190,15 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
 
     def _enter(self, table: dict[str, Array], name: str, actions: Mapping[str, Any]) -> bool:
         """Puts an agent's action into the table; True if it was illegal and another one was taken."""
-        tokens, a = self._tokens(name)
-        kind = self._place[name][0]
+        kind, a = self._place[name]
         if name not in actions:
-            if tokens.active[0, a]:
+            if self._row(name, "active"):
                 raise WorldError(f"{name} must decide: give it an action")
             return False
         action = actions[name]
         if kind.bounds is not None:
             return self._enter_vector(table[kind.name], name, kind.bounds, np.asarray(action, dtype=np.float32))
-        mask = _copy(tokens.action_mask[0, a])
+        mask = self._row(name, "action_mask")
         inside = self.action_spaces[name].contains(action)
         if inside and mask[int(action)]:
             table[kind.name][a] = int(action)
@@ -204,9 +210,9 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
 
     def _enter_vector(self, rows: Array, name: str, bounds: tuple[Array, Array], action: Array) -> bool:
         """Only the vector of an agent that must decide is used."""
-        tokens, a = self._tokens(name)
-        if not tokens.active[0, a]:
+        if not self._row(name, "active"):
             return False
+        a = self._place[name][1]
         space = self.action_spaces[name]
         if space.contains(action):
             rows[a] = action
