@@ -65,7 +65,7 @@ def orders(truth: dict[tuple[str, str], Cell], ours: dict[tuple[str, str], Cell]
         }
         own = {controller: ours[name, controller] for controller in theirs}
         wrong = swapped(theirs, own)
-        left, right = order(theirs), order(own)
+        left, right = order(theirs, theirs), order(own, theirs)
         judged = "same" if left == right else "within noise" if not wrong else "differs"
         found.append(Order(name, left, right, judged))
     return found

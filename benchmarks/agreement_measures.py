@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 METRICS = ("duration_s", "time_loss_s", "waiting_s", "delay_s", "depart_delay_s", "completed", "never_inserted")
 GRIDLOCK = 2.0
-"""Times the median of vehicles on the road at the end."""
+"""Times the median of SUMO's vehicles on the road at the end: more is a jam, on either side."""
 LEVEL = 0.95
 
 
@@ -133,9 +133,9 @@ class Row(msgspec.Struct, frozen=True):
     gridlocked: tuple[int, int]
 
 
-def sound(cell: Cell) -> list[Seed]:
-    """The seeds that do not jam for good."""
-    most = GRIDLOCK * float(np.median([seed.running for seed in cell.seeds.values()]))
+def sound(cell: Cell, measure: Cell) -> list[Seed]:
+    """The seeds that do not jam for good; `measure` says how many are usually on the road at the end."""
+    most = GRIDLOCK * float(np.median([seed.running for seed in measure.seeds.values()]))
     return [seed for seed in cell.seeds.values() if seed.running <= most]
 
 
@@ -191,7 +191,7 @@ def compare(truth: Cell, ours: Cell) -> list[Row]:
     for name in ("map", "controller", "routes_sha256"):
         if getattr(truth, name) != getattr(ours, name):
             raise ValueError(f"{name} differs: {getattr(truth, name)} and {getattr(ours, name)}")
-    left, right = sound(truth), sound(ours)
+    left, right = sound(truth, truth), sound(ours, truth)
     seeds = len(left), len(right)
     gridlocked = len(truth.seeds) - len(left), len(ours.seeds) - len(right)
     rows = []
@@ -241,9 +241,9 @@ def edge_error(ours: EdgeTimes, theirs: EdgeTimes) -> tuple[float, float, float]
     return by_flow[0], by_flow[1], by_flow[2]
 
 
-def order(cells: Mapping[str, Cell]) -> list[str]:
-    """Controllers of a map, least delay first."""
-    means = {name: float(values(sound(cell), "delay_s").mean()) for name, cell in cells.items()}
+def order(cells: Mapping[str, Cell], measures: Mapping[str, Cell]) -> list[str]:
+    """Controllers of a map, least delay first; those that jam under every seed last."""
+    means = {name: _delay_s(cell, measures[name]) for name, cell in cells.items()}
     return sorted(means, key=lambda name: means[name])
 
 
@@ -251,9 +251,14 @@ def swapped(truth: Mapping[str, Cell], ours: Mapping[str, Cell]) -> list[tuple[s
     """Pairs of controllers that our side puts in the other order, although theirs is beyond doubt (Welch)."""
     found = []
     for a, b in combinations(truth, 2):
-        theirs = values(sound(truth[a]), "delay_s"), values(sound(truth[b]), "delay_s")
-        own = values(sound(ours[a]), "delay_s").mean() - values(sound(ours[b]), "delay_s").mean()
+        theirs = [values(sound(truth[name], truth[name]), "delay_s") for name in (a, b)]
+        own = _delay_s(ours[a], truth[a]) - _delay_s(ours[b], truth[b])
         low, high = welch(*theirs)
         if (low > 0 > own) or (high < 0 < own):
             found.append((a, b))
     return found
+
+
+def _delay_s(cell: Cell, measure: Cell) -> float:
+    seeds = sound(cell, measure)
+    return float(values(seeds, "delay_s").mean()) if seeds else np.inf
