@@ -1,6 +1,6 @@
 """Speed of our traffic beside SUMO's, on the same maps, hours and routes, in one run on one core.
 
-    python -m benchmarks.traffic_speed MAPS                             # both, batch 64; SUMO's side needs libsumo
+    python -m benchmarks.traffic_speed MAPS                             # both, batch 64; SUMO needs the extra `sumo`
     python -m benchmarks.traffic_speed MAPS --maps grid4x4 --batch 1 16 64 256
     python -m benchmarks.traffic_speed MAPS --maps grid4x4 --view       # agent-steps of the PettingZoo environment
 
@@ -46,7 +46,8 @@ def measure(problem: Problem, batch: int) -> tuple[float, float]:
     world = IntersectionsWorld(problem, batch, "program")
     instances, seeds = torch.zeros(batch, dtype=torch.int64), torch.arange(batch)
     keep = {world.spec.kinds[0].name: torch.full((batch, len(problem.signals)), problem.phases)}
-    world.step(keep, torch.full((batch,), 1.0, dtype=torch.float64))  # compiles and captures
+    world.reset(instances, seeds)  # compiles and captures
+    world.step(keep, torch.full((batch,), 1.0, dtype=torch.float64))
     world.reset(instances, seeds)
     begin = time.process_time()
     world.step(keep)

@@ -94,3 +94,12 @@ def test_a_policy_that_is_not_there_is_refused(finished: Path, tmp_path: Path) -
     with pytest.raises(UserError, match="not a run folder"):
         load_policy(tmp_path)
     assert load_policy(str(finished), "west").name == "policy of west"
+
+
+def test_streets_in_own_code_end_with_every_vehicle_accounted_for() -> None:
+    names = executed(*blocks("docs/intersections.md", "python"))
+    world = names["world"]
+    found = world.metrics()
+    trips = torch.tensor([len(world.problem.demands[k % 8].trips) for k in range(16)], dtype=torch.float64)
+    assert torch.equal(found["completed"] + found["running"] + found["never_inserted"], trips)
+    assert torch.isfinite(found["duration_s"]).all()
