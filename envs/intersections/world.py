@@ -18,25 +18,20 @@ from fedsched.envs.core import (
     stream,
 )
 from fedsched.envs.intersections import metrics
-from fedsched.envs.intersections.arrays import (
-    clear_rows,
-    control_columns,
-    count_columns,
-    fill,
-    host,
-    plan_columns,
-    road_columns,
-    sight_columns,
-    structs,
-    traffic_columns,
-    view_columns,
-)
+from fedsched.envs.intersections.arrays import clear_rows, fill, host, road_columns, structs, traffic_columns
 from fedsched.envs.intersections.kernels import observe, second
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
 from fedsched.envs.intersections.kernels.measure import Count, Sight
 from fedsched.envs.intersections.kernels.observe import View
 from fedsched.envs.intersections.kernels.state import FLAG_FULL, bind
 from fedsched.envs.intersections.problem import Problem
+from fedsched.envs.intersections.signal_arrays import (
+    control_columns,
+    count_columns,
+    plan_columns,
+    sight_columns,
+    view_columns,
+)
 from fedsched.envs.intersections.timing import Timing, named_timing
 
 KIND = "signal"

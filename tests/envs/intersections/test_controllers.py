@@ -16,14 +16,11 @@ from fedsched.envs.intersections.controllers import (
     Sotl,
     choose,
     greedy,
-    green_wave,
     max_pressure,
-    movement_flows,
-    program,
-    webster,
 )
 from fedsched.envs.intersections.netfile import read_network
 from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem
+from fedsched.envs.intersections.programs import green_wave, movement_flows, program, webster
 from fedsched.envs.intersections.routefile import read_demand
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
