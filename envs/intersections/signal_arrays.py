@@ -7,13 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedsched.envs.intersections.ahead import next_signals
 from fedsched.envs.intersections.arrays import Columns, empty_columns, to_ints, to_tensor
 from fedsched.envs.intersections.kernels.control import Control
 from fedsched.envs.intersections.kernels.measure import Count
 from fedsched.envs.intersections.kernels.state import columns_of
 from fedsched.envs.intersections.links import begins
 from fedsched.envs.intersections.network import CLASSES, Turn
-from fedsched.envs.intersections.problem import Problem, next_signals
+from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.tables import LinkKind, Tables
 from fedsched.envs.intersections.timing import Timing
 

@@ -13,8 +13,9 @@ import torch
 
 from fedsched.envs.core import IllegalActionError, WorldError
 from fedsched.envs.core.check import check_world
+from fedsched.envs.intersections.ahead import next_signals
 from fedsched.envs.intersections.network import Turn
-from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem, merge, next_signals
+from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem, merge
 from fedsched.envs.intersections.signals import transition
 from fedsched.envs.intersections.timing import Timing
 from fedsched.envs.intersections.world import KIND, MOVEMENT_FEATURES, REWARD_PARTS, IntersectionsWorld, fold
