@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -49,15 +49,13 @@ STANDING = 0.1
 REPEATS = 3
 KEPT = ("departLane", "departPos", "departSpeed", "arrivalLane", "arrivalPos", "arrivalSpeed")
 CONTROLLED = {
-    "ingolstadt21": frozenset(
-        (
-            "1863241632", "2330725114", "243351999", "243641585", "243749571", "30503246", "30624898", "32564122",
-            "89127267", "89173763", "89173808", "cluster_1427494838_273472399", "cluster_1757124350_1757124352",
-            "cluster_1863241547_1863241548_1976170214",
-            "cluster_306484187_cluster_1200363791_1200363826_1200363834_1200363898_1200363927_1200363938_1200363947_"
-            "1200364074_1200364103_1507566554_1507566556_255882157_306484190",
-            "gneJ143", "gneJ207", "gneJ208", "gneJ210", "gneJ255", "gneJ257",
-        )
+    "ingolstadt21": (
+        "1863241632", "2330725114", "243351999", "243641585", "243749571", "30503246", "30624898", "32564122",
+        "89127267", "89173763", "89173808", "cluster_1427494838_273472399", "cluster_1757124350_1757124352",
+        "cluster_1863241547_1863241548_1976170214",
+        "cluster_306484187_cluster_1200363791_1200363826_1200363834_1200363898_1200363927_1200363938_1200363947_"
+        "1200364074_1200364103_1507566554_1507566556_255882157_306484190",
+        "gneJ143", "gneJ207", "gneJ208", "gneJ210", "gneJ255", "gneJ257",
     )
 }  # fmt: skip
 """Signals that are decided on; all of them elsewhere."""
@@ -144,7 +142,7 @@ class Junctions:
     Phases of all signals stand below each other; [P] below.
     """
 
-    def __init__(self, simulation: SumoSimulation, controlled: frozenset[str] | None) -> None:
+    def __init__(self, simulation: SumoSimulation, controlled: Collection[str] | None) -> None:
         plans = simulation.plans()
         self.numbers = [k for k, plan in enumerate(plans) if controlled is None or plan.id in controlled]
         self.greens = {k: green_phases(plans[k]) for k in self.numbers}
