@@ -315,7 +315,7 @@ def make(name: str, scene: Scene, folder: Path) -> None:
         demand = (work / "rou.xml").read_text().count("<vehicle ")
         trips = simulate(work, "exact.xml", 0, detail=True)
         exact = {**read_detail(work), "trips": trips, "summary": summary(trips, demand)}
-        others = [simulate(work, "exact.xml", seed, detail=False) for seed in range(1, 6)]
+        others = (simulate(work, "exact.xml", seed, detail=False) for seed in range(1, 6))
         exact["same_under_other_seeds"] = all(other == trips for other in others)
         seeds = [summary(simulate(work, "rou.xml", seed, detail=False), demand) for seed in range(SEEDS)]
         noisy = {
@@ -332,8 +332,7 @@ def make(name: str, scene: Scene, folder: Path) -> None:
     (out / "net.xml.gz").write_bytes(gzip.compress(net.encode(), mtime=0))
     (out / "rou.xml").write_text(build_routes(scene, exact=False))
     (out / "truth.json.gz").write_bytes(gzip.compress(json.dumps(truth, separators=(",", ":")).encode(), mtime=0))
-    size = sum(path.stat().st_size for path in out.iterdir()) / 1024
-    print(f"{name:18s} {demand:4d} vehicles  {size:5.0f} KiB  exact {exact['summary']}", flush=True)
+    print(f"{name:18s} {demand:4d} vehicles  exact {exact['summary']}", flush=True)
     print(f"  same under other seeds: {exact['same_under_other_seeds']}  noisy {noisy['mean']}", flush=True)
 
 

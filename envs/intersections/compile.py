@@ -1,5 +1,7 @@
 """Network and demand as the flat tables that the dynamics read."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from fedsched.envs.intersections.conflicts import build_conflicts
@@ -77,8 +79,13 @@ def _vehicles(demand: Demand, begin_s: float, rows: list[int]) -> Vehicles:
         edges=np.array([len(demand.routes[trip.route]) for trip in trips], dtype=np.int32),
         type=np.array([trip.type for trip in trips], dtype=np.int32),
         lane=np.array([_lane(trip.depart_lane, trip.id) for trip in trips], dtype=np.int32),
-        speed=np.array([_speed(trip.depart_speed, trip.id) for trip in trips], dtype=np.float64),
-        position=np.array([_position(trip.depart_position, trip.id) for trip in trips], dtype=np.float64),
+        speed=np.array(
+            [_number(SPEED_RULES, trip.depart_speed, "departSpeed", "m/s", trip.id) for trip in trips], dtype=np.float64
+        ),
+        position=np.array(
+            [_number(POSITION_RULES, trip.depart_position, "departPos", "m", trip.id) for trip in trips],
+            dtype=np.float64,
+        ),
     )
 
 
@@ -90,31 +97,17 @@ def _lane(rule: str, name: str) -> int:
     raise IntersectionsError(f"vehicle {name!r}: departLane {rule!r}; write a number or one of {', '.join(LANE_RULES)}")
 
 
-def _position(rule: str, name: str) -> float:
-    if rule in POSITION_RULES:
-        return POSITION_RULES[rule]
+def _number(rules: Mapping[str, float], rule: str, attribute: str, unit: str, name: str) -> float:
+    if rule in rules:
+        return rules[rule]
     try:
-        position = float(rule)
+        number = float(rule)
     except ValueError:
-        position = -1.0
-    if 0 <= position < float("inf"):
-        return position
+        number = -1.0
+    if 0 <= number < float("inf"):
+        return number
     raise IntersectionsError(
-        f"vehicle {name!r}: departPos {rule!r}; write m from 0 or one of {', '.join(POSITION_RULES)}"
-    )
-
-
-def _speed(rule: str, name: str) -> float:
-    if rule in SPEED_RULES:
-        return SPEED_RULES[rule]
-    try:
-        speed = float(rule)
-    except ValueError:
-        speed = -1.0
-    if 0 <= speed < float("inf"):
-        return speed
-    raise IntersectionsError(
-        f"vehicle {name!r}: departSpeed {rule!r}; write m/s from 0 or one of {', '.join(SPEED_RULES)}"
+        f"vehicle {name!r}: {attribute} {rule!r}; write {unit} from 0 or one of {', '.join(rules)}"
     )
 
 

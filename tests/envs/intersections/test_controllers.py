@@ -48,11 +48,11 @@ def delays(*args: Any) -> list[float]:
 
 
 def test_ties_keep_the_current_phase_else_the_lowest() -> None:
-    world = SimpleNamespace(control={"target": torch.tensor([[2, 2, 0, 1]])}, problem=SimpleNamespace(phases=3))
-    observation = SimpleNamespace(kinds={KIND: SimpleNamespace(active=torch.tensor([[True, True, True, False]]))})
+    world: Any = SimpleNamespace(control={"target": torch.tensor([[2, 2, 0, 1]])}, problem=SimpleNamespace(phases=3))
+    observation: Any = SimpleNamespace(kinds={KIND: SimpleNamespace(active=torch.tensor([[True, True, True, False]]))})
     demand = torch.tensor([[[5, 1, 5], [4, 4, 1], [-3, -2, 9], [0, 0, 9]]])
     exists = torch.tensor([[True, True, True]] * 2 + [[True, True, False]] * 2)
-    assert choose(demand, exists, world, observation).tolist() == [[2, 0, 1, 3]]  # type: ignore[arg-type]
+    assert choose(demand, exists, world, observation).tolist() == [[2, 0, 1, 3]]
 
 
 def test_phase_demand_is_a_sum_over_green_links_and_each_lane_behind_once() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedsched.envs.intersections.configfile import read_config
-from fedsched.envs.intersections.demand import Demand
+from fedsched.envs.intersections.demand import Demand, VehicleType
 from fedsched.envs.intersections.netfile import read_network
 from fedsched.envs.intersections.network import IntersectionsError, Network
 from fedsched.envs.intersections.routefile import read_demand, write_routes
@@ -123,7 +123,7 @@ def test_types_and_routes_are_drawn_by_their_probability(read: Read) -> None:
 
 
 def test_a_type_says_what_its_attributes_say(read: Read) -> None:
-    def kind(attributes: str) -> object:
+    def kind(attributes: str) -> VehicleType:
         demand = read(f'<vType id="q" {attributes}/><trip id="a" type="q" depart="0" from="A0A1" to="A1B1"/>')
         return demand.types[0]
 
@@ -133,9 +133,9 @@ def test_a_type_says_what_its_attributes_say(read: Read) -> None:
     own = kind('length="4.3" minGap="1.5" accel="5" decel="10" sigma="0.2" tau="1.2" maxSpeed="20" speedDev="0.05"')
     assert own == type(base)("q", "passenger", 4.3, 1.5, 5, 10, 10, 0.2, 1.2, 20, 1.0, 0.05)
     drawn = kind('vClass="bus" speedFactor="normc(1.1,0.2,0.5,1.5)"')
-    assert (drawn.speed_factor, drawn.speed_deviation, drawn.speed_range) == (1.1, 0.2, (0.5, 1.5))  # type: ignore[attr-defined]
+    assert (drawn.speed_factor, drawn.speed_deviation, drawn.speed_range) == (1.1, 0.2, (0.5, 1.5))
     old = kind('speedFactor="1.2" speedDev="0"')
-    assert (old.speed_factor, old.speed_deviation) == (1.2, 0)  # type: ignore[attr-defined]
+    assert (old.speed_factor, old.speed_deviation) == (1.2, 0)
 
 
 def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""What a problem derives from its streets."""
+
+import numpy as np
+
+from fedsched.envs.intersections.ahead import next_signals
+from fedsched.envs.intersections.problem import grid_problem
+
+
+def test_neighbours_are_the_signals_along_the_roads() -> None:
+    problem = grid_problem(3)
+    found = problem.neighbours
+    names = [signal.id for signal in problem.signals]
+    near = {names[a]: {names[b] for b in row if b >= 0} for a, row in enumerate(found.agent)}
+    assert near["A0"] == {"A1", "B0"}
+    assert near["B1"] == {"A1", "B0", "B2", "C1"}
+    middle = found.agent[names.index("B1")]
+    between = found.time_s[names.index("B1"), : int((middle >= 0).sum())]
+    assert np.all((between > 160 / 13.89) & (between < 200 / 13.89))
+    assert np.all(found.lanes[names.index("B1"), :4] == 3)
+
+
+def test_lanes_that_do_not_lead_on_count_as_the_first_that_does() -> None:
+    tables = grid_problem(3).tables
+    number = np.where(tables.links.signal >= 0, np.arange(len(tables.links.signal)), -1).astype(np.int32)
+    ahead, _ = next_signals(tables, number)
+    off = np.argwhere((tables.ways.link < 0) & (ahead >= 0))
+    assert len(off) > 10
+    for row, _ in off[:: max(1, len(off) // 20)]:
+        edge, onto = tables.ways.edge[row], tables.ways.edge[row + 1]
+        entries = [
+            k
+            for k in range(len(number))
+            if tables.lanes.edge[tables.links.source[k]] == edge and tables.lanes.edge[tables.links.target[k]] == onto
+        ]
+        if tables.links.signal[entries[0]] >= 0:
+            assert ahead[row][tables.ways.link[row] < 0].max() == entries[0]
