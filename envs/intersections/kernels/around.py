@@ -5,7 +5,7 @@ import warp as wp
 from fedsched.envs.intersections.kernels.following import brake_gap, braking_gap, secure_gap
 from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import REARS, Road, Traffic, real
-from fedsched.envs.intersections.kernels.ways import leader_on, link_from
+from fedsched.envs.intersections.kernels.ways import leader_on, next_lane
 
 UPSTREAM_M = wp.constant(real(100.0))
 STACK = wp.constant(32)
@@ -53,12 +53,10 @@ def leader_beyond(r: Road, t: Traffic, b: int, s: int, from_lane: int):
     speed = t.speed[b, s]
     reach = speed + brake_gap(speed, r.decel[kind], r.tau[kind]) + real(10.0)
     while seen < reach:
-        if not r.lane_internal[lane] and place == t.last[b, s]:
+        onto = next_lane(r, t, b, s, lane, place)
+        if onto < 0:
             break
-        link = link_from(r, t, b, s, lane, place)
-        if link < 0:
-            break
-        lane = r.link_next[link]
+        lane = onto
         if not r.lane_internal[lane]:
             place += 1
         found, rear = leader_on(r, t, b, s, lane, False)
@@ -75,12 +73,10 @@ def leads_to(r: Road, t: Traffic, b: int, s: int, from_lane: int, goal: int) -> 
     for _ in range(4):
         if lane == goal:
             return True
-        if not r.lane_internal[lane] and place >= t.last[b, s]:
+        onto = next_lane(r, t, b, s, lane, place)
+        if onto < 0:
             return False
-        link = link_from(r, t, b, s, lane, place)
-        if link < 0:
-            return False
-        lane = r.link_next[link]
+        lane = onto
         if not r.lane_internal[lane]:
             place += 1
     return lane == goal
@@ -179,12 +175,10 @@ def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
     end = r.way_length[t.way[b, s] + place, r.lane_index[lane]]
     covered = real(r.lane_length[lane])
     while covered < end:
-        if not r.lane_internal[lane] and place == t.last[b, s]:
+        onto = next_lane(r, t, b, s, lane, place)
+        if onto < 0:
             break
-        link = link_from(r, t, b, s, lane, place)
-        if link < 0:
-            break
-        lane = r.link_next[link]
+        lane = onto
         if not r.lane_internal[lane]:
             place += 1
             covered += r.lane_length[lane]

@@ -31,6 +31,17 @@ def link_from(r: Road, t: Traffic, b: int, s: int, lane: int, place: int) -> int
 
 
 @wp.func
+def next_lane(r: Road, t: Traffic, b: int, s: int, lane: int, place: int) -> int:
+    """Where the route goes on from a lane; -1 where it ends, or does not go on from here."""
+    if not r.lane_internal[lane] and place >= t.last[b, s]:
+        return -1
+    link = link_from(r, t, b, s, lane, place)
+    if link < 0:
+        return -1
+    return r.link_next[link]
+
+
+@wp.func
 def is_red(t: Traffic, b: int, link: int) -> bool:
     return t.state[b, link] == RED
 
