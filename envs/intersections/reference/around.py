@@ -84,34 +84,12 @@ def follower_beyond(street: Street, ego: Vehicle, lane: int) -> tuple[Vehicle | 
         if others:
             other = others[0]
             gap = start + street.length[source] - other.position - street.gap[other.kind]
-            link = (
-                street.link_from(other, source, other.place)
-                if street.internal[source] or other.place < other.last
-                else -1
-            )
-            if link < 0 or not _leads_to(street, other, source, lane):
-                continue
             need = secure(street, other, ego)
             if gap - need < best[0]:
                 best = (gap - need, other, gap)
             continue
         frontier += [(more, start + street.length[source]) for more in street.before[source]]
     return best[1], best[2]
-
-
-def _leads_to(street: Street, vehicle: Vehicle, lane: int, goal: int) -> bool:
-    place = vehicle.place
-    for _ in range(4):
-        if lane == goal:
-            return True
-        if not street.internal[lane] and place >= vehicle.last:
-            return False
-        link = street.link_from(vehicle, lane, place)
-        if link < 0:
-            return False
-        lane = street.next[link]
-        place += not street.internal[lane]
-    return lane == goal
 
 
 def secure(street: Street, follower: Vehicle, leader: Vehicle) -> float:

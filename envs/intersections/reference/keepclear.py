@@ -90,7 +90,7 @@ def _room_on(street: Street, ego: Vehicle, item: Item) -> tuple[float, bool]:
     taken = 0.0
     for other in reversed(vehicles):
         if other.speed < STANDING:
-            return street.rear(other) + street.gap[other.kind] - taken, True
+            return street.rear(other) + other.speed * street.tau[other.kind] - taken, True
         taken += street.size[other.kind] + street.gap[other.kind]
     last = vehicles[-1] if vehicles else street.rears[lane][0][1]
     return street.length[lane] - taken, last.hindered and not street.internal[lane]

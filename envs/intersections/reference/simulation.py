@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fedsched.envs.intersections.reference.changing import change_lanes
 from fedsched.envs.intersections.reference.draws import DAWDLE, PLACE, speed_factor, uniform
-from fedsched.envs.intersections.reference.inserting import RANDOM_TRIES, depart_lane, places, try_insert
+from fedsched.envs.intersections.reference.inserting import RANDOM_FREE, RANDOM_TRIES, depart_lane, places, try_insert
 from fedsched.envs.intersections.reference.keepclear import keep_clear
 from fedsched.envs.intersections.reference.moving import decide, final_speed, move
 from fedsched.envs.intersections.reference.planning import plan
@@ -139,8 +139,9 @@ class Simulation:
         def draw(number: int) -> float:
             return uniform(self.seed, PLACE, trip, self.now * RANDOM_TRIES + number)
 
-        tried = places(self.street, vehicle, lane, float(vehicles.position[trip]), draw)
-        return try_insert(self.street, vehicle, lane, float(vehicles.speed[trip]), tried)
+        rule = float(vehicles.position[trip])
+        tried = places(self.street, vehicle, lane, rule, draw)
+        return try_insert(self.street, vehicle, lane, float(vehicles.speed[trip]), tried, rule == RANDOM_FREE)
 
     def _vehicle(self, trip: int) -> Vehicle:
         v, t = self.tables.vehicles, self.tables.types
