@@ -17,6 +17,8 @@ LONG_RAMP = 200.0
 """m; longer lanes are no on-ramps."""
 RESERVED_RIGHT, RESERVED_LEFT = 20.0, 40.0
 """m kept at the lane's end for vehicles that cannot be seen yet, where more than one lane is to be crossed."""
+STUCK_S = 5
+"""s after which a standing leader is overtaken rather than waited for, where two vehicle lengths are left for it."""
 CONGESTED, SLOW_ROAD = 60 / 3.6, 60.1 / 3.6
 
 
@@ -88,10 +90,15 @@ def _with_leader(street: Street, ego: Vehicle, around: Neighbours, side: int, fr
     faster = planned - other.speed
     distance = around.front + street.size[other.kind] + street.gap[other.kind] + street.size[kind]
     distance = max(0.0, distance + secure_at(street, other, ego, other.speed, ego.speed))
-    time = distance / faster if faster > 0 else remaining + 1
+    stuck = other.waiting > STUCK_S
+    if faster > 0:
+        time = distance / faster
+    else:
+        overtakes = stuck and ego.left_space > 2 * (street.size[kind] + street.gap[kind])
+        time = 0.0 if overtakes else remaining + 1
     free_road = ego.speed >= CONGESTED and street.limit[ego.lane] >= SLOW_ROAD
     short = ego.left_space - ego.reserved - krauss.brake_gap(ego.speed, decel, tau) < distance
-    if faster < 0 or (side > 0 and free_road) or short or remaining < time:
+    if (faster < 0 and time > remaining) or (side > 0 and free_road) or short or remaining < time:
         other.leads_blocked = True
         if target >= ego.speed:
             ego.advise(target, decel)
@@ -100,7 +107,8 @@ def _with_leader(street: Street, ego: Vehicle, around: Neighbours, side: int, fr
         slower = min(planned, max(0.0, ego.speed - slowdown))
         ego.advise(slower, decel)
         return slower
-    other.advise(other.speed, street.decel[other.kind])
+    if not stuck:
+        other.advise(other.speed, street.decel[other.kind])
     other.leads_blocked = True
     return -1.0
 
