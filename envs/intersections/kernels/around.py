@@ -67,22 +67,6 @@ def leader_beyond(r: Road, t: Traffic, b: int, s: int, from_lane: int):
 
 
 @wp.func
-def leads_to(r: Road, t: Traffic, b: int, s: int, from_lane: int, goal: int) -> bool:
-    lane = int(from_lane)
-    place = int(t.place[b, s])
-    for _ in range(4):
-        if lane == goal:
-            return True
-        onto = next_lane(r, t, b, s, lane, place)
-        if onto < 0:
-            return False
-        lane = onto
-        if not r.lane_internal[lane]:
-            place += 1
-    return lane == goal
-
-
-@wp.func
 def follower_beyond(r: Road, t: Traffic, b: int, s: int, lane: int):
     """Of the vehicles that come onto a lane next, the one that leaves least; and its gap."""
     best = int(-1)
@@ -105,13 +89,12 @@ def follower_beyond(r: Road, t: Traffic, b: int, s: int, lane: int):
                 other = t.after[b, other]
             length = r.lane_length[source]
             if other >= 0:
-                if leads_to(r, t, b, other, source, lane):
-                    gap = start + length - t.position[b, other] - r.gap[t.kind[b, other]]
-                    room = gap - secure(r, t, b, other, s)
-                    if room < best_room:
-                        best = other
-                        best_gap = gap
-                        best_room = room
+                gap = start + length - t.position[b, other] - r.gap[t.kind[b, other]]
+                room = gap - secure(r, t, b, other, s)
+                if room < best_room:
+                    best = other
+                    best_gap = gap
+                    best_room = room
             else:
                 for i in range(r.lane_before_begin[source], r.lane_before_begin[source + 1]):
                     if depth < STACK:

@@ -276,7 +276,7 @@ def room_on(r: Road, t: Traffic, b: int, link: int):
         return r.lane_length[lane], False
     while other >= 0:
         if t.speed[b, other] < STANDING:
-            return rear_of(r, t, b, other) + r.gap[t.kind[b, other]] - used, True
+            return rear_of(r, t, b, other) + t.speed[b, other] * r.tau[t.kind[b, other]] - used, True
         used += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
         other = t.ahead[b, other]
     if rearmost < 0:
