@@ -9,7 +9,7 @@ GAP_S = wp.constant(3)
 
 
 @wp.struct
-class Plan:
+class PlanArrays:
     """Static: the agents and their timing; N signals of the network, A of them controlled."""
 
     signal: wp.array1d[wp.int32]  # [A] place among the network's signals
@@ -29,7 +29,7 @@ class Plan:
 
 
 @wp.struct
-class Control:
+class ControlArrays:
     """What changes."""
 
     phase: wp.array2d[wp.int32]  # [B, A] green phase that is shown, or was until the yellow
@@ -43,6 +43,9 @@ class Control:
     ended: wp.array1d[wp.bool]
     time_s: wp.array1d[wp.float64]
     elapsed_s: wp.array1d[wp.float64]
+
+
+Plan, Control = wp.ref[PlanArrays], wp.ref[ControlArrays]
 
 
 @wp.func

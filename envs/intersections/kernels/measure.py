@@ -21,7 +21,7 @@ STUCK_LEAST = wp.constant(20)
 
 
 @wp.struct
-class Sight:
+class SightArrays:
     """Static. Q signal links in the order of `Road.signal_link`, O lanes behind controlled signals."""
 
     ahead: wp.array2d[wp.int32]  # [W, M] the next signal link from a lane at a place of a way, -1 for none
@@ -42,7 +42,7 @@ class Sight:
 
 
 @wp.struct
-class Count:
+class CountArrays:
     """What changes."""
 
     near: wp.array2d[wp.int32]  # [B, Q] vehicles within 50 m
@@ -63,6 +63,9 @@ class Count:
     fuel_ml: wp.array1d[wp.float64]
     jammed: wp.array1d[wp.int32]  # 1 + second in which a gridlock was found, 0 for none
     seconds: wp.array1d[wp.int32]
+
+
+Sight, Count = wp.ref[SightArrays], wp.ref[CountArrays]
 
 
 @wp.func

@@ -43,7 +43,7 @@ FLAG_LOST = wp.constant(2)
 
 
 @wp.struct
-class Road:
+class RoadArrays:
     """The static tables; see `tables.Tables` for the columns of the same name."""
 
     lane_length: wp.array1d[real]
@@ -123,7 +123,7 @@ class Road:
 
 
 @wp.struct
-class Traffic:
+class TrafficArrays:
     """What changes."""
 
     now: wp.array1d[wp.int32]
@@ -212,10 +212,14 @@ class Traffic:
     arrived: wp.array1d[wp.int32]
 
 
+Road, Traffic = wp.ref[RoadArrays], wp.ref[TrafficArrays]
+"""How functions take them: a struct by value would be copied, kilobytes, at every call."""
+
+
 def bind(kind, table: Mapping[str, object]) -> object:
     """A struct of this kind over these tensors and numbers."""
-    struct = kind()
-    for name in kind.vars.keys() & table.keys():
+    struct = kind.value_type()
+    for name in kind.value_type.vars.keys() & table.keys():
         value = table[name]
         setattr(struct, name, wp.from_torch(value) if hasattr(value, "data_ptr") else value)
     return struct
@@ -223,4 +227,4 @@ def bind(kind, table: Mapping[str, object]) -> object:
 
 def columns_of(kind) -> dict[str, str]:
     """The arrays of a struct by name, with the names of their types."""
-    return {name: column.type.dtype.__name__ for name, column in kind.vars.items()}
+    return {name: column.type.dtype.__name__ for name, column in kind.value_type.vars.items()}
