@@ -120,11 +120,11 @@ def anyone_decides(t: Traffic, p: Plan, c: Control, b: int) -> bool:
 def detect(r: Road, t: Traffic, p: Plan, c: Control, b: int):
     """Notes who was at a detector in the second that has passed."""
     for s in range(t.count[b]):
-        i = p.detector[t.lane[b, s]]
+        i = p.detector[t.vehicle[b, s].lane]
         if i >= 0:
             at = p.detector_at[i]
-            rear = t.position[b, s] - r.size[t.kind[b, s]] - t.speed[b, s]
-            if t.position[b, s] >= at and rear <= at:
+            rear = t.vehicle[b, s].position - r.size[t.vehicle[b, s].kind] - t.vehicle[b, s].speed
+            if t.vehicle[b, s].position >= at and rear <= at:
                 c.detected[b, i] = t.now[b]
 
 

@@ -50,13 +50,13 @@ class Look:
 def rear_on_way(r: Road, t: Traffic, b: int, s: int, other: int, lane: int) -> bool:
     """Whether the rear of a vehicle lies on a lane of the own way."""
     offset = rear_of(r, t, b, other)
-    back = int(t.lane[b, other])
+    back = int(t.vehicle[b, other].lane)
     for k in range(REARS):
         behind_lane = t.behind[b, other, k]
         if behind_lane >= 0 and offset < real(0.0):
             offset += r.lane_length[behind_lane]
             back = behind_lane
-    if back == lane or back == t.lane[b, s]:
+    if back == lane or back == t.vehicle[b, s].lane:
         return True
     return r.lane_internal[lane] and back == r.link_source[r.lane_into[lane]]
 
@@ -67,14 +67,14 @@ def behind_leader(r: Road, t: Traffic, b: int, s: int, look: Look) -> Look:
     leader, rear = leader_on(r, t, b, s, look.lane, look.n == 0)
     if leader >= 0:
         start = look.seen - r.lane_length[look.lane]
-        gap = rear + start - r.gap[t.kind[b, s]]
+        gap = rear + start - r.gap[t.vehicle[b, s].kind]
         safe = real(0.0)
         on_way = bool(True)
         last = look.n - 1
         if gap < real(0.0) and last >= 0:
             on_way = rear_on_way(r, t, b, s, leader, look.lane)
         if on_way:
-            safe = behind(r, t, b, s, leader, gap, t.speed[b, s])
+            safe = behind(r, t, b, s, leader, gap, t.vehicle[b, s].speed)
         else:
             source = r.link_source[t.link[b, s, last]]
             if r.lane_internal[source]:
@@ -120,7 +120,7 @@ def among_foes(r: Road, t: Traffic, b: int, s: int, look_in: Look):
                         look = hold(t, b, s, look, safe)
                         if look.speed < STANDING and keeps:
                             keeps = not stands(r, t, b, s, other)
-                other = t.after[b, other]
+                other = t.vehicle[b, other].after
             node = int(t.rear_first[b, other_lane])
             while node >= 0:
                 sticking = node / REARS
@@ -143,7 +143,7 @@ def slows(r: Road, t: Traffic, b: int, link: int, seen: real, brake: real) -> bo
 def plan_link(r: Road, t: Traffic, b: int, s: int, look_in: Look, link: int, slowed: bool, brake: real):
     """The item for one link, and whether the plan ends here."""
     look = look_in
-    kind = t.kind[b, s]
+    kind = t.vehicle[b, s].kind
     accel, decel = r.accel[kind], r.decel[kind]
     seen = look.seen
     n = look.n
@@ -198,14 +198,14 @@ def plan_link(r: Road, t: Traffic, b: int, s: int, look_in: Look, link: int, slo
 @wp.func
 def plan(r: Road, t: Traffic, b: int, s: int):
     """Plans one vehicle: its items, and its speed behind them."""
-    kind = t.kind[b, s]
+    kind = t.vehicle[b, s].kind
     accel, decel, size = r.accel[kind], r.decel[kind], r.size[kind]
-    v = t.speed[b, s]
-    last = t.last[b, s]
+    v = t.vehicle[b, s].speed
+    last = t.vehicle[b, s].last
     look = Look()
-    look.lane = t.lane[b, s]
-    look.place = t.place[b, s]
-    look.seen = r.lane_length[look.lane] - t.position[b, s]
+    look.lane = t.vehicle[b, s].lane
+    look.place = t.vehicle[b, s].place
+    look.seen = r.lane_length[look.lane] - t.vehicle[b, s].position
     limit = allowed(r, t, b, s, look.lane)
     look.speed = wp.min(wp.min(v + accel, r.fastest[kind]), wp.max(limit, v - decel))
     look.passing = wp.min(speed_after(look.seen, look.speed, accel), limit)
@@ -251,9 +251,9 @@ def plan(r: Road, t: Traffic, b: int, s: int):
         else:
             look.place = look.place + 1
             normal += length
-    t.items[b, s] = look.n
-    t.end_speed[b, s] = look.speed
-    t.ends[b, s] = ends
+    t.vehicle[b, s].items = look.n
+    t.vehicle[b, s].end_speed = look.speed
+    t.vehicle[b, s].ends = ends
     for i in range(look.n):
         mean = wp.max(real(0.001), (t.arrival_speed[b, s, i] + t.leave_speed[b, s, i]) * real(0.5))
         t.leave[b, s, i] = t.arrival[b, s, i] + (r.link_through[t.link[b, s, i]] + size) / mean
@@ -269,37 +269,37 @@ def room_on(r: Road, t: Traffic, b: int, link: int):
     internal = r.lane_internal[lane]
     if internal and r.link_clear[link]:
         while other >= 0:
-            used += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
-            other = t.ahead[b, other]
+            used += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+            other = t.vehicle[b, other].ahead
         return -used, False
     if rearmost < 0 and t.rear_first[b, lane] < 0:
         return r.lane_length[lane], False
     while other >= 0:
-        if t.speed[b, other] < STANDING:
-            return rear_of(r, t, b, other) + r.gap[t.kind[b, other]] - used, True
-        used += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
-        other = t.ahead[b, other]
+        if t.vehicle[b, other].speed < STANDING:
+            return rear_of(r, t, b, other) + r.gap[t.vehicle[b, other].kind] - used, True
+        used += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+        other = t.vehicle[b, other].ahead
     if rearmost < 0:
         rearmost = t.rear_first[b, lane] / REARS
-    return r.lane_length[lane] - used, t.hindered[b, rearmost] and not internal
+    return r.lane_length[lane] - used, t.vehicle[b, rearmost].hindered and not internal
 
 
 @wp.func
 def keep_clear(r: Road, t: Traffic, b: int, s: int):
     """Takes back the requests from the first link on behind which there is no room for the vehicle."""
-    n = t.items[b, s]
+    n = t.vehicle[b, s].items
     concerned = bool(False)
     for i in range(n):
         concerned = concerned or r.link_clear[t.link[b, s, i]]
     if concerned:
-        kind = t.kind[b, s]
-        ends = t.ends[b, s]
+        kind = t.vehicle[b, s].kind
+        ends = t.vehicle[b, s].ends
         need = r.size[kind] + r.gap[kind]
         space = real(0.0)
-        other = int(t.ahead[b, s])
+        other = int(t.vehicle[b, s].ahead)
         while other >= 0:
-            space -= r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
-            other = t.ahead[b, other]
+            space -= r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+            other = t.vehicle[b, other].ahead
         stopped = bool(False)
         for i in range(n):
             t.met[b, i] = False
@@ -334,13 +334,13 @@ def keep_clear(r: Road, t: Traffic, b: int, s: int):
             for i in range(n):
                 if first == ITEMS and r.link_clear[t.link[b, s, i]] and t.space[b, i] < need:
                     first = i
-        if first == 0 and r.lane_internal[t.lane[b, s]]:
+        if first == 0 and r.lane_internal[t.vehicle[b, s].lane]:
             first = ITEMS
-        brake = brake_gap(t.speed[b, s], r.decel[kind], real(0.0))
+        brake = brake_gap(t.vehicle[b, s].speed, r.decel[kind], real(0.0))
         for i in range(first, n):
             t.passing[b, s, i] = t.stopping[b, s, i]
             if i == n - 1:
-                t.end_speed[b, s] = wp.min(t.end_speed[b, s], t.stopping[b, s, i])
+                t.vehicle[b, s].end_speed = wp.min(t.vehicle[b, s].end_speed, t.stopping[b, s, i])
             leaves = bool(r.link_kind[t.link[b, s, i]] == EXIT and i > 0)
             if leaves:
                 leaves = t.request[b, s, i - 1]
