@@ -23,6 +23,8 @@ from fedsched.envs.intersections.tables import LinkKind, Tables
 Columns = dict[str, torch.Tensor]
 REAL = torch.float64 if "64" in real.__name__ else torch.float32
 STACK = 32
+PLANNED = 3
+"""Links that a vehicle plans to pass, on average: more than that is an error, since there is no room for them."""
 _I32, _BOOL = torch.int32, torch.bool
 _KINDS = {"float64": torch.float64, "float32": torch.float32, "int32": _I32, "bool": _BOOL}
 _NONE = (
@@ -143,16 +145,9 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: 
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
         "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
-        "approach_first": (links,), "approach_next": (slots * ITEMS,), "state": (links,),
+        "approach_first": (links,), "planned": (), "item": (ITEMS + slots * PLANNED,), "state": (links,),
         "forced": (signals, most), "shown": (signals,), "pending": (trips,),
         **dict.fromkeys(("trip_inserted", "trip_arrived", "trip_loss", "trip_waiting", "trip_stops"), (trips,)),
-        **dict.fromkeys(
-            (
-                "link", "request", "passing", "stopping", "distance", "arrival", "arrival_speed", "braking_speed",
-                "leave", "leave_speed",
-            ),
-            (slots, ITEMS),
-        ),
     }  # fmt: skip
     columns = empty_columns(columns_of(Traffic), batch, sizes, (slots,), device)
     return {**columns, **fields_of(columns["vehicle"])}

@@ -7,7 +7,6 @@ from fedsched.envs.intersections.kernels.state import (
     CROSSING,
     GREEN,
     INNER,
-    ITEMS,
     MERGE,
     SIBLING,
     STANDING,
@@ -194,34 +193,35 @@ def unsafe_merge(leader: real, follower: real, leader_decel: real, follower_dece
 
 
 @wp.func
-def blocked_by(r: Road, t: Traffic, b: int, s: int, i: int, foe: int, j: int, same: bool, impatience: real) -> bool:
-    """Whether the windows of time of two vehicles overlap too far."""
+def blocked_by(r: Road, t: Traffic, b: int, own: int, other: int, same: bool, impatience: real) -> bool:
+    """Whether the windows of time of two items overlap too far."""
+    s, foe = t.item[b, own].vehicle, t.item[b, other].vehicle
     own_decel, foe_decel = r.decel[t.vehicle[b, s].kind], r.decel[t.vehicle[b, foe].kind]
-    own_arrival = t.arrival[b, s, i]
-    arrival = t.arrival[b, foe, j]
-    braking = t.braking_speed[b, foe, j]
+    own_arrival = t.item[b, own].arrival
+    arrival = t.item[b, other].arrival
+    braking = t.item[b, other].braking_speed
     if impatience > real(0.0) and own_arrival < arrival:
         if wp.floor(own_arrival) != wp.floor(arrival):
             braked, slowed = if_braked_speed(
-                own_arrival, t.distance[b, foe, j], arrival, foe_decel * impatience, real(t.now[b])
+                own_arrival, t.item[b, other].distance, arrival, foe_decel * impatience, real(t.now[b])
             )
             braking = slowed
             arrival = (real(1.0) - impatience) * arrival + impatience * braked
-    if t.leave[b, foe, j] < own_arrival:
+    if t.item[b, other].leave < own_arrival:
         if not same:
             return False
-        if own_arrival - t.leave[b, foe, j] < LOOK_AHEAD_S:
+        if own_arrival - t.item[b, other].leave < LOOK_AHEAD_S:
             return True
-        return unsafe_merge(t.leave_speed[b, foe, j], t.arrival_speed[b, s, i], foe_decel, own_decel)
-    if arrival > t.leave[b, s, i] + LOOK_AHEAD_S:
-        return same and unsafe_merge(t.leave_speed[b, s, i], braking, own_decel, foe_decel)
+        return unsafe_merge(t.item[b, other].leave_speed, t.item[b, own].arrival_speed, foe_decel, own_decel)
+    if arrival > t.item[b, own].leave + LOOK_AHEAD_S:
+        return same and unsafe_merge(t.item[b, own].leave_speed, braking, own_decel, foe_decel)
     return True
 
 
 @wp.func
-def is_open(r: Road, t: Traffic, b: int, s: int, i: int, can_stop: bool) -> bool:
-    """Whether the link of item i may be passed."""
-    link = t.link[b, s, i]
+def is_open(r: Road, t: Traffic, b: int, s: int, item: int, can_stop: bool) -> bool:
+    """Whether the link of an item may be passed."""
+    link = t.item[b, item].link
     if is_red(t, b, link):
         return False
     if r.link_cont[link] or has_priority(t, b, link):
@@ -241,9 +241,9 @@ def is_open(r: Road, t: Traffic, b: int, s: int, i: int, can_stop: bool) -> bool
         same = r.link_target[foe_link] == r.link_target[link]
         node = int(t.approach_first[b, foe_link])
         while node >= 0:
-            foe = node / ITEMS
+            foe = t.item[b, node].vehicle
             if foe != s and not (only_moving and t.vehicle[b, foe].speed <= STANDING):
-                if blocked_by(r, t, b, s, i, foe, node - foe * ITEMS, same, impatience):
+                if blocked_by(r, t, b, item, node, same, impatience):
                     return False
-            node = t.approach_next[b, node]
+            node = t.item[b, node].next
     return True

@@ -10,7 +10,6 @@ from fedsched.envs.intersections.kernels.state import (
     ARRIVED,
     ENTRY,
     EXIT,
-    ITEMS,
     NEVER,
     NO_ADVICE,
     REARS,
@@ -26,20 +25,18 @@ from fedsched.envs.intersections.kernels.ways import allowed, is_minor, is_yello
 @wp.func
 def list_approaches(t: Traffic, b: int):
     """Notes for every link who wants to pass it in this second."""
-    for s in range(t.count[b]):
-        for i in range(t.vehicle[b, s].items):
-            if t.request[b, s, i]:
-                link = t.link[b, s, i]
-                node = s * ITEMS + i
-                t.approach_next[b, node] = t.approach_first[b, link]
-                t.approach_first[b, link] = node
+    for node in range(t.planned[b]):
+        if t.item[b, node].request:
+            link = t.item[b, node].link
+            t.item[b, node].next = t.approach_first[b, link]
+            t.approach_first[b, link] = node
 
 
 @wp.func
 def clear_approaches(t: Traffic, b: int):
-    for s in range(t.count[b]):
-        for i in range(t.vehicle[b, s].items):
-            t.approach_first[b, t.link[b, s, i]] = -1
+    for node in range(t.planned[b]):
+        t.approach_first[b, t.item[b, node].link] = -1
+    t.planned[b] = 0
 
 
 @wp.func
@@ -90,38 +87,39 @@ def decide(r: Road, t: Traffic, b: int, s: int) -> real:
     hindered = bool(False)
     stopped = bool(False)
     t.vehicle[b, s].gives_up = False
+    at = t.vehicle[b, s].first_item
     for i in range(t.vehicle[b, s].items):
-        link = t.link[b, s, i]
-        distance = t.distance[b, s, i]
+        link = t.item[b, at + i].link
+        distance = t.item[b, at + i].distance
         can_stop = distance > brake or v < decel
         yellow = is_yellow(t, b, link)
-        if not t.request[b, s, i]:
+        if not t.item[b, at + i].request:
             t.vehicle[b, s].gives_up = r.lane_internal[t.vehicle[b, s].lane] and r.lane_internal[r.link_source[link]]
-            bound = t.stopping[b, s, i]
+            bound = t.item[b, at + i].stopping
             hindered = hindered or bound < v or bound < STANDING
             stopped = True
             break
         opened = bool(yellow and not can_stop)
         if not yellow:
-            opened = is_open(r, t, b, s, i, can_stop)
+            opened = is_open(r, t, b, s, at + i, can_stop)
         stop = bool(yellow and can_stop)
         if opened and is_minor(r, t, b, link) and not r.link_cont[link]:
             if distance > VISIBILITY and (can_stop or not yellow):
                 stop = True
             else:
-                least = wp.min(wp.min(distance + real(0.1), t.passing[b, s, i]), v + accel)
+                least = wp.min(wp.min(distance + real(0.1), t.item[b, at + i].passing), v + accel)
                 line = distance
                 least_can_stop = can_stop
         if not opened and not stop:
             too_fast = not can_stop and r.link_signal[link] < 0
             stop = not (too_fast and distance < brake_gap(v, r.emergency[kind], real(0.0)))
         if stop:
-            bound = t.stopping[b, s, i]
+            bound = t.item[b, at + i].stopping
             hindered = True
             stopped = True
             break
-        bound = t.passing[b, s, i]
-        if opened and bound < decel and bound <= t.stopping[b, s, i] and bound < v + accel:
+        bound = t.item[b, at + i].passing
+        if opened and bound < decel and bound <= t.item[b, at + i].stopping and bound < v + accel:
             hindered = True
     if not stopped:
         bound = t.vehicle[b, s].end_speed
@@ -169,6 +167,7 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
         t.vehicle[b, s].junction_entry = NEVER
         t.vehicle[b, s].conflict_entry = NEVER
     i = int(0)
+    at = t.vehicle[b, s].first_item
     arrived = bool(False)
     while True:
         length = r.lane_length[lane]
@@ -180,7 +179,7 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
         if i >= t.vehicle[b, s].items:
             position = length
             break
-        link = t.link[b, s, i]
+        link = t.item[b, at + i].link
         i += 1
         position -= length
         for k in range(REARS - 1):
@@ -201,7 +200,7 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
     t.vehicle[b, s].position = position
     t.vehicle[b, s].wants = False
     if i < t.vehicle[b, s].items:
-        t.vehicle[b, s].wants = t.request[b, s, i]
+        t.vehicle[b, s].wants = t.item[b, at + i].request
     t.vehicle[b, s].next_lane = lane
     own = allowed(r, t, b, s, lane)
     t.vehicle[b, s].time_loss = t.vehicle[b, s].time_loss + (own - speed) / own

@@ -141,7 +141,8 @@ class Vehicle:
     end_speed: real
     next_speed: real  # of this second, before it is committed
     time_loss: real
-    items: wp.int32  # number of items
+    first_item: wp.int32  # of its plan
+    items: wp.int32  # how many
     next_lane: wp.int32
     waiting: wp.int32
     total_waiting: wp.int32
@@ -168,6 +169,24 @@ class Vehicle:
 
 
 @wp.struct
+class Item:
+    """A link on the way of a vehicle, as it plans to pass it; see `reference.state.Item`."""
+
+    link: wp.int32
+    vehicle: wp.int32
+    next: wp.int32  # the next item with this link, -1 for none
+    request: wp.bool
+    passing: real
+    stopping: real
+    distance: real
+    arrival: real
+    arrival_speed: real
+    braking_speed: real
+    leave: real
+    leave_speed: real
+
+
+@wp.struct
 class TrafficArrays:
     """What changes."""
 
@@ -184,23 +203,14 @@ class TrafficArrays:
     rear_first: wp.array2d[wp.int32]  # [B, L] rears that stick into a lane: node = slot * R + how far behind
     rear_next: wp.array2d[wp.int32]  # [B, S * R]
     rear_at: wp.array2d[real]  # m from the lane's start
-    link: wp.array3d[wp.int32]  # [B, S, I]
-    request: wp.array3d[wp.bool]
-    passing: wp.array3d[real]
-    stopping: wp.array3d[real]
-    distance: wp.array3d[real]
-    arrival: wp.array3d[real]
-    arrival_speed: wp.array3d[real]
-    braking_speed: wp.array3d[real]
-    leave: wp.array3d[real]
-    leave_speed: wp.array3d[real]
+    item: wp.array2d[Item]  # [B, J] the items of all plans, vehicle by vehicle
+    planned: wp.array1d[wp.int32]  # how many there are
     cursor: wp.array2d[wp.int32]  # [B, L] the next vehicle to consider on a lane
     stack: wp.array2d[wp.int32]  # [B, 32] lanes still to look at
     stack_at: wp.array2d[real]
     space: wp.array2d[real]  # [B, I] of the vehicle that plans
     met: wp.array2d[wp.bool]
-    approach_first: wp.array2d[wp.int32]  # [B, K] who wants to pass a link: node = slot * I + item
-    approach_next: wp.array2d[wp.int32]  # [B, S * I]
+    approach_first: wp.array2d[wp.int32]  # [B, K] the first item that wants to pass a link
     forced: wp.array3d[wp.int32]  # [B, N, most links] a state that holds a signal; 0: its program runs
     shown: wp.array2d[wp.int32]  # [B, N] the phase of the program that is shown, -1: another state
     state: wp.array2d[wp.int32]  # [B, K] the links' states in force
