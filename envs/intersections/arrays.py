@@ -146,7 +146,7 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: 
         "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
         "approach_first": (links,), "planned": (), "item": (ITEMS + slots * PLANNED,), "state": (links,),
-        "forced": (signals, most), "shown": (signals,), "pending": (trips,),
+        "last_green": (links,), "forced": (signals, most), "shown": (signals,), "pending": (trips,),
         **dict.fromkeys(("trip_inserted", "trip_arrived", "trip_loss", "trip_waiting", "trip_stops"), (trips,)),
     }  # fmt: skip
     columns = empty_columns(columns_of(Traffic), batch, sizes, (slots,), device)

@@ -105,7 +105,7 @@ class IntersectionsWorld:
         self.road = road_columns(problem.tables, problem.begin_s, device)
         self.traffic = traffic_columns(problem.tables, batch, self.slots, device, trips)
         self.control = control_columns(problem, batch, device)
-        self.counts = count_columns(problem, batch, trips, parts, device)
+        self.counts = count_columns(problem, batch, parts, device)
         self.view = view_columns(problem, batch, len(OWN_FEATURES), len(MOVEMENT_FEATURES), device)
         self._plan, self._numbers = plan_columns(problem, self.timing, device)
         self._sight = sight_columns(problem, device)
@@ -199,7 +199,6 @@ class IntersectionsWorld:
             (self.control["changed_at"], LONG_AGO),
             (self.control["decided"], -1),
             (self.control["detected"], LONG_AGO),
-            (self.counts["trip_link"], -1),
         ):
             fill(column, rows, value)
         if self.timing.period_s:

@@ -166,6 +166,8 @@ class Vehicle:
     leads_blocked: wp.bool
     change_blocked: wp.bool
     gone: wp.bool
+    signal: wp.int32  # the signal link it met next a second ago, -1 for none
+    stop_line: real  # m to it
 
 
 @wp.struct
@@ -214,6 +216,7 @@ class TrafficArrays:
     forced: wp.array3d[wp.int32]  # [B, N, most links] a state that holds a signal; 0: its program runs
     shown: wp.array2d[wp.int32]  # [B, N] the phase of the program that is shown, -1: another state
     state: wp.array2d[wp.int32]  # [B, K] the links' states in force
+    last_green: wp.array2d[wp.int32]  # [B, K] s when a link lost its green
     first_trip: wp.array1d[wp.int32]  # where a world's demand begins among all trips; trips are counted from there
     trips: wp.array1d[wp.int32]  # how many there are
     departed: wp.array1d[wp.int32]  # trips whose time has come
