@@ -12,6 +12,7 @@ from fedsched.envs.intersections.kernels.control import (
     detect,
     end_yellow,
 )
+from fedsched.envs.intersections.kernels.gates import close_gates, hold_gates
 from fedsched.envs.intersections.kernels.inserting import insert
 from fedsched.envs.intersections.kernels.measure import Count, Sight, measure, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
@@ -46,7 +47,9 @@ def switch(r: Road, t: Traffic, b: int):
 @wp.func
 def second(r: Road, t: Traffic, b: int):
     """One second."""
+    close_gates(r, t, b)
     switch(r, t, b)
+    hold_gates(r, t, b)
     for s in range(t.count[b]):
         plan(r, t, b, s)
     for s in range(t.count[b]):
