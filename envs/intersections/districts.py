@@ -209,21 +209,19 @@ def _follow_traffic(problem: Problem, group: Groups, edge: I32, fixed: Mapping[i
 def _pieces(problem: Problem, group: Groups, names: tuple[str, ...], edge: I32) -> str | None:
     """What is wrong with districts in several pieces; None where each hangs together.
 
-    Edges do where they share a junction, or a group of signals.
+    Edges do where one leads onto the other, or where they belong to the same group of signals.
     """
+    ways: list[list[int]] = [[] for _ in edge]
+    first: dict[tuple[int, int], int] = {}
+    together = [(n, first.setdefault((int(own), int(group.edge[n])), n)) for n, own in enumerate(edge)]
+    for one, other in (*group.guarded, *together):
+        if edge[one] == edge[other]:
+            ways[one].append(other)
+            ways[other].append(one)
     edges = problem.network.edges
     for number, name in enumerate(names):
         own = np.flatnonzero(edge == number).tolist()
-        at: dict[tuple[str, int], list[int]] = {}
-        for n in own:
-            for key in (("j", edges[n].origin), ("j", edges[n].target), ("g", int(group.edge[n]))):
-                at.setdefault(key, []).append(n)
-        ways: dict[int, list[int]] = {n: [] for n in own}
-        for joined in at.values():
-            for n in joined:
-                ways[n].append(joined[0])
-                ways[joined[0]].append(n)
-        reached = nearest({own[0]: 0}, ways, dict.fromkeys(own, 1.0))
+        reached = nearest({own[0]: 0}, ways, [1.0] * len(edge))
         if len(reached) < len(own):
             lone = next(n for n in own if n not in reached)
             return (

@@ -3,7 +3,6 @@
 import warp as wp
 
 from fedsched.envs.intersections.kernels.state import RED, STOP_SIGN, YELLOW, Road, Traffic
-from fedsched.envs.intersections.kernels.ways import is_yellow
 
 
 @wp.func
@@ -47,9 +46,9 @@ def hold_gates(r: Road, t: Traffic, b: int):
         if t.gate_closed[b, g]:
             for i in range(r.gate_guard_begin[g], r.gate_guard_begin[g + 1]):
                 link = r.gate_guard[i]
-                state = t.state[b, link]
-                if not is_yellow(t, b, link):
+                if may_pass(t.state[b, link]) and t.now[b] < t.guard_yellow[b, i]:
+                    t.state[b, link] = YELLOW
+                else:
                     t.state[b, link] = RED
-                    if may_pass(state) and t.now[b] < t.guard_yellow[b, i]:
-                        t.state[b, link] = YELLOW
+                    t.guard_yellow[b, i] = t.now[b]
                 t.shown[b, r.link_signal[link]] = -1  # so that the program shows its own state again
