@@ -18,7 +18,7 @@ from fedsched.envs.core import (
     stream,
 )
 from fedsched.envs.intersections import inflow, metrics
-from fedsched.envs.intersections.arrays import clear_rows, fill, host, road_columns, structs, traffic_columns
+from fedsched.envs.intersections.arrays import clear_rows, fill, host, road_columns, stored, structs, traffic_columns
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, second
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
@@ -205,7 +205,7 @@ class IntersectionsWorld:
 
     def _tables(self) -> dict[str, dict[str, torch.Tensor]]:
         shown = {name: self.view[name] for name in ("own", "entities", "actions", "action_mask")}
-        return {"traffic": self.traffic, "control": self.control, "counts": self.counts, "view": shown}
+        return {"traffic": stored(self.traffic), "control": self.control, "counts": self.counts, "view": shown}
 
     def _clear_control(self, rows: torch.Tensor) -> None:
         for columns in (self.control, self.counts):

@@ -24,7 +24,7 @@ RANDOM_TRIES = wp.constant(10)
 @wp.func
 def depart_lane(r: Road, t: Traffic, b: int, s: int, wanted: int) -> int:
     """The lane that is tried; by default the emptiest of those that need no change."""
-    row = t.way[b, s]
+    row = t.vehicle[b, s].way
     edge = r.way_edge[row]
     first, end = r.edge_lane[edge], r.edge_lane[edge + 1]
     if wanted >= 0:
@@ -39,7 +39,7 @@ def depart_lane(r: Road, t: Traffic, b: int, s: int, wanted: int) -> int:
             if r.way_offset[row, r.lane_index[lane]] == 0 and wanted != -2:
                 room = real(1.0e9)
                 if t.lane_last[b, lane] >= 0:
-                    room = t.position[b, t.lane_last[b, lane]]
+                    room = t.vehicle[b, t.lane_last[b, lane]].position
                 if room > most:
                     best = lane
                     most = room
@@ -53,9 +53,9 @@ def around_place(r: Road, t: Traffic, b: int, s: int, lane: int):
     """Of a vehicle that is not on the lane yet: who would be ahead, where that one's rear is, who would be behind."""
     behind = int(-1)
     ahead = int(t.lane_last[b, lane])
-    while ahead >= 0 and t.position[b, ahead] < t.position[b, s]:
+    while ahead >= 0 and t.vehicle[b, ahead].position < t.vehicle[b, s].position:
         behind = ahead
-        ahead = t.ahead[b, ahead]
+        ahead = t.vehicle[b, ahead].ahead
     rear = real(0.0)
     if ahead >= 0:
         rear = rear_of(r, t, b, ahead)
@@ -71,17 +71,17 @@ def around_place(r: Road, t: Traffic, b: int, s: int, lane: int):
 @wp.func
 def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
     """Whether it may enter with its speed, which is lowered where a closed link is near."""
-    kind = t.kind[b, s]
-    speed = real(t.speed[b, s])
-    lane = int(t.lane[b, s])
+    kind = t.vehicle[b, s].kind
+    speed = real(t.vehicle[b, s].speed)
+    lane = int(t.vehicle[b, s].lane)
     place = int(0)
     decel, tau = r.decel[kind], r.tau[kind]
     reach = brake_gap(speed, decel, tau) + r.gap[kind]
-    seen = real(r.lane_length[lane] - t.position[b, s])
+    seen = real(r.lane_length[lane] - t.vehicle[b, s].position)
     behind = int(-1)
     while True:
         leader, rear = leader_on(r, t, b, s, lane, False)
-        if lane == t.lane[b, s] and place == 0:
+        if lane == t.vehicle[b, s].lane and place == 0:
             ahead, ahead_rear, after = around_place(r, t, b, s, lane)
             leader = ahead
             rear = ahead_rear
@@ -90,10 +90,12 @@ def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
             gap = rear + seen - r.lane_length[lane] - r.gap[kind]
             if gap < real(0.0):
                 return False
-            room = gap + brake_gap(t.speed[b, leader], wp.max(decel, r.decel[t.kind[b, leader]]), real(0.0))
+            room = gap + brake_gap(
+                t.vehicle[b, leader].speed, wp.max(decel, r.decel[t.vehicle[b, leader].kind]), real(0.0)
+            )
             if stop_speed(room, decel, tau) < speed:
                 return False
-        if seen > reach or (not r.lane_internal[lane] and place == t.last[b, s]):
+        if seen > reach or (not r.lane_internal[lane] and place == t.vehicle[b, s].last):
             break
         link = link_from(r, t, b, s, lane, place)
         closed = link < 0
@@ -107,13 +109,13 @@ def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
         if not r.lane_internal[lane]:
             place += 1
         seen += r.lane_length[lane]
-    t.speed[b, s] = speed
+    t.vehicle[b, s].speed = speed
     follower = int(behind)
     back = real(0.0)
     if follower >= 0:
-        back = rear_of(r, t, b, s) - t.position[b, follower] - r.gap[t.kind[b, follower]]
+        back = rear_of(r, t, b, s) - t.vehicle[b, follower].position - r.gap[t.vehicle[b, follower].kind]
     else:
-        beyond, beyond_gap = follower_beyond(r, t, b, s, t.lane[b, s])
+        beyond, beyond_gap = follower_beyond(r, t, b, s, t.vehicle[b, s].lane)
         follower = beyond
         back = beyond_gap
     if follower >= 0:
@@ -127,44 +129,44 @@ def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
     """Fills a free slot with a vehicle that is not on the road yet."""
     row = t.first_trip[b] + trip
     kind = r.trip_type[row]
-    t.id[b, s] = trip
-    t.kind[b, s] = kind
-    t.way[b, s] = r.trip_way[row]
-    t.last[b, s] = r.trip_last[row]
-    t.place[b, s] = 0
-    t.factor[b, s] = speed_factor(
+    t.vehicle[b, s].id = trip
+    t.vehicle[b, s].kind = kind
+    t.vehicle[b, s].way = r.trip_way[row]
+    t.vehicle[b, s].last = r.trip_last[row]
+    t.vehicle[b, s].place = 0
+    t.vehicle[b, s].factor = speed_factor(
         t.seed[b], trip, r.factor_mean[kind], r.factor_deviation[kind], r.factor_low[kind], r.factor_high[kind]
     )
     for i in range(REARS):
         t.behind[b, s, i] = -1
-    t.junction_entry[b, s] = NEVER
-    t.conflict_entry[b, s] = NEVER
-    t.first_entry[b, s] = NEVER
-    t.waiting[b, s] = 0
-    t.hindered[b, s] = False
-    t.wants[b, s] = False
-    t.look[b, s] = real(0.0)
-    t.keep_right[b, s] = real(0.0)
-    t.gain[b, s] = real(0.0)
-    t.advice[b, s] = NO_ADVICE
-    t.acceleration[b, s] = real(0.0)
-    t.helps[b, s] = 0
-    t.leads_blocked[b, s] = False
-    t.change_blocked[b, s] = False
-    t.wants_side[b, s] = 0
-    t.left_space[b, s] = real(0.0)
-    t.reserved[b, s] = real(0.0)
-    t.total_waiting[b, s] = 0
-    t.time_loss[b, s] = real(0.0)
-    t.stops[b, s] = 0
-    t.items[b, s] = 0
+    t.vehicle[b, s].junction_entry = NEVER
+    t.vehicle[b, s].conflict_entry = NEVER
+    t.vehicle[b, s].first_entry = NEVER
+    t.vehicle[b, s].waiting = 0
+    t.vehicle[b, s].hindered = False
+    t.vehicle[b, s].wants = False
+    t.vehicle[b, s].look = real(0.0)
+    t.vehicle[b, s].keep_right = real(0.0)
+    t.vehicle[b, s].gain = real(0.0)
+    t.vehicle[b, s].advice = NO_ADVICE
+    t.vehicle[b, s].acceleration = real(0.0)
+    t.vehicle[b, s].helps = 0
+    t.vehicle[b, s].leads_blocked = False
+    t.vehicle[b, s].change_blocked = False
+    t.vehicle[b, s].wants_side = 0
+    t.vehicle[b, s].left_space = real(0.0)
+    t.vehicle[b, s].reserved = real(0.0)
+    t.vehicle[b, s].total_waiting = 0
+    t.vehicle[b, s].time_loss = real(0.0)
+    t.vehicle[b, s].stops = 0
+    t.vehicle[b, s].items = 0
 
 
 @wp.func
 def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
     """Tries one trip; a failure closes its lane for this second."""
     s = t.count[b]
-    if s >= t.id.shape[1]:
+    if s >= t.vehicle.shape[1]:
         t.flag[b] = t.flag[b] | FLAG_FULL
         return False
     prepare(r, t, b, s, trip)
@@ -173,27 +175,27 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
     now = t.now[b]
     if t.failed[b, lane] == now:
         return False
-    kind = t.kind[b, s]
-    t.lane[b, s] = lane
-    t.position[b, s] = wp.min(r.size[kind] + MARGIN, r.lane_length[lane])
+    kind = t.vehicle[b, s].kind
+    t.vehicle[b, s].lane = lane
+    t.vehicle[b, s].position = wp.min(r.size[kind] + MARGIN, r.lane_length[lane])
     mean = real(r.lane_speed[lane])
     other = int(t.lane_first[b, lane])
     if other >= 0:
         total = real(0.0)
         n = int(0)
         while other >= 0:
-            total += t.speed[b, other]
+            total += t.vehicle[b, other].speed
             n += 1
-            other = t.after[b, other]
+            other = t.vehicle[b, other].after
         mean = total / real(n)
     if r.trip_speed[row] >= real(0.0):
         mean = r.trip_speed[row]
     speed = wp.min(allowed(r, t, b, s, lane), mean)
-    t.speed[b, s] = speed
+    t.vehicle[b, s].speed = speed
     safe = bool(False)
     rule = r.trip_position[row]
     if rule >= real(0.0):
-        t.position[b, s] = wp.min(rule, r.lane_length[lane])
+        t.vehicle[b, s].position = wp.min(rule, r.lane_length[lane])
         safe = is_safe(r, t, b, s)
     elif rule == real(-1.0):
         safe = is_safe(r, t, b, s)
@@ -201,20 +203,20 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
         tries = int(RANDOM_TRIES)
         if rule == real(-3.0):
             tries = int(1)
-        base = t.position[b, s]
+        base = t.vehicle[b, s].position
         for k in range(tries):
             if not safe:
-                t.position[b, s] = uniform(t.seed[b], PLACE, trip, now * RANDOM_TRIES + k) * r.lane_length[lane]
-                t.speed[b, s] = speed
+                t.vehicle[b, s].position = uniform(t.seed[b], PLACE, trip, now * RANDOM_TRIES + k) * r.lane_length[lane]
+                t.vehicle[b, s].speed = speed
                 safe = is_safe(r, t, b, s)
         if not safe and tries > 1:
-            t.position[b, s] = base
-            t.speed[b, s] = speed
+            t.vehicle[b, s].position = base
+            t.vehicle[b, s].speed = speed
             safe = is_safe(r, t, b, s)
     if not safe:
         t.failed[b, lane] = now
         return False
-    t.inserted[b, s] = now
+    t.vehicle[b, s].inserted = now
     t.trip_inserted[b, trip] = now
     t.count[b] = s + 1
     link_in(t, b, s, lane)

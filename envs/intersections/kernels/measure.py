@@ -21,7 +21,7 @@ STUCK_LEAST = wp.constant(20)
 
 
 @wp.struct
-class Sight:
+class SightArrays:
     """Static. Q signal links in the order of `Road.signal_link`, O lanes behind controlled signals."""
 
     ahead: wp.array2d[wp.int32]  # [W, M] the next signal link from a lane at a place of a way, -1 for none
@@ -42,7 +42,7 @@ class Sight:
 
 
 @wp.struct
-class Count:
+class CountArrays:
     """What changes."""
 
     near: wp.array2d[wp.int32]  # [B, Q] vehicles within 50 m
@@ -65,6 +65,9 @@ class Count:
     seconds: wp.array1d[wp.int32]
 
 
+Sight, Count = wp.ref[SightArrays], wp.ref[CountArrays]
+
+
 @wp.func
 def wipe(r: Road, t: Traffic, v: Sight, m: Count, b: int):
     for q in range(v.link_agent.shape[0]):
@@ -84,14 +87,14 @@ def wipe(r: Road, t: Traffic, v: Sight, m: Count, b: int):
 @wp.func
 def next_link(r: Road, t: Traffic, v: Sight, b: int, s: int):
     """The signal link ahead of a vehicle, -1 for none, and m to its stop line."""
-    lane = t.lane[b, s]
-    row = t.way[b, s] + t.place[b, s]
+    lane = t.vehicle[b, s].lane
+    row = t.vehicle[b, s].way + t.vehicle[b, s].place
     if r.lane_internal[lane]:
         goal = v.goal[lane]
         number = r.lane_index[goal]
-        return v.ahead[row + 1, number], v.rest[lane] - t.position[b, s] + v.distance[row + 1, number]
+        return v.ahead[row + 1, number], v.rest[lane] - t.vehicle[b, s].position + v.distance[row + 1, number]
     number = r.lane_index[lane]
-    return v.ahead[row, number], v.distance[row, number] - t.position[b, s]
+    return v.ahead[row, number], v.distance[row, number] - t.vehicle[b, s].position
 
 
 @wp.func
@@ -104,12 +107,12 @@ def fuel_ml(v: Sight, kind: int, speed: real, acceleration: real) -> real:
 @wp.func
 def count_vehicle(r: Road, t: Traffic, v: Sight, m: Count, b: int, s: int):
     """Adds one vehicle to the counts and to what its signal is charged."""
-    lane, kind, trip, speed = t.lane[b, s], t.kind[b, s], t.id[b, s], t.speed[b, s]
+    lane, kind, trip, speed = t.vehicle[b, s].lane, t.vehicle[b, s].kind, t.vehicle[b, s].id, t.vehicle[b, s].speed
     stands = speed < STANDING
     q, distance = next_link(r, t, v, b, s)
     pace = wp.min(speed / allowed(r, t, b, s, lane), real(1.0))
     o = v.lane_out[lane]
-    if o >= 0 and t.position[b, s] <= VIEW_M:
+    if o >= 0 and t.vehicle[b, s].position <= VIEW_M:
         m.out_seen[b, o] = m.out_seen[b, o] + 1
         m.out_used[b, o] = m.out_used[b, o] + r.size[kind] + r.gap[kind]
         if stands:
@@ -124,8 +127,8 @@ def count_vehicle(r: Road, t: Traffic, v: Sight, m: Count, b: int, s: int):
                 m.near[b, q] = m.near[b, q] + 1
             if stands:
                 m.halting[b, q] = m.halting[b, q] + 1
-                m.standing_s[b, q] = m.standing_s[b, q] + t.waiting[b, s]
-    if t.inserted[b, s] < t.now[b] - 1:
+                m.standing_s[b, q] = m.standing_s[b, q] + t.vehicle[b, s].waiting
+    if t.vehicle[b, s].inserted < t.now[b] - 1:
         before = m.trip_link[b, trip]
         if before >= 0 and speed > m.trip_distance[b, trip]:
             other = v.link_agent[before]
@@ -143,7 +146,7 @@ def count_vehicle(r: Road, t: Traffic, v: Sight, m: Count, b: int, s: int):
             m.total[b, a, PRIORITY] = m.total[b, a, PRIORITY] - wp.float64(lost * v.weight[kind])
         if stands:
             m.total[b, a, WAITING] = m.total[b, a, WAITING] - wp.float64(1.0)
-        if t.waiting[b, s] == 1:
+        if t.vehicle[b, s].waiting == 1:
             m.total[b, a, STOPS] = m.total[b, a, STOPS] - wp.float64(1.0)
     m.trip_link[b, trip] = q
     m.trip_distance[b, trip] = distance
@@ -172,9 +175,9 @@ def measure(r: Road, t: Traffic, v: Sight, m: Count, b: int):
     stuck = int(0)
     for s in range(t.count[b]):
         count_vehicle(r, t, v, m, b, s)
-        if t.waiting[b, s] > STUCK_S:
+        if t.vehicle[b, s].waiting > STUCK_S:
             stuck += 1
-            if r.lane_internal[t.lane[b, s]] and m.jammed[b] == 0:
+            if r.lane_internal[t.vehicle[b, s].lane] and m.jammed[b] == 0:
                 m.jammed[b] = t.now[b] + 1
     if stuck >= STUCK_LEAST and 2 * stuck > t.count[b] and m.jammed[b] == 0:
         m.jammed[b] = t.now[b] + 1

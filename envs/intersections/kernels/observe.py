@@ -6,10 +6,20 @@ lanes are / 4, numbers of phases / 8, of movements / 16. Sums run over the lanes
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.control import Control, Plan, shows_green
+from fedsched.envs.intersections.kernels.control import Control, ControlArrays, Plan, PlanArrays, shows_green
 from fedsched.envs.intersections.kernels.gates import is_used
-from fedsched.envs.intersections.kernels.measure import Count, Sight
-from fedsched.envs.intersections.kernels.state import BIG_YELLOW, GREEN, SMALL_GREEN, YELLOW, Road, Traffic, real
+from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays
+from fedsched.envs.intersections.kernels.state import (
+    BIG_YELLOW,
+    GREEN,
+    SMALL_GREEN,
+    YELLOW,
+    Road,
+    RoadArrays,
+    Traffic,
+    TrafficArrays,
+    real,
+)
 
 DAY_S = wp.constant(wp.float64(86400.0))
 TWO_PI = wp.constant(wp.float64(6.283185307179586))
@@ -17,7 +27,7 @@ TURNS = wp.constant(4)
 
 
 @wp.struct
-class View:
+class ViewArrays:
     """The tokens, and how movements are laid out; M movements in all."""
 
     movement_first: wp.array1d[wp.int32]  # [A + 1]
@@ -33,6 +43,9 @@ class View:
     entities: wp.array4d[wp.float32]
     actions: wp.array4d[wp.float32]
     action_mask: wp.array3d[wp.bool]
+
+
+View = wp.ref[ViewArrays]
 
 
 @wp.func
@@ -171,7 +184,15 @@ def mask_phases(r: Road, t: Traffic, p: Plan, c: Control, w: View, b: int, a: in
 
 
 @wp.kernel
-def observe(r: Road, t: Traffic, p: Plan, c: Control, v: Sight, m: Count, w: View):
+def observe(
+    r: RoadArrays,
+    t: TrafficArrays,
+    p: PlanArrays,
+    c: ControlArrays,
+    v: SightArrays,
+    m: CountArrays,
+    w: ViewArrays,
+):
     b, a = wp.tid()
     see_own(t, p, c, w, b, a)
     first = w.movement_first[a]

@@ -4,8 +4,8 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.changing import change_lanes
 from fedsched.envs.intersections.kernels.control import (
-    Control,
-    Plan,
+    ControlArrays,
+    PlanArrays,
     actuate,
     anyone_decides,
     choose,
@@ -14,10 +14,10 @@ from fedsched.envs.intersections.kernels.control import (
 )
 from fedsched.envs.intersections.kernels.gates import close_gates, hold_gates
 from fedsched.envs.intersections.kernels.inserting import insert
-from fedsched.envs.intersections.kernels.measure import Count, Sight, measure, pay
+from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, measure, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
 from fedsched.envs.intersections.kernels.planning import keep_clear, plan
-from fedsched.envs.intersections.kernels.state import Road, Traffic
+from fedsched.envs.intersections.kernels.state import Road, RoadArrays, Traffic, TrafficArrays
 
 
 @wp.func
@@ -62,7 +62,7 @@ def second(r: Road, t: Traffic, b: int):
 
 
 @wp.kernel
-def run_seconds(r: Road, t: Traffic, seconds: wp.array1d[wp.int32]):
+def run_seconds(r: RoadArrays, t: TrafficArrays, seconds: wp.array1d[wp.int32]):
     """Runs every world by its number of seconds."""
     b = wp.tid()
     for _ in range(seconds[b]):
@@ -71,12 +71,12 @@ def run_seconds(r: Road, t: Traffic, seconds: wp.array1d[wp.int32]):
 
 @wp.kernel
 def run_to_decision(
-    r: Road,
-    t: Traffic,
-    p: Plan,
-    c: Control,
-    v: Sight,
-    m: Count,
+    r: RoadArrays,
+    t: TrafficArrays,
+    p: PlanArrays,
+    c: ControlArrays,
+    v: SightArrays,
+    m: CountArrays,
     go: wp.array1d[wp.bool],
     chosen: wp.array2d[wp.int64],
     until_s: wp.array1d[wp.float64],
