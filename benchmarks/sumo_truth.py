@@ -32,14 +32,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.report import table, write
-from fedsched.envs.intersections.sumo.simulation import (
-    OPTIONS,
-    OnRoad,
-    SignalPlan,
-    SumoSetup,
-    SumoSimulation,
-    load_libsumo,
-)
+from fedsched.envs.intersections.sumo.seen import OnRoad, SignalPlan
+from fedsched.envs.intersections.sumo.simulation import OPTIONS, SumoSetup, SumoSimulation, load_libsumo
 
 CONTROLLERS = ("static", "greedy", "mp")
 TIMING = {"arterial4x4": (5, 2)}

@@ -66,6 +66,32 @@ def run_seconds(r: Road, t: Traffic, seconds: wp.array1d[wp.int32]):
         second(r, t, b)
 
 
+@wp.func
+def decide_all(t: Traffic, p: Plan, c: Control, chosen: wp.array2d[wp.int64], b: int):
+    """Applies the active signals' choices."""
+    for a in range(p.signal.shape[0]):
+        if c.active[b, a]:
+            choose(t, p, c, b, a, int(chosen[b, a]))
+
+
+@wp.func
+def goes_on(t: Traffic, p: Plan, c: Control, until_s: wp.array1d[wp.float64], b: int) -> bool:
+    """Whether another second passes before anyone must decide."""
+    return t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b)
+
+
+@wp.func
+def settle(t: Traffic, p: Plan, c: Control, m: Count, begun: int, b: int):
+    """Who must decide now, what has been earned since `begun`, and the clock."""
+    anyone_decides(t, p, c, b)
+    pay(m, b)
+    c.ended[b] = t.now[b] >= p.horizon
+    for a in range(p.signal.shape[0]):
+        c.alive[b, a] = not c.ended[b]
+    c.time_s[b] = wp.float64(t.now[b])
+    c.elapsed_s[b] = wp.float64(t.now[b] - begun)
+
+
 @wp.kernel
 def run_to_decision(
     r: Road,
@@ -81,11 +107,9 @@ def run_to_decision(
     """Applies the active signals' choices; then the worlds in `go` run until anyone must decide or to `until_s`."""
     b = wp.tid()
     if go[b]:
-        for a in range(p.signal.shape[0]):
-            if c.active[b, a]:
-                choose(t, p, c, b, a, int(chosen[b, a]))
+        decide_all(t, p, c, chosen, b)
         begun = t.now[b]
-        while t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b):
+        while goes_on(t, p, c, until_s, b):
             if p.longest > 0:
                 actuate(r, t, p, c, b)
             else:
@@ -94,10 +118,4 @@ def run_to_decision(
             measure(r, t, v, m, b)
             if p.longest > 0:
                 detect(r, t, p, c, b)
-        anyone_decides(t, p, c, b)
-        pay(m, b)
-        c.ended[b] = t.now[b] >= p.horizon
-        for a in range(p.signal.shape[0]):
-            c.alive[b, a] = not c.ended[b]
-        c.time_s[b] = wp.float64(t.now[b])
-        c.elapsed_s[b] = wp.float64(t.now[b] - begun)
+        settle(t, p, c, m, begun, b)
