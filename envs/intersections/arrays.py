@@ -7,12 +7,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedsched.envs.intersections.kernels.state import ITEMS, REARS, Road, Traffic, bind, columns_of, real
+from fedsched.envs.intersections.kernels.state import (
+    ITEMS,
+    REARS,
+    Road,
+    Traffic,
+    Vehicle,
+    bind,
+    columns_of,
+    layout,
+    real,
+)
 from fedsched.envs.intersections.tables import LinkKind, Tables
 
 Columns = dict[str, torch.Tensor]
 REAL = torch.float64 if "64" in real.__name__ else torch.float32
 STACK = 32
+PLANNED = 3
+"""Links that a vehicle plans to pass, on average: more than that is an error, since there is no room for them."""
 _I32, _BOOL = torch.int32, torch.bool
 _KINDS = {"float64": torch.float64, "float32": torch.float32, "int32": _I32, "bool": _BOOL}
 _NONE = (
@@ -133,18 +145,31 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: 
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
         "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
-        "approach_first": (links,), "approach_next": (slots * ITEMS,), "state": (links,),
-        "forced": (signals, most), "shown": (signals,), "pending": (trips,),
+        "approach_first": (links,), "planned": (), "item": (ITEMS + slots * PLANNED,), "state": (links,),
+        "last_green": (links,), "forced": (signals, most), "shown": (signals,), "pending": (trips,),
         **dict.fromkeys(("trip_inserted", "trip_arrived", "trip_loss", "trip_waiting", "trip_stops"), (trips,)),
-        **dict.fromkeys(
-            (
-                "link", "request", "passing", "stopping", "distance", "arrival", "arrival_braking", "arrival_speed",
-                "braking_speed", "leave", "leave_speed",
-            ),
-            (slots, ITEMS),
-        ),
     }  # fmt: skip
-    return empty_columns(columns_of(Traffic), batch, sizes, (slots,), device)
+    columns = empty_columns(columns_of(Traffic), batch, sizes, (slots,), device)
+    return {**columns, **fields_of(columns["vehicle"])}
+
+
+def fields_of(vehicles: torch.Tensor) -> Columns:
+    """What the records of the vehicles hold, field by field, without a copy.
+
+    Args:
+        vehicles: uint8 [B, S, bytes].
+    """
+    fields, size = layout(Vehicle)
+    found = {}
+    for name, (kind, offset) in fields.items():
+        cells = vehicles.view(_KINDS[kind])
+        found[name] = cells[..., offset * cells.shape[-1] // size]
+    return found
+
+
+def stored(columns: Columns) -> Columns:
+    """The columns with memory of their own."""
+    return {name: column for name, column in columns.items() if name not in layout(Vehicle)[0]}
 
 
 def clear(columns: Columns, road: Columns, row: int, seed: int) -> None:
@@ -166,7 +191,7 @@ def clear_rows(
         first: Where the demand of each begins among the trips of the tables, [R].
         trips: How many trips it has, [R].
     """
-    for name, tensor in columns.items():
+    for name, tensor in stored(columns).items():
         fill(tensor, rows, -1 if name in _NONE else 0)
     for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips)):
         columns[name][rows] = values.to(_I32)
@@ -200,7 +225,11 @@ def empty_columns(
     columns: Mapping[str, str], batch: int, sizes: Mapping[str, tuple[int, ...]], usual: tuple[int, ...], device: str
 ) -> Columns:
     """Zeros for the columns of a struct, `usual` where no size is given."""
-    return {
-        name: torch.zeros((batch, *sizes.get(name, usual)), dtype=_KINDS[kind], device=device)
-        for name, kind in columns.items()
-    }
+    found = {}
+    for name, kind in columns.items():
+        shape = (batch, *sizes.get(name, usual))
+        if kind in _KINDS:
+            found[name] = torch.zeros(shape, dtype=_KINDS[kind], device=device)
+        else:
+            found[name] = torch.zeros((*shape, int(kind)), dtype=torch.uint8, device=device)
+    return found

@@ -18,7 +18,7 @@ from fedsched.envs.core import (
     stream,
 )
 from fedsched.envs.intersections import metrics
-from fedsched.envs.intersections.arrays import clear_rows, fill, host, road_columns, structs, traffic_columns
+from fedsched.envs.intersections.arrays import clear_rows, fill, host, road_columns, stored, structs, traffic_columns
 from fedsched.envs.intersections.kernels import observe, second
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
 from fedsched.envs.intersections.kernels.measure import Count, Sight
@@ -105,7 +105,7 @@ class IntersectionsWorld:
         self.road = road_columns(problem.tables, problem.begin_s, device)
         self.traffic = traffic_columns(problem.tables, batch, self.slots, device, trips)
         self.control = control_columns(problem, batch, device)
-        self.counts = count_columns(problem, batch, trips, parts, device)
+        self.counts = count_columns(problem, batch, parts, device)
         self.view = view_columns(problem, batch, len(OWN_FEATURES), len(MOVEMENT_FEATURES), device)
         self._plan, self._numbers = plan_columns(problem, self.timing, device)
         self._sight = sight_columns(problem, device)
@@ -193,7 +193,7 @@ class IntersectionsWorld:
 
     def _tables(self) -> dict[str, dict[str, torch.Tensor]]:
         shown = {name: self.view[name] for name in ("own", "entities", "actions", "action_mask")}
-        return {"traffic": self.traffic, "control": self.control, "counts": self.counts, "view": shown}
+        return {"traffic": stored(self.traffic), "control": self.control, "counts": self.counts, "view": shown}
 
     def _clear_control(self, rows: torch.Tensor) -> None:
         for columns in (self.control, self.counts):
@@ -203,7 +203,6 @@ class IntersectionsWorld:
             (self.control["changed_at"], LONG_AGO),
             (self.control["decided"], -1),
             (self.control["detected"], LONG_AGO),
-            (self.counts["trip_link"], -1),
         ):
             fill(column, rows, value)
         if self.timing.period_s:

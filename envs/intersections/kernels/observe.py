@@ -6,9 +6,19 @@ lanes are / 4, numbers of phases / 8, of movements / 16. Sums run over the lanes
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.control import Control, Plan
-from fedsched.envs.intersections.kernels.measure import Count, Sight
-from fedsched.envs.intersections.kernels.state import BIG_YELLOW, GREEN, SMALL_GREEN, YELLOW, Road, Traffic, real
+from fedsched.envs.intersections.kernels.control import Control, ControlArrays, Plan, PlanArrays
+from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays
+from fedsched.envs.intersections.kernels.state import (
+    BIG_YELLOW,
+    GREEN,
+    SMALL_GREEN,
+    YELLOW,
+    Road,
+    RoadArrays,
+    Traffic,
+    TrafficArrays,
+    real,
+)
 
 DAY_S = wp.constant(wp.float64(86400.0))
 TWO_PI = wp.constant(wp.float64(6.283185307179586))
@@ -16,7 +26,7 @@ TURNS = wp.constant(4)
 
 
 @wp.struct
-class View:
+class ViewArrays:
     """The tokens, and how movements are laid out; M movements in all."""
 
     movement_first: wp.array1d[wp.int32]  # [A + 1]
@@ -31,6 +41,9 @@ class View:
     entities: wp.array4d[wp.float32]
     actions: wp.array4d[wp.float32]
     action_mask: wp.array3d[wp.bool]
+
+
+View = wp.ref[ViewArrays]
 
 
 @wp.func
@@ -100,7 +113,7 @@ def see_queues(v: Sight, m: Count, w: View, b: int, a: int, e: int, move: int):
 
 
 @wp.func
-def see_lights(r: Road, t: Traffic, m: Count, w: View, b: int, a: int, e: int, move: int):
+def see_lights(r: Road, t: Traffic, w: View, b: int, a: int, e: int, move: int):
     """Layout and colour."""
     w.entities[b, a, e, 7] = float(w.movement_lanes[move]) / 4.0
     for k in range(TURNS):
@@ -111,11 +124,12 @@ def see_lights(r: Road, t: Traffic, m: Count, w: View, b: int, a: int, e: int, m
     last = int(0)
     for i in range(w.movement_link_begin[move], w.movement_link_begin[move + 1]):
         q = w.movement_link[i]
-        state = t.state[b, r.signal_link[q]]
+        link = r.signal_link[q]
+        state = t.state[b, link]
         strong = strong or state == GREEN
         weak = weak or state == SMALL_GREEN
         yellow = yellow or state == YELLOW or state == BIG_YELLOW
-        last = wp.max(last, m.last_green[b, q])
+        last = wp.max(last, t.last_green[b, link])
     w.entities[b, a, e, 12] = flag(strong)
     w.entities[b, a, e, 13] = flag(weak and not strong)
     w.entities[b, a, e, 14] = flag(yellow)
@@ -124,13 +138,21 @@ def see_lights(r: Road, t: Traffic, m: Count, w: View, b: int, a: int, e: int, m
 
 
 @wp.kernel
-def observe(r: Road, t: Traffic, p: Plan, c: Control, v: Sight, m: Count, w: View):
+def observe(
+    r: RoadArrays,
+    t: TrafficArrays,
+    p: PlanArrays,
+    c: ControlArrays,
+    v: SightArrays,
+    m: CountArrays,
+    w: ViewArrays,
+):
     b, a = wp.tid()
     see_own(t, p, c, w, b, a)
     first = w.movement_first[a]
     for move in range(first, w.movement_first[a + 1]):
         see_queues(v, m, w, b, a, move - first, move)
-        see_lights(r, t, m, w, b, a, move - first, move)
+        see_lights(r, t, w, b, a, move - first, move)
     active = c.active[b, a]
     count = p.phase_first[a + 1] - p.phase_first[a]
     for k in range(count):

@@ -5,15 +5,23 @@ Decisions, yellow, counts and rewards are those of the kernels that drive the tr
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.control import Control, Plan, end_yellow
-from fedsched.envs.intersections.kernels.measure import Count, Sight, measure
-from fedsched.envs.intersections.kernels.second import decide_all, goes_on, settle
-from fedsched.envs.intersections.kernels.state import STANDING, Road, Traffic, real
+from fedsched.envs.intersections.kernels.control import ControlArrays, PlanArrays, end_yellow
+from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge
+from fedsched.envs.intersections.kernels.second import decide_all, goes_on, set_state, settle
+from fedsched.envs.intersections.kernels.state import (
+    STANDING,
+    Road,
+    RoadArrays,
+    Traffic,
+    TrafficArrays,
+    Vehicle,
+    real,
+)
 from fedsched.envs.intersections.kernels.ways import allowed
 
 
 @wp.struct
-class Film:
+class FilmArrays:
     """What happened since the last decision; seconds of one world after those of another (`sumo.film.Film`)."""
 
     first: wp.array1d[wp.int32]  # [B + 1] the first second of each world
@@ -31,19 +39,20 @@ class Film:
 
 
 @wp.struct
-class Memory:
-    """What is known of each trip, [B, V]."""
+class MemoryArrays:
+    """What is known of the vehicles, wherever they stand in the film."""
 
-    factor: wp.array2d[real]
-    place: wp.array2d[wp.int32]
-    waiting: wp.array2d[wp.int32]
+    vehicle: wp.array2d[Vehicle]  # [B, V]
+
+
+Film, Memory = wp.ref[FilmArrays], wp.ref[MemoryArrays]
 
 
 @wp.kernel
 def schedule(
-    t: Traffic,
-    p: Plan,
-    c: Control,
+    t: TrafficArrays,
+    p: PlanArrays,
+    c: ControlArrays,
     go: wp.array1d[wp.bool],
     chosen: wp.array2d[wp.int64],
     until_s: wp.array1d[wp.float64],
@@ -78,71 +87,90 @@ def edge_before(r: Road, lane: int) -> int:
 
 
 @wp.func
-def enter(t: Traffic, e: Memory, b: int, trip: int, factor: real):
+def enter(r: Road, t: Traffic, e: Memory, b: int, trip: int, factor: real):
+    """Begins to remember a vehicle."""
+    row = t.first_trip[b] + trip
     t.trip_inserted[b, trip] = t.now[b]
-    e.factor[b, trip] = factor
-    e.place[b, trip] = 0
-    e.waiting[b, trip] = 0
+    e.vehicle[b, trip].id = trip
+    e.vehicle[b, trip].factor = factor
+    e.vehicle[b, trip].kind = r.trip_type[row]
+    e.vehicle[b, trip].way = r.trip_way[row]
+    e.vehicle[b, trip].last = r.trip_last[row]
+    e.vehicle[b, trip].inserted = t.now[b]
+    e.vehicle[b, trip].signal = -1
 
 
 @wp.func
 def take(r: Road, t: Traffic, f: Film, e: Memory, b: int, s: int, i: int):
-    """Fills a slot with what is shown of a vehicle; notes what it has lost and waited in this second."""
-    trip = f.trip[i]
-    row = t.first_trip[b] + trip
+    """Gives a vehicle a slot for this second; notes what it has lost and waited."""
     lane, speed = f.lane[i], f.speed[i]
-    t.id[b, s] = trip
-    t.kind[b, s] = r.trip_type[row]
-    t.way[b, s] = r.trip_way[row]
-    t.last[b, s] = r.trip_last[row]
-    t.factor[b, s] = e.factor[b, trip]
-    t.lane[b, s] = lane
-    t.position[b, s] = f.position[i]
-    t.speed[b, s] = speed
-    t.inserted[b, s] = t.trip_inserted[b, trip]
+    t.vehicle[b, s] = e.vehicle[b, f.trip[i]]
+    t.vehicle[b, s].lane = lane
+    t.vehicle[b, s].position = f.position[i]
+    t.vehicle[b, s].acceleration = speed - t.vehicle[b, s].speed
+    t.vehicle[b, s].speed = speed
     edge = edge_before(r, lane)
-    place = int(e.place[b, trip])
-    while place < t.last[b, s] and r.way_edge[t.way[b, s] + place] != edge:
+    place = int(t.vehicle[b, s].place)
+    while place < t.vehicle[b, s].last and r.way_edge[t.vehicle[b, s].way + place] != edge:
         place += 1
-    e.place[b, trip] = place
-    t.place[b, s] = place
-    if t.inserted[b, s] < t.now[b]:
+    t.vehicle[b, s].place = place
+    if t.vehicle[b, s].inserted < t.now[b]:
         if speed <= STANDING:
-            if e.waiting[b, trip] == 0:
-                t.trip_stops[b, trip] = t.trip_stops[b, trip] + 1
-            e.waiting[b, trip] = e.waiting[b, trip] + 1
-            t.trip_waiting[b, trip] = t.trip_waiting[b, trip] + 1
+            if t.vehicle[b, s].waiting == 0:
+                t.vehicle[b, s].stops = t.vehicle[b, s].stops + 1
+            t.vehicle[b, s].waiting = t.vehicle[b, s].waiting + 1
+            t.vehicle[b, s].total_waiting = t.vehicle[b, s].total_waiting + 1
         else:
-            e.waiting[b, trip] = 0
+            t.vehicle[b, s].waiting = 0
         own = allowed(r, t, b, s, lane)
-        t.trip_loss[b, trip] = t.trip_loss[b, trip] + wp.float32((own - speed) / own)
-    t.waiting[b, s] = e.waiting[b, trip]
+        t.vehicle[b, s].time_loss = t.vehicle[b, s].time_loss + (own - speed) / own
+
+
+@wp.func
+def leave(t: Traffic, e: Memory, b: int, trip: int):
+    """Notes an ended trip."""
+    t.trip_arrived[b, trip] = t.now[b]
+    t.trip_loss[b, trip] = wp.float32(e.vehicle[b, trip].time_loss)
+    t.trip_waiting[b, trip] = e.vehicle[b, trip].total_waiting
+    t.trip_stops[b, trip] = e.vehicle[b, trip].stops
+    t.arrived[b] = t.arrived[b] + 1
 
 
 @wp.func
 def show_second(r: Road, t: Traffic, f: Film, e: Memory, b: int, k: int):
     """Everything as it stands after second k of the film."""
     for q in range(f.states.shape[1]):
-        t.state[b, r.signal_link[q]] = f.states[k, q]
+        set_state(t, b, r.signal_link[q], f.states[k, q])
     for i in range(f.entered_on[k], f.entered_on[k + 1]):
-        enter(t, e, b, f.entered[i], f.factor[i])
+        enter(r, t, e, b, f.entered[i], f.factor[i])
     first = f.on[k]
     t.count[b] = f.on[k + 1] - first
     for s in range(t.count[b]):
         take(r, t, f, e, b, s, first + s)
     for i in range(f.left_on[k], f.left_on[k + 1]):
-        t.trip_arrived[b, f.left[i]] = t.now[b]
-        t.arrived[b] = t.arrived[b] + 1
+        leave(t, e, b, f.left[i])
     t.now[b] = t.now[b] + 1
 
 
 @wp.kernel
-def replay(r: Road, t: Traffic, p: Plan, c: Control, v: Sight, m: Count, f: Film, e: Memory, go: wp.array1d[wp.bool]):
+def replay(
+    r: RoadArrays,
+    t: TrafficArrays,
+    p: PlanArrays,
+    c: ControlArrays,
+    v: SightArrays,
+    m: CountArrays,
+    f: FilmArrays,
+    e: MemoryArrays,
+    go: wp.array1d[wp.bool],
+):
     """Lets the seconds of the film pass."""
     b = wp.tid()
     if go[b]:
         begun = t.now[b]
         for k in range(f.first[b], f.first[b + 1]):
             show_second(r, t, f, e, b, k)
-            measure(r, t, v, m, b)
-        settle(t, p, c, m, begun, b)
+            charge(r, t, v, m, b)
+            for s in range(t.count[b]):
+                e.vehicle[b, t.vehicle[b, s].id] = t.vehicle[b, s]
+        settle(r, t, p, c, v, m, begun, b)

@@ -5,18 +5,28 @@ import warp as wp
 from fedsched.envs.intersections.kernels.changing import change_lanes
 from fedsched.envs.intersections.kernels.control import (
     Control,
+    ControlArrays,
     Plan,
+    PlanArrays,
     actuate,
     anyone_decides,
     choose,
     detect,
     end_yellow,
+    shows_green,
 )
 from fedsched.envs.intersections.kernels.inserting import insert
-from fedsched.envs.intersections.kernels.measure import Count, Sight, measure, pay
+from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays, charge, count, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
 from fedsched.envs.intersections.kernels.planning import keep_clear, plan
-from fedsched.envs.intersections.kernels.state import Road, Traffic
+from fedsched.envs.intersections.kernels.state import Road, RoadArrays, Traffic, TrafficArrays
+
+
+@wp.func
+def set_state(t: Traffic, b: int, link: int, state: int):
+    if shows_green(t.state[b, link]) and not shows_green(state):
+        t.last_green[b, link] = t.now[b]
+    t.state[b, link] = state
 
 
 @wp.func
@@ -27,7 +37,7 @@ def switch(r: Road, t: Traffic, b: int):
         if t.forced[b, n, 0] != 0:
             for i in range(first, r.signal_link_begin[n + 1]):
                 link = r.signal_link[i]
-                t.state[b, link] = t.forced[b, n, r.link_signal_index[link]]
+                set_state(t, b, link, t.forced[b, n, r.link_signal_index[link]])
             t.shown[b, n] = -1
         else:
             start, end = r.phase_begin[n], r.phase_begin[n + 1]
@@ -40,7 +50,7 @@ def switch(r: Road, t: Traffic, b: int):
                 t.shown[b, n] = phase
                 for i in range(first, r.signal_link_begin[n + 1]):
                     link = r.signal_link[i]
-                    t.state[b, link] = r.phase_state[phase, r.link_signal_index[link]]
+                    set_state(t, b, link, r.phase_state[phase, r.link_signal_index[link]])
 
 
 @wp.func
@@ -59,7 +69,7 @@ def second(r: Road, t: Traffic, b: int):
 
 
 @wp.kernel
-def run_seconds(r: Road, t: Traffic, seconds: wp.array1d[wp.int32]):
+def run_seconds(r: RoadArrays, t: TrafficArrays, seconds: wp.array1d[wp.int32]):
     """Runs every world by its number of seconds."""
     b = wp.tid()
     for _ in range(seconds[b]):
@@ -81,9 +91,10 @@ def goes_on(t: Traffic, p: Plan, c: Control, until_s: wp.array1d[wp.float64], b:
 
 
 @wp.func
-def settle(t: Traffic, p: Plan, c: Control, m: Count, begun: int, b: int):
-    """Who must decide now, what has been earned since `begun`, and the clock."""
+def settle(r: Road, t: Traffic, p: Plan, c: Control, v: Sight, m: Count, begun: int, b: int):
+    """Who must decide now, what there is to see, what has been earned since `begun`, and the clock."""
     anyone_decides(t, p, c, b)
+    count(r, t, v, m, b)
     pay(m, b)
     c.ended[b] = t.now[b] >= p.horizon
     for a in range(p.signal.shape[0]):
@@ -94,12 +105,12 @@ def settle(t: Traffic, p: Plan, c: Control, m: Count, begun: int, b: int):
 
 @wp.kernel
 def run_to_decision(
-    r: Road,
-    t: Traffic,
-    p: Plan,
-    c: Control,
-    v: Sight,
-    m: Count,
+    r: RoadArrays,
+    t: TrafficArrays,
+    p: PlanArrays,
+    c: ControlArrays,
+    v: SightArrays,
+    m: CountArrays,
     go: wp.array1d[wp.bool],
     chosen: wp.array2d[wp.int64],
     until_s: wp.array1d[wp.float64],
@@ -115,7 +126,7 @@ def run_to_decision(
             else:
                 end_yellow(t, p, c, b)
             second(r, t, b)
-            measure(r, t, v, m, b)
+            charge(r, t, v, m, b)
             if p.longest > 0:
                 detect(r, t, p, c, b)
-        settle(t, p, c, m, begun, b)
+        settle(r, t, p, c, v, m, begun, b)

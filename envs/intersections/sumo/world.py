@@ -19,12 +19,12 @@ import torch
 import warp as wp
 
 from fedsched.envs.core import Observation, Snapshot, WorldError
-from fedsched.envs.intersections.arrays import Columns, structs, to_tensor
+from fedsched.envs.intersections.arrays import fill, structs, to_tensor
 from fedsched.envs.intersections.kernels import observe, replay
 from fedsched.envs.intersections.kernels.control import Control, Plan
 from fedsched.envs.intersections.kernels.measure import Count, Sight
 from fedsched.envs.intersections.kernels.observe import View
-from fedsched.envs.intersections.kernels.state import bind
+from fedsched.envs.intersections.kernels.state import Vehicle, bind, layout
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.netwriter import actuated, write_network
 from fedsched.envs.intersections.problem import Problem
@@ -78,11 +78,8 @@ class SumoWorld(IntersectionsWorld):
         self._places = _places(problem)
         self._seconds = torch.zeros(batch, dtype=torch.int32)
         self._green_at = torch.full((batch, len(problem.signals)), -1, dtype=torch.int32)
-        self._memory: Columns = {
-            "factor": torch.zeros((batch, trips), dtype=self.traffic["factor"].dtype),
-            "place": torch.zeros((batch, trips), dtype=torch.int32),
-            "waiting": torch.zeros((batch, trips), dtype=torch.int32),
-        }
+        bytes_each = layout(Vehicle)[1]
+        self._memory = torch.zeros((batch, self.slots, bytes_each), dtype=torch.uint8)
         self._bind()
 
     def snapshot(self) -> Snapshot:
@@ -119,12 +116,13 @@ class SumoWorld(IntersectionsWorld):
         road, traffic = structs(self.road, self.traffic)
         plan, control = bind(Plan, {**self._plan, **self._numbers}), bind(Control, self.control)
         self._world = [road, traffic, plan, control, bind(Sight, self._sight), bind(Count, self.counts)]
-        self._bound_memory = bind(replay.Memory, self._memory)
+        self._bound_memory = bind(replay.Memory, {"vehicle": self._memory})
         self._bound_view = bind(View, {**self.view, "begin_s": self.problem.begin_s})
         self._go_array = wp.from_torch(self._go)
 
     def _start(self, rows: torch.Tensor, instances: torch.Tensor, seeds: torch.Tensor) -> None:
         super()._start(rows, instances, seeds)
+        fill(self._memory, rows, 0)
         self._episodes[rows] = torch.stack([instances, seeds], 1)
         chosen = list(zip(rows.tolist(), instances.tolist(), seeds.tolist(), strict=True))
         self._batch.start({row: self._setup(instance, seed) for row, instance, seed in chosen})
@@ -206,8 +204,19 @@ class SumoWorld(IntersectionsWorld):
             _, names = self._routes[int(self._episodes[row, 0])]
             number = {name: n for n, name in enumerate(names.trips)}
             place = torch.tensor([number[name] for name in trips.id], dtype=torch.int64)
-            self.traffic["trip_loss"][row, place] = torch.as_tensor(trips.time_loss_s).float()
-            self.traffic["trip_waiting"][row, place] = torch.as_tensor(trips.waiting_s).int()
+            self._correct(row, "time_loss", "trip_loss", place, torch.as_tensor(trips.time_loss_s))
+            self._correct(row, "total_waiting", "trip_waiting", place, torch.as_tensor(trips.waiting_s))
+
+    def _correct(self, row: int, running: str, done: str, trips: torch.Tensor, values: torch.Tensor) -> None:
+        """Writes a figure of trips where those who drive and those who have arrived have it."""
+        traffic = self.traffic
+        of_trip = torch.zeros(traffic[done].shape[1], dtype=torch.float64)
+        of_trip[trips] = values
+        arrived = traffic["trip_arrived"][row] >= 0
+        traffic[done][row] = torch.where(arrived, of_trip, 0.0).to(traffic[done].dtype)
+        driving = slice(0, int(traffic["count"][row]))
+        ids = traffic["id"][row, driving].long()
+        traffic[running][row, driving] = of_trip[ids].to(traffic[running].dtype)
 
 
 def _end(batch: SumoBatch, folder: tempfile.TemporaryDirectory[str]) -> None:

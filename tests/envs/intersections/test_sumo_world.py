@@ -3,8 +3,10 @@
 import dataclasses
 import gc
 import importlib.util
+import itertools
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -192,6 +194,29 @@ def test_rows_are_reset_alone_and_a_restored_world_starts_its_episodes_anew() ->
             assert torch.equal(value, keep[name]), name
         with pytest.raises(WorldError, match="another problem"):
             world.restore(dataclasses.replace(world.snapshot(), extra={"problem": ""}))
+
+
+@needs_sumo
+def test_actuated_signals_follow_sumos_own_rule() -> None:
+    """Greens as long as the timing allows, by traffic; the programs of the file do otherwise."""
+    problem = city(200)
+    lights = problem.tables.links.signal >= 0
+    shown = {}
+    for timing in ("actuated", "program"):
+        with SumoWorld(problem, 1, timing) as world:
+            shown[timing] = [world.traffic["state"][0, lights].tolist() for _ in seconds(world, 200, {})]
+    assert shown["actuated"] != shown["program"]
+    link = [chr(states[0]) in "gG" for states in shown["actuated"]]
+    greens = [len(list(group)) for green, group in itertools.groupby(link) if green]
+    assert len(greens) > 2
+    assert all(5 <= length <= 50 for length in greens[:-1])
+
+
+def test_a_worker_imports_neither_torch_nor_warp() -> None:
+    """It starts in a fraction of the time and of the memory without."""
+    code = "import sys, fedsched.envs.intersections.sumo.worker; print(sorted({'torch', 'warp'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @needs_sumo
