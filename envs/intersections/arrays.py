@@ -7,28 +7,47 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedsched.envs.intersections.kernels.state import ITEMS, REARS, Road, Traffic, bind, columns_of, real
+from fedsched.envs.intersections.districts import Districts
+from fedsched.envs.intersections.gate_arrays import gate_sizes, gate_tables
+from fedsched.envs.intersections.kernels.state import (
+    ITEMS,
+    REARS,
+    Road,
+    Traffic,
+    Vehicle,
+    bind,
+    columns_of,
+    layout,
+    real,
+)
 from fedsched.envs.intersections.tables import LinkKind, Tables
+from fedsched.envs.intersections.timing import Timing
 
 Columns = dict[str, torch.Tensor]
 REAL = torch.float64 if "64" in real.__name__ else torch.float32
 STACK = 32
+PLANNED = 3
+"""Links that a vehicle plans to pass, on average: more than that is an error, since there is no room for them."""
 _I32, _BOOL = torch.int32, torch.bool
 _KINDS = {"float64": torch.float64, "float32": torch.float32, "int32": _I32, "bool": _BOOL}
 _NONE = (
     "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "trip_inserted", "trip_arrived",
-    "behind",
+    "behind", "gate_limit",
 )  # fmt: skip
 """Columns in which -1 stands for nothing."""
 
 
-def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
+def road_columns(
+    tables: Tables, begin_s: float, device: str, districts: Districts | None = None, timing: Timing | None = None
+) -> Columns:
     """The static tables as the kernels read them.
 
     Args:
         tables: Network, programs, routes and demand.
         begin_s: The clock of the files at second 0 of an episode.
         device: Where the tensors live.
+        districts: Whose gates count; none by default.
+        timing: Of their yellow.
     """
     lanes, links, conflicts, signals = tables.lanes, tables.links, tables.conflicts, tables.signals
     ways, types, vehicles = tables.ways, tables.types, tables.vehicles
@@ -67,6 +86,7 @@ def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
         "trip_depart": np.ceil(vehicles.depart_s).astype(np.int32), "trip_way": vehicles.way,
         "trip_last": vehicles.edges - 1, "trip_type": vehicles.type, "trip_lane": vehicles.lane,
         "trip_speed": vehicles.speed, "trip_position": vehicles.position,
+        **gate_tables(districts, len(links.source), timing),
     }  # fmt: skip
     return {name: to_tensor(values, device) for name, values in columns.items()}
 
@@ -113,7 +133,14 @@ def _cycles(tables: Tables, begin_s: float) -> tuple[npt.NDArray[np.int32], npt.
     return ends, offsets
 
 
-def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: int | None = None) -> Columns:
+def traffic_columns(
+    tables: Tables,
+    batch: int,
+    slots: int,
+    device: str,
+    trips: int | None = None,
+    districts: Districts | None = None,
+) -> Columns:
     """Empty streets: everything that changes, for `batch` worlds with room for `slots` vehicles each.
 
     Args:
@@ -122,6 +149,7 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: 
         slots: Most vehicles that are on the road at once.
         device: Where the tensors live.
         trips: Most trips of a world; all of the tables by default.
+        districts: Whose gates count; none by default.
     """
     lanes, links = len(tables.lanes.length), len(tables.links.source)
     trips = len(tables.vehicles.way) if trips is None else trips
@@ -133,18 +161,32 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: 
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
         "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
-        "approach_first": (links,), "approach_next": (slots * ITEMS,), "state": (links,),
-        "forced": (signals, most), "shown": (signals,), "pending": (trips,),
+        "approach_first": (links,), "planned": (), "item": (ITEMS + slots * PLANNED,), "state": (links,),
+        "last_green": (links,), "forced": (signals, most), "shown": (signals,), "pending": (trips,),
         **dict.fromkeys(("trip_inserted", "trip_arrived", "trip_loss", "trip_waiting", "trip_stops"), (trips,)),
-        **dict.fromkeys(
-            (
-                "link", "request", "passing", "stopping", "distance", "arrival", "arrival_braking", "arrival_speed",
-                "braking_speed", "leave", "leave_speed",
-            ),
-            (slots, ITEMS),
-        ),
+        **gate_sizes(districts),
     }  # fmt: skip
-    return empty_columns(columns_of(Traffic), batch, sizes, (slots,), device)
+    columns = empty_columns(columns_of(Traffic), batch, sizes, (slots,), device)
+    return {**columns, **fields_of(columns["vehicle"])}
+
+
+def fields_of(vehicles: torch.Tensor) -> Columns:
+    """What the records of the vehicles hold, field by field, without a copy.
+
+    Args:
+        vehicles: uint8 [B, S, bytes].
+    """
+    fields, size = layout(Vehicle)
+    found = {}
+    for name, (kind, offset) in fields.items():
+        cells = vehicles.view(_KINDS[kind])
+        found[name] = cells[..., offset * cells.shape[-1] // size]
+    return found
+
+
+def stored(columns: Columns) -> Columns:
+    """The columns with memory of their own."""
+    return {name: column for name, column in columns.items() if name not in layout(Vehicle)[0]}
 
 
 def clear(columns: Columns, road: Columns, row: int, seed: int) -> None:
@@ -166,7 +208,7 @@ def clear_rows(
         first: Where the demand of each begins among the trips of the tables, [R].
         trips: How many trips it has, [R].
     """
-    for name, tensor in columns.items():
+    for name, tensor in stored(columns).items():
         fill(tensor, rows, -1 if name in _NONE else 0)
     for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips)):
         columns[name][rows] = values.to(_I32)
@@ -200,7 +242,11 @@ def empty_columns(
     columns: Mapping[str, str], batch: int, sizes: Mapping[str, tuple[int, ...]], usual: tuple[int, ...], device: str
 ) -> Columns:
     """Zeros for the columns of a struct, `usual` where no size is given."""
-    return {
-        name: torch.zeros((batch, *sizes.get(name, usual)), dtype=_KINDS[kind], device=device)
-        for name, kind in columns.items()
-    }
+    found = {}
+    for name, kind in columns.items():
+        shape = (batch, *sizes.get(name, usual))
+        if kind in _KINDS:
+            found[name] = torch.zeros(shape, dtype=_KINDS[kind], device=device)
+        else:
+            found[name] = torch.zeros((*shape, int(kind)), dtype=torch.uint8, device=device)
+    return found

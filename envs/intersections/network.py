@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fedsched.envs.core import WorldError
+
 FloatArray = npt.NDArray[np.float64]
 
 CLASSES = (
@@ -38,7 +40,7 @@ CLASSES = (
 """Vehicle classes that permissions tell apart; SUMO's remaining ones (rail, ships, custom) count as `other`."""
 
 
-class IntersectionsError(ValueError):
+class IntersectionsError(WorldError):
     """A network, a demand or a signal program that cannot be used; says file, line, element and remedy."""
 
     def __init__(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
@@ -122,6 +124,7 @@ class Connection:
         turn: Where it leads.
         state: SUMO's character for it: `M`, `m`, `=`, `s`, `Z`, `o`, `O`, ...
         keep_clear: Whether vehicles keep the junction clear of standing ones.
+        visibility_m: From where on those that must yield see their foes; our dynamics use 4.5 m everywhere.
     """
 
     source: int
@@ -132,6 +135,7 @@ class Connection:
     turn: Turn
     state: str
     keep_clear: bool = True
+    visibility_m: float = 4.5
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,8 @@ class Network:
         junctions: Normal junctions, then internal ones.
         signals: In the order of the file.
         digest: SHA-256 of the uncompressed file.
-        ignored: Elements of the file that are read over, by name, with their number.
+        ignored: Elements of the file that our dynamics do not heed, by name, with their number.
+        roundabouts: The edges of each; kept for SUMO, which changes lanes otherwise there.
     """
 
     lanes: tuple[Lane, ...]
@@ -237,6 +242,7 @@ class Network:
     signals: tuple[Signal, ...]
     digest: str
     ignored: tuple[tuple[str, int], ...] = ()
+    roundabouts: tuple[tuple[int, ...], ...] = ()
 
     def edge(self, name: str) -> int:
         """Index of an edge by SUMO's id; raises IntersectionsError for an unknown one."""

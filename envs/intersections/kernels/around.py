@@ -22,17 +22,17 @@ class Around:
 
 
 @wp.func
-def may_use(r: Road, t: Traffic, b: int, s: int, lane: int) -> bool:
-    return (r.lane_allowed[lane] >> r.vehicle_class[t.kind[b, s]]) & 1 == 1
+def is_open_to(r: Road, kind: int, lane: int) -> bool:
+    return (r.lane_allowed[lane] >> r.vehicle_class[kind]) & 1 == 1
 
 
 @wp.func
 def secure_at(r: Road, t: Traffic, b: int, follower: int, leader: int, speed: real, leader_speed: real) -> real:
     """The gap that a follower needs at these speeds, m; less where it brakes already."""
-    k = t.kind[b, follower]
-    decel = r.decel[t.kind[b, leader]]
+    k = t.vehicle[b, follower].kind
+    decel = r.decel[t.vehicle[b, leader].kind]
     gap = secure_gap(speed, leader_speed, r.decel[k], r.tau[k], decel)
-    acceleration = t.acceleration[b, follower]
+    acceleration = t.vehicle[b, follower].acceleration
     if acceleration < real(-1.0e-3):
         gap = wp.min(gap, braking_gap(speed, leader_speed, -acceleration, decel))
     return gap
@@ -40,17 +40,17 @@ def secure_at(r: Road, t: Traffic, b: int, follower: int, leader: int, speed: re
 
 @wp.func
 def secure(r: Road, t: Traffic, b: int, follower: int, leader: int) -> real:
-    return secure_at(r, t, b, follower, leader, t.speed[b, follower], t.speed[b, leader])
+    return secure_at(r, t, b, follower, leader, t.vehicle[b, follower].speed, t.vehicle[b, leader].speed)
 
 
 @wp.func
 def leader_beyond(r: Road, t: Traffic, b: int, s: int, from_lane: int):
     """The first vehicle on the lanes that continue the route, and m to its rear."""
     lane = int(from_lane)
-    kind = t.kind[b, s]
-    seen = real(r.lane_length[lane] - t.position[b, s])
-    place = int(t.place[b, s])
-    speed = t.speed[b, s]
+    kind = t.vehicle[b, s].kind
+    seen = real(r.lane_length[lane] - t.vehicle[b, s].position)
+    place = int(t.vehicle[b, s].place)
+    speed = t.vehicle[b, s].speed
     reach = speed + brake_gap(speed, r.decel[kind], r.tau[kind]) + real(10.0)
     while seen < reach:
         onto = next_lane(r, t, b, s, lane, place)
@@ -86,10 +86,10 @@ def follower_beyond(r: Road, t: Traffic, b: int, s: int, lane: int):
         if start <= UPSTREAM_M:
             other = int(t.lane_first[b, source])
             if other == s:
-                other = t.after[b, other]
+                other = t.vehicle[b, other].after
             length = r.lane_length[source]
             if other >= 0:
-                gap = start + length - t.position[b, other] - r.gap[t.kind[b, other]]
+                gap = start + length - t.vehicle[b, other].position - r.gap[t.vehicle[b, other].kind]
                 room = gap - secure(r, t, b, other, s)
                 if room < best_room:
                     best = other
@@ -109,19 +109,19 @@ def look_around(r: Road, t: Traffic, b: int, s: int, lane: int) -> Around:
     found = Around()
     found.leader = -1
     found.follower = -1
-    position = t.position[b, s]
+    position = t.vehicle[b, s].position
     rear = rear_of(r, t, b, s)
-    min_gap = r.gap[t.kind[b, s]]
+    min_gap = r.gap[t.vehicle[b, s].kind]
     other = int(t.lane_last[b, lane])
     while other >= 0:
-        if t.position[b, other] >= position:
+        if t.vehicle[b, other].position >= position:
             found.leader = other
             break
         found.follower = other
-        other = t.ahead[b, other]
+        other = t.vehicle[b, other].ahead
     if found.follower >= 0:
-        at = t.position[b, found.follower]
-        found.back = rear - at - r.gap[t.kind[b, found.follower]]
+        at = t.vehicle[b, found.follower].position
+        found.back = rear - at - r.gap[t.vehicle[b, found.follower].kind]
     if found.leader >= 0:
         found.front = rear_of(r, t, b, found.leader) - position - min_gap
     node = int(t.rear_first[b, lane])
@@ -148,14 +148,14 @@ def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
     """m that the vehicles ahead take on a lane and on the lanes that continue the route from it."""
     lane = int(from_lane)
     total = real(0.0)
-    place = int(t.place[b, s])
+    place = int(t.vehicle[b, s].place)
     other = int(t.lane_first[b, lane])
-    position = t.position[b, s]
-    while other >= 0 and t.position[b, other] > position:
+    position = t.vehicle[b, s].position
+    while other >= 0 and t.vehicle[b, other].position > position:
         if other != s:
-            total += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
-        other = t.after[b, other]
-    end = r.way_length[t.way[b, s] + place, r.lane_index[lane]]
+            total += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+        other = t.vehicle[b, other].after
+    end = r.way_length[t.vehicle[b, s].way + place, r.lane_index[lane]]
     covered = real(r.lane_length[lane])
     while covered < end:
         onto = next_lane(r, t, b, s, lane, place)
@@ -167,6 +167,6 @@ def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
             covered += r.lane_length[lane]
         other = t.lane_first[b, lane]
         while other >= 0:
-            total += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
-            other = t.after[b, other]
+            total += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+            other = t.vehicle[b, other].after
     return total

@@ -4,9 +4,9 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.around import (
     Around,
+    is_open_to,
     leader_beyond,
     look_around,
-    may_use,
     occupied,
     secure,
     secure_at,
@@ -31,9 +31,9 @@ def make_room(r: Road, t: Traffic, b: int, s: int, other: int):
     """A slow vehicle leaves room for one that cannot get onto its lane ahead of it."""
     if other < 0 or other == s:
         return
-    gap = rear_of(r, t, b, other) - t.position[b, s] - r.gap[t.kind[b, s]]
-    if gap > real(0.1) and t.speed[b, s] < r.decel[t.kind[b, s]]:
-        advise(r, t, b, s, follow_at(r, t, b, s, other, gap - real(0.1), t.speed[b, other]))
+    gap = rear_of(r, t, b, other) - t.vehicle[b, s].position - r.gap[t.vehicle[b, s].kind]
+    if gap > real(0.1) and t.vehicle[b, s].speed < r.decel[t.vehicle[b, s].kind]:
+        advise(r, t, b, s, follow_at(r, t, b, s, other, gap - real(0.1), t.vehicle[b, other].speed))
 
 
 @wp.func
@@ -41,17 +41,17 @@ def anticipated(
     r: Road, t: Traffic, b: int, s: int, lane: int, leader: int, gap: real, length: real, hurry: bool
 ) -> real:
     """The speed to expect on a lane; of the next second only while a leader accelerates."""
-    k = t.kind[b, s]
+    k = t.vehicle[b, s].kind
     fastest = allowed(r, t, b, s, lane)
     decel, tau = r.decel[k], r.tau[k]
     if leader < 0:
         safe = wp.min(fastest, stop_speed(length, decel, tau))
         if hurry:
-            return wp.min(safe, t.speed[b, s] + r.accel[k])
+            return wp.min(safe, t.vehicle[b, s].speed + r.accel[k])
         return safe
     if hurry:
-        return wp.min(fastest, follow_at(r, t, b, s, leader, gap, t.speed[b, leader]))
-    room = gap + brake_gap(t.speed[b, leader], wp.max(decel, r.decel[t.kind[b, leader]]), real(0.0))
+        return wp.min(fastest, follow_at(r, t, b, s, leader, gap, t.vehicle[b, leader].speed))
+    room = gap + brake_gap(t.vehicle[b, leader].speed, wp.max(decel, r.decel[t.vehicle[b, leader].kind]), real(0.0))
     return wp.min(fastest, stop_speed(room, decel, tau))
 
 
@@ -59,19 +59,19 @@ def anticipated(
 def not_on_the_right(r: Road, t: Traffic, b: int, s: int, lane: int, around: Around, here: real):
     """On fast roads a slower vehicle on the left is not overtaken: the own speed left, and the wish to change."""
     other = around.leader
-    slower = wp.max(here - allowed(r, t, b, other, lane), t.speed[b, s] - t.speed[b, other])
+    slower = wp.max(here - allowed(r, t, b, other, lane), t.vehicle[b, s].speed - t.vehicle[b, other].speed)
     if slower <= real(0.0):
         return here, False
-    low = t.speed[b, s] - r.decel[t.kind[b, s]]
-    safe = follow_at(r, t, b, s, other, around.front, t.speed[b, other])
+    low = t.vehicle[b, s].speed - r.decel[t.vehicle[b, s].kind]
+    safe = follow_at(r, t, b, s, other, around.front, t.vehicle[b, other].speed)
     if safe < low:
-        safe = wp.max(low, t.speed[b, other] - HELP_SPEED)
-    if t.gain[b, s] < GAIN_LEFT:
-        safe = wp.max(safe, t.speed[b, other])
+        safe = wp.max(low, t.vehicle[b, other].speed - HELP_SPEED)
+    if t.vehicle[b, s].gain < GAIN_LEFT:
+        safe = wp.max(safe, t.vehicle[b, other].speed)
     advise(r, t, b, s, safe)
-    if follow_at(r, t, b, s, other, around.front - real(8.0) * slower, t.speed[b, other]) >= safe:
+    if follow_at(r, t, b, s, other, around.front - real(8.0) * slower, t.vehicle[b, other].speed) >= safe:
         return wp.min(here, safe), False
-    t.gain[b, s] = t.gain[b, s] + slower / wp.max(here, real(10.0))
+    t.vehicle[b, s].gain = t.vehicle[b, s].gain + slower / wp.max(here, real(10.0))
     return wp.min(here, safe), True
 
 
@@ -92,75 +92,75 @@ def wish_right(
     use: bool,
 ) -> bool:
     """Whether speed, or the duty to keep right, speaks for the right lane; updates the inclinations."""
-    old = t.gain[b, s]
+    old = t.vehicle[b, s].gain
     if here - real(5.0 / 3.6) > there:
         if old < real(0.0):
-            t.gain[b, s] = old * real(0.5)
-        return t.gain[b, s] < -GAIN_RIGHT and use
+            t.vehicle[b, s].gain = old * real(0.5)
+        return t.vehicle[b, s].gain < -GAIN_RIGHT and use
     if old < real(0.0) or gain > real(0.0):
-        t.gain[b, s] = old - gain
-    k = t.kind[b, s]
-    lane = t.lane[b, s]
+        t.vehicle[b, s].gain = old - gain
+    k = t.vehicle[b, s].kind
+    lane = t.vehicle[b, s].lane
     fastest = allowed(r, t, b, s, lane)
-    patience = ACCEPTANCE_S * fastest / r.lane_speed[lane] * wp.max(real(1.0), t.speed[b, s])
+    patience = ACCEPTANCE_S * fastest / r.lane_speed[lane] * wp.max(real(1.0), t.vehicle[b, s].speed)
     free = wp.max(real(0.0), length - brake_gap(fastest, r.decel[k], r.tau[k]))
     seconds = wp.min(patience, free / fastest)
     other = around.leader
     if other >= 0:
-        slow = t.speed[b, other]
+        slow = t.vehicle[b, other].speed
         if slow < fastest:
             need = secure_at(r, t, b, s, other, fastest, slow)
             free = wp.max(real(0.0), wp.min(free, around.front - need))
             seconds = wp.min(seconds, free / (fastest - slow))
     if avoid and leader >= 0:
-        limit = allowed(r, t, b, leader, t.lane[b, leader])
+        limit = allowed(r, t, b, leader, t.vehicle[b, leader].lane)
         if limit < fastest:
-            seconds = wp.min(seconds, wp.min(free, gap) / (fastest - t.speed[b, leader]))
-            t.gain[b, s] = t.gain[b, s] + (fastest - limit) / wp.max(fastest, real(10.0))
-    t.keep_right[b, s] = t.keep_right[b, s] - KEEP_RIGHT * seconds / patience / KEEP_RIGHT_S
-    return t.keep_right[b, s] < -KEEP_RIGHT or (t.gain[b, s] < -GAIN_RIGHT and use)
+            seconds = wp.min(seconds, wp.min(free, gap) / (fastest - t.vehicle[b, leader].speed))
+            t.vehicle[b, s].gain = t.vehicle[b, s].gain + (fastest - limit) / wp.max(fastest, real(10.0))
+    t.vehicle[b, s].keep_right = t.vehicle[b, s].keep_right - KEEP_RIGHT * seconds / patience / KEEP_RIGHT_S
+    return t.vehicle[b, s].keep_right < -KEEP_RIGHT or (t.vehicle[b, s].gain < -GAIN_RIGHT and use)
 
 
 @wp.func
 def wish_left(t: Traffic, b: int, s: int, here: real, there: real, gain: real, eager: bool, use: bool) -> bool:
     """Whether speed speaks for the left lane; updates the inclination."""
-    old = t.gain[b, s]
+    old = t.vehicle[b, s].gain
     if here > there:
         if old > real(0.0):
-            t.gain[b, s] = old * real(0.5)
+            t.vehicle[b, s].gain = old * real(0.5)
     elif here == there:
         if old > real(0.0):
-            t.gain[b, s] = old * real(0.8)
+            t.vehicle[b, s].gain = old * real(0.8)
     else:
-        t.gain[b, s] = old + gain
-    return t.gain[b, s] > GAIN_LEFT and (gain > real(1.0e-6) or eager) and use
+        t.vehicle[b, s].gain = old + gain
+    return t.vehicle[b, s].gain > GAIN_LEFT and (gain > real(1.0e-6) or eager) and use
 
 
 @wp.func
 def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, front: bool, back: bool):
     """Whether the vehicle wants to change, and whether its route, or a help, urges it."""
-    own_lane = t.lane[b, s]
+    own_lane = t.vehicle[b, s].lane
     last = t.last_blocked[b, own_lane]
     first = t.first_blocked[b, own_lane]
     make_room(r, t, b, s, last)
     if first != last:
         make_room(r, t, b, s, first)
-    speed = t.speed[b, s]
-    if speed > t.look[b, s]:
-        t.look[b, s] = speed
+    speed = t.vehicle[b, s].speed
+    if speed > t.vehicle[b, s].look:
+        t.vehicle[b, s].look = speed
     else:
-        t.look[b, s] = real(0.9) * t.look[b, s] + real(0.1) * speed
-    row = t.way[b, s] + t.place[b, s]
+        t.vehicle[b, s].look = real(0.9) * t.vehicle[b, s].look + real(0.1) * speed
+    row = t.vehicle[b, s].way + t.vehicle[b, s].place
     own, there = r.lane_index[own_lane], r.lane_index[lane]
     offset = r.way_offset[row, own]
     aim = int(offset)
     if offset == 0 and r.way_offset[row, there] == 0:
         aim = side
     here_length, there_length = r.way_length[row, own], r.way_length[row, there]
-    kind = t.kind[b, s]
-    position = t.position[b, s]
+    kind = t.vehicle[b, s].kind
+    position = t.vehicle[b, s].position
     to_best = aim * side > 0
-    look = t.look[b, s] * LOOK_AHEAD_S
+    look = t.vehicle[b, s].look * LOOK_AHEAD_S
     if side == LEFT:
         look = look * real(2.0)
     look += real(2.0) * (r.size[kind] + r.gap[kind])
@@ -184,7 +184,7 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
             return False, False
         if aim == 0 and (real(2.0) * room < look or there_length < TURN_LANE):
             return False, False
-    if side == RIGHT and aim == 0 and r.lane_speed[own_lane] > FAST_ROAD and t.look[b, s] > STANDING:
+    if side == RIGHT and aim == 0 and r.lane_speed[own_lane] > FAST_ROAD and t.vehicle[b, s].look > STANDING:
         return False, False
     leader, rear = leader_on(r, t, b, s, own_lane, True)
     gap = rear - position - r.gap[kind]
@@ -194,12 +194,12 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
         gap = beyond_gap
     hurry = bool(False)
     if leader >= 0:
-        hurry = t.acceleration[b, leader] > real(0.0)
+        hurry = t.vehicle[b, leader].acceleration > real(0.0)
     if around.leader >= 0 and not hurry:
-        hurry = t.acceleration[b, around.leader] > real(0.0)
+        hurry = t.vehicle[b, around.leader].acceleration > real(0.0)
     here = wp.min(here, anticipated(r, t, b, s, own_lane, leader, gap, here_length, hurry))
     faster = anticipated(r, t, b, s, lane, around.leader, around.front, there_length, hurry)
-    if t.helps[b, s] == side and (to_best or there_length / (away + real(1.0)) >= look):
+    if t.vehicle[b, s].helps == side and (to_best or there_length / (away + real(1.0)) >= look):
         return True, True
     gain = (faster - here) / wp.max(faster, real(10.0))
     use = there_length / wp.max(real(0.1), speed) > LEAST_USE_S
@@ -210,9 +210,9 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
         wanted = wish_left(t, b, s, here, faster, gain, eager, use)
     if not wanted and to_best and aim == offset and gain >= real(0.0):
         if side == RIGHT:
-            wanted = t.gain[b, s] < real(0.0)
+            wanted = t.vehicle[b, s].gain < real(0.0)
         else:
-            wanted = t.gain[b, s] > real(0.0)
+            wanted = t.vehicle[b, s].gain > real(0.0)
     return wanted, False
 
 
@@ -221,7 +221,7 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
     """One side: whether the vehicle has changed."""
     if lane < 0:
         return False
-    if not may_use(r, t, b, s, lane):
+    if not is_open_to(r, t.vehicle[b, s].kind, lane):
         return False
     around = look_around(r, t, b, s, lane)
     front = bool(False)
@@ -234,21 +234,21 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
     if not wanted:
         return False
     if not front and not back:
-        unlink(t, b, s, t.lane[b, s])
-        t.lane[b, s] = lane
+        unlink(t, b, s, t.vehicle[b, s].lane)
+        t.vehicle[b, s].lane = lane
         link_in(t, b, s, lane)
-        t.keep_right[b, s] = real(0.0)
-        t.gain[b, s] = real(0.0)
-        t.look[b, s] = real(0.0)
-        t.left_space[b, s] = real(0.0)
-        t.reserved[b, s] = real(0.0)
-        t.wants_side[b, s] = 0
-        t.advice[b, s] = NO_ADVICE
-        t.change_blocked[b, s] = False
+        t.vehicle[b, s].keep_right = real(0.0)
+        t.vehicle[b, s].gain = real(0.0)
+        t.vehicle[b, s].look = real(0.0)
+        t.vehicle[b, s].left_space = real(0.0)
+        t.vehicle[b, s].reserved = real(0.0)
+        t.vehicle[b, s].wants_side = 0
+        t.vehicle[b, s].advice = NO_ADVICE
+        t.vehicle[b, s].change_blocked = False
         return True
     if urgent:
-        t.wants_side[b, s] = side
-        t.change_blocked[b, s] = True
+        t.vehicle[b, s].wants_side = side
+        t.vehicle[b, s].change_blocked = True
         t.last_blocked[b, lane] = s
         if t.first_blocked[b, lane] < 0:
             t.first_blocked[b, lane] = s
@@ -257,27 +257,27 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
 
 @wp.func
 def consider(r: Road, t: Traffic, b: int, s: int):
-    t.gain[b, s] = rounded_up(t.gain[b, s])
-    t.keep_right[b, s] = rounded_up(t.keep_right[b, s])
+    t.vehicle[b, s].gain = rounded_up(t.vehicle[b, s].gain)
+    t.vehicle[b, s].keep_right = rounded_up(t.vehicle[b, s].keep_right)
     # what it wanted in the second before is known to others until it has decided anew
-    wanted = t.wants_side[b, s]
-    t.change_blocked[b, s] = False
-    if not try_side(r, t, b, s, r.lane_right[t.lane[b, s]], RIGHT):
-        if not try_side(r, t, b, s, r.lane_left[t.lane[b, s]], LEFT):
-            if not t.change_blocked[b, s] and wanted != 0:
-                t.wants_side[b, s] = 0
+    wanted = t.vehicle[b, s].wants_side
+    t.vehicle[b, s].change_blocked = False
+    if not try_side(r, t, b, s, r.lane_right[t.vehicle[b, s].lane], RIGHT):
+        if not try_side(r, t, b, s, r.lane_left[t.vehicle[b, s].lane], LEFT):
+            if not t.vehicle[b, s].change_blocked and wanted != 0:
+                t.vehicle[b, s].wants_side = 0
 
 
 @wp.func
 def change_lanes(r: Road, t: Traffic, b: int):
     """One second of lane changes: edge by edge, front vehicle first."""
     for s in range(t.count[b]):
-        t.advice[b, s] = NO_ADVICE
-        t.helps[b, s] = 0
-        t.leads_blocked[b, s] = False
-        t.change_blocked[b, s] = False
-        t.left_space[b, s] = real(0.0)
-        t.reserved[b, s] = real(0.0)
+        t.vehicle[b, s].advice = NO_ADVICE
+        t.vehicle[b, s].helps = 0
+        t.vehicle[b, s].leads_blocked = False
+        t.vehicle[b, s].change_blocked = False
+        t.vehicle[b, s].left_space = real(0.0)
+        t.vehicle[b, s].reserved = real(0.0)
     for e in range(r.wide_edge.shape[0]):
         edge = r.wide_edge[e]
         first, end = r.edge_lane[edge], r.edge_lane[edge + 1]
@@ -296,12 +296,13 @@ def change_lanes(r: Road, t: Traffic, b: int):
                 if s >= 0:
                     if best < 0:
                         best = s
-                    elif t.position[b, s] > t.position[b, best] or (
-                        t.position[b, s] == t.position[b, best] and t.id[b, s] < t.id[b, best]
+                    elif t.vehicle[b, s].position > t.vehicle[b, best].position or (
+                        t.vehicle[b, s].position == t.vehicle[b, best].position
+                        and t.vehicle[b, s].id < t.vehicle[b, best].id
                     ):
                         best = s
             if best < 0:
                 break
-            lane = t.lane[b, best]
-            t.cursor[b, lane] = t.after[b, best]
+            lane = t.vehicle[b, best].lane
+            t.cursor[b, lane] = t.vehicle[b, best].after
             consider(r, t, b, best)

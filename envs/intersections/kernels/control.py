@@ -9,7 +9,7 @@ GAP_S = wp.constant(3)
 
 
 @wp.struct
-class Plan:
+class PlanArrays:
     """Static: the agents and their timing; N signals of the network, A of them controlled."""
 
     signal: wp.array1d[wp.int32]  # [A] place among the network's signals
@@ -29,7 +29,7 @@ class Plan:
 
 
 @wp.struct
-class Control:
+class ControlArrays:
     """What changes."""
 
     phase: wp.array2d[wp.int32]  # [B, A] green phase that is shown, or was until the yellow
@@ -43,6 +43,9 @@ class Control:
     ended: wp.array1d[wp.bool]
     time_s: wp.array1d[wp.float64]
     elapsed_s: wp.array1d[wp.float64]
+
+
+Plan, Control = wp.ref[PlanArrays], wp.ref[ControlArrays]
 
 
 @wp.func
@@ -117,11 +120,11 @@ def anyone_decides(t: Traffic, p: Plan, c: Control, b: int) -> bool:
 def detect(r: Road, t: Traffic, p: Plan, c: Control, b: int):
     """Notes who was at a detector in the second that has passed."""
     for s in range(t.count[b]):
-        i = p.detector[t.lane[b, s]]
+        i = p.detector[t.vehicle[b, s].lane]
         if i >= 0:
             at = p.detector_at[i]
-            rear = t.position[b, s] - r.size[t.kind[b, s]] - t.speed[b, s]
-            if t.position[b, s] >= at and rear <= at:
+            rear = t.vehicle[b, s].position - r.size[t.vehicle[b, s].kind] - t.vehicle[b, s].speed
+            if t.vehicle[b, s].position >= at and rear <= at:
                 c.detected[b, i] = t.now[b]
 
 

@@ -7,6 +7,7 @@ from fedsched.envs.intersections.kernels.following import brake_gap, planned_spe
 from fedsched.envs.intersections.kernels.state import Road, Traffic, real
 
 HELP_SPEED = wp.constant(real(10.0 / 3.6))
+STUCK_S = wp.constant(5)
 LEAST_SLOWDOWN = wp.constant(real(7.0 / 3.6))
 CUT_IN_SPEED = wp.constant(real(27.0))
 LONG_RAMP = wp.constant(real(200.0))
@@ -17,65 +18,71 @@ CONGESTED, SLOW_ROAD = wp.constant(real(60.0 / 3.6)), wp.constant(real(60.1 / 3.
 @wp.func
 def advise(r: Road, t: Traffic, b: int, s: int, speed: real):
     """Asks a vehicle to go no faster; what it cannot do within a second is ignored."""
-    least = wp.max(real(0.0), t.speed[b, s] - r.decel[t.kind[b, s]])
-    if speed >= least - real(1.0e-9) and speed < t.advice[b, s]:
-        t.advice[b, s] = speed
+    least = wp.max(real(0.0), t.vehicle[b, s].speed - r.decel[t.vehicle[b, s].kind])
+    if speed >= least - real(1.0e-9) and speed < t.vehicle[b, s].advice:
+        t.vehicle[b, s].advice = speed
 
 
 @wp.func
 def follow_at(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, speed: real) -> real:
-    k = t.kind[b, s]
-    return planned_speed(gap, t.speed[b, s], speed, r.accel[k], r.decel[k], r.tau[k], r.decel[t.kind[b, leader]])
+    k = t.vehicle[b, s].kind
+    return planned_speed(
+        gap, t.vehicle[b, s].speed, speed, r.accel[k], r.decel[k], r.tau[k], r.decel[t.vehicle[b, leader].kind]
+    )
 
 
 @wp.func
 def drives_free(r: Road, t: Traffic, b: int, s: int) -> bool:
     """Whether a vehicle may not be overtaken on the right."""
-    return t.speed[b, s] >= CONGESTED and r.lane_speed[t.lane[b, s]] >= SLOW_ROAD
+    return t.vehicle[b, s].speed >= CONGESTED and r.lane_speed[t.vehicle[b, s].lane] >= SLOW_ROAD
 
 
 @wp.func
 def reserve(r: Road, t: Traffic, b: int, s: int, leader: int, side: int):
     if leader < 0:
         return
-    if t.wants_side[b, leader] != -side:
+    if t.vehicle[b, leader].wants_side != -side:
         return
-    kind, other = t.kind[b, s], t.kind[b, leader]
-    potential = t.left_space[b, s] - brake_gap(t.speed[b, s], r.decel[kind], real(0.0))
+    kind, other = t.vehicle[b, s].kind, t.vehicle[b, leader].kind
+    potential = t.vehicle[b, s].left_space - brake_gap(t.vehicle[b, s].speed, r.decel[kind], real(0.0))
     length = r.size[other] + r.gap[other]
     if length <= potential:
-        t.reserved[b, s] = wp.max(length, t.reserved[b, s])
+        t.vehicle[b, s].reserved = wp.max(length, t.vehicle[b, s].reserved)
     else:
-        t.reserved[b, leader] = wp.max(r.size[kind] + r.gap[kind], t.reserved[b, leader])
+        t.vehicle[b, leader].reserved = wp.max(r.size[kind] + r.gap[kind], t.vehicle[b, leader].reserved)
 
 
 @wp.func
 def with_leader(r: Road, t: Traffic, b: int, s: int, around: Around, side: int, front: bool, remaining: real) -> real:
     """The speed planned with respect to the leader; -1 where it is to be overtaken."""
-    kind = t.kind[b, s]
-    speed = t.speed[b, s]
+    kind = t.vehicle[b, s].kind
+    speed = t.vehicle[b, s].speed
     accel, decel = r.accel[kind], r.decel[kind]
-    line = stop_speed(t.left_space[b, s] - t.reserved[b, s], decel, real(1.0))
-    planned = wp.min(wp.min(speed, line), wp.min(speed + accel, t.advice[b, s]))
+    line = stop_speed(t.vehicle[b, s].left_space - t.vehicle[b, s].reserved, decel, real(1.0))
+    planned = wp.min(wp.min(speed, line), wp.min(speed + accel, t.vehicle[b, s].advice))
     other = around.leader
     if other < 0:
         return planned
-    other_speed = t.speed[b, other]
-    expected = other_speed - wp.max(real(1.0), -t.acceleration[b, other])
+    other_speed = t.vehicle[b, other].speed
+    expected = other_speed - wp.max(real(1.0), -t.vehicle[b, other].acceleration)
     gap = around.front + expected - planned
     target = wp.max(wp.max(speed - decel, real(0.0)), follow_at(r, t, b, s, other, gap, expected))
     if not front:
         advise(r, t, b, s, target)
         return wp.min(target, planned)
     faster = planned - other_speed
-    distance = around.front + r.size[t.kind[b, other]] + r.gap[t.kind[b, other]] + r.size[kind]
+    distance = around.front + r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind] + r.size[kind]
     distance = wp.max(real(0.0), distance + secure_at(r, t, b, other, s, other_speed, speed))
+    stuck = t.vehicle[b, other].waiting > STUCK_S
     time = remaining + real(1.0)
     if faster > real(0.0):
         time = distance / faster
-    room = t.left_space[b, s] - t.reserved[b, s] - brake_gap(speed, decel, r.tau[kind])
-    t.leads_blocked[b, other] = True
-    if faster < real(0.0) or (side > 0 and drives_free(r, t, b, s)) or room < distance or remaining < time:
+    elif stuck and t.vehicle[b, s].left_space > real(2.0) * (r.size[kind] + r.gap[kind]):
+        time = real(0.0)
+    room = t.vehicle[b, s].left_space - t.vehicle[b, s].reserved - brake_gap(speed, decel, r.tau[kind])
+    t.vehicle[b, other].leads_blocked = True
+    slow = faster < real(0.0) and time > remaining
+    if slow or (side > 0 and drives_free(r, t, b, s)) or room < distance or remaining < time:
         if target >= speed:
             advise(r, t, b, s, target)
             return planned
@@ -83,7 +90,8 @@ def with_leader(r: Road, t: Traffic, b: int, s: int, around: Around, side: int, 
         slower = wp.min(planned, wp.max(real(0.0), speed - slowdown))
         advise(r, t, b, s, slower)
         return slower
-    advise(r, t, b, other, other_speed)
+    if not stuck:
+        advise(r, t, b, other, other_speed)
     return real(-1.0)
 
 
@@ -98,12 +106,12 @@ def with_follower(
     r: Road, t: Traffic, b: int, s: int, follower: int, gap: real, side: int, planned: real, remaining: real
 ):
     """What the follower is asked for, or how it is let pass."""
-    k = t.kind[b, follower]
-    own = t.kind[b, s]
+    k = t.vehicle[b, follower].kind
+    own = t.vehicle[b, s].kind
     decel = r.decel[k]
-    speed = t.speed[b, s]
-    other = t.speed[b, follower]
-    t.helps[b, follower] = side
+    speed = t.vehicle[b, s].speed
+    other = t.vehicle[b, follower].speed
+    t.vehicle[b, follower].helps = side
     if planned - other >= HELP_SPEED:
         lead_need = secure_at(r, t, b, follower, s, other, planned)
         if (lead_need - gap) / remaining < planned - other:
@@ -123,7 +131,7 @@ def with_follower(
         advise(r, t, b, follower, wp.max(slowed, HELP_SPEED))
         return
     passing = wp.max(other, speed + HELP_SPEED)
-    ramp = side > 0 and (planned > CUT_IN_SPEED or r.lane_length[t.lane[b, s]] > LONG_RAMP)
+    ramp = side > 0 and (planned > CUT_IN_SPEED or r.lane_length[t.vehicle[b, s].lane] > LONG_RAMP)
     if other > speed and (side < 0 or ramp):
         passing = wp.max(slowed, speed + HELP_SPEED)
         if (other - speed) / decel < remaining:
@@ -140,15 +148,17 @@ def inform(
     r: Road, t: Traffic, b: int, s: int, around: Around, side: int, offset: int, length: real, front: bool, back: bool
 ):
     """Agrees with the neighbours how the change becomes possible."""
-    t.left_space[b, s] = length - t.position[b, s]
+    t.vehicle[b, s].left_space = length - t.vehicle[b, s].position
     away = wp.abs(offset)
     if away > 1:
         unseen = real(RESERVED_LEFT)
         if side < 0:
             unseen = RESERVED_RIGHT
-        t.reserved[b, s] = wp.max(unseen, t.reserved[b, s])
+        t.vehicle[b, s].reserved = wp.max(unseen, t.vehicle[b, s].reserved)
     reserve(r, t, b, s, around.leader, side)
-    seconds = t.left_space[b, s] / wp.max(real(1.0e-3), t.look[b, s]) / real(wp.max(1, away)) / real(2.0)
+    seconds = (
+        t.vehicle[b, s].left_space / wp.max(real(1.0e-3), t.vehicle[b, s].look) / real(wp.max(1, away)) / real(2.0)
+    )
     remaining = wp.max(real(1.0), seconds)
     planned = with_leader(r, t, b, s, around, side, front, remaining)
     if planned >= real(0.0) and around.follower >= 0:

@@ -2,29 +2,27 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.around import follower_beyond, may_use, secure
+from fedsched.envs.intersections.kernels.around import is_open_to
 from fedsched.envs.intersections.kernels.draws import PLACE, speed_factor, uniform
-from fedsched.envs.intersections.kernels.following import brake_gap, free_speed, stop_speed
-from fedsched.envs.intersections.kernels.lists import link_in, rear_of
-from fedsched.envs.intersections.kernels.state import (
-    FLAG_FULL,
-    NEVER,
-    NO_ADVICE,
-    REARS,
-    Road,
-    Traffic,
-    real,
-)
-from fedsched.envs.intersections.kernels.ways import allowed, is_minor, is_red, is_yellow, leader_on, link_from
+from fedsched.envs.intersections.kernels.entering import MARGIN, enters_anywhere, has_room, is_safe
+from fedsched.envs.intersections.kernels.lists import link_in
+from fedsched.envs.intersections.kernels.state import FLAG_FULL, NEVER, NO_ADVICE, REARS, Road, Traffic, real
+from fedsched.envs.intersections.kernels.ways import allowed
 
-MARGIN = wp.constant(real(0.1))
 RANDOM_TRIES = wp.constant(10)
+RANDOM_FREE = wp.constant(real(-2.0))
 
 
 @wp.func
-def depart_lane(r: Road, t: Traffic, b: int, s: int, wanted: int) -> int:
-    """The lane that is tried; by default the emptiest of those that need no change."""
-    row = t.way[b, s]
+def factor_of(r: Road, t: Traffic, b: int, trip: int, kind: int) -> real:
+    return speed_factor(
+        t.seed[b], trip, r.factor_mean[kind], r.factor_deviation[kind], r.factor_low[kind], r.factor_high[kind]
+    )
+
+
+@wp.func
+def depart_lane(r: Road, t: Traffic, b: int, trip: int, row: int, kind: int, wanted: int) -> int:
+    """The lane that is tried; by default the emptiest of those that need no change, see the reference."""
     edge = r.way_edge[row]
     first, end = r.edge_lane[edge], r.edge_lane[edge + 1]
     if wanted >= 0:
@@ -32,14 +30,19 @@ def depart_lane(r: Road, t: Traffic, b: int, s: int, wanted: int) -> int:
     best = int(-1)
     most = real(-1.0)
     fallback = int(-1)
+    going = bool(True)
     for lane in range(first, end):
-        if may_use(r, t, b, s, lane):
+        if going and is_open_to(r, kind, lane):
             if fallback < 0:
                 fallback = lane
             if r.way_offset[row, r.lane_index[lane]] == 0 and wanted != -2:
+                last = t.lane_last[b, lane]
                 room = real(1.0e9)
-                if t.lane_last[b, lane] >= 0:
-                    room = t.position[b, t.lane_last[b, lane]]
+                if last >= 0:
+                    room = t.vehicle[b, last].position
+                    if lane + 1 < end:
+                        own = wp.min(r.lane_speed[lane] * factor_of(r, t, b, trip, kind), r.fastest[kind])
+                        going = allowed(r, t, b, last, lane) <= own
                 if room > most:
                     best = lane
                     most = room
@@ -49,175 +52,117 @@ def depart_lane(r: Road, t: Traffic, b: int, s: int, wanted: int) -> int:
 
 
 @wp.func
-def around_place(r: Road, t: Traffic, b: int, s: int, lane: int):
-    """Of a vehicle that is not on the lane yet: who would be ahead, where that one's rear is, who would be behind."""
-    behind = int(-1)
-    ahead = int(t.lane_last[b, lane])
-    while ahead >= 0 and t.position[b, ahead] < t.position[b, s]:
-        behind = ahead
-        ahead = t.ahead[b, ahead]
-    rear = real(0.0)
-    if ahead >= 0:
-        rear = rear_of(r, t, b, ahead)
-    node = int(t.rear_first[b, lane])
-    while node >= 0:
-        if ahead < 0 or t.rear_at[b, node] < rear:
-            ahead = node / REARS
-            rear = t.rear_at[b, node]
-        node = t.rear_next[b, node]
-    return ahead, rear, behind
-
-
-@wp.func
-def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
-    """Whether it may enter with its speed, which is lowered where a closed link is near."""
-    kind = t.kind[b, s]
-    speed = real(t.speed[b, s])
-    lane = int(t.lane[b, s])
-    place = int(0)
-    decel, tau = r.decel[kind], r.tau[kind]
-    reach = brake_gap(speed, decel, tau) + r.gap[kind]
-    seen = real(r.lane_length[lane] - t.position[b, s])
-    behind = int(-1)
-    while True:
-        leader, rear = leader_on(r, t, b, s, lane, False)
-        if lane == t.lane[b, s] and place == 0:
-            ahead, ahead_rear, after = around_place(r, t, b, s, lane)
-            leader = ahead
-            rear = ahead_rear
-            behind = after
-        if leader >= 0:
-            gap = rear + seen - r.lane_length[lane] - r.gap[kind]
-            if gap < real(0.0):
-                return False
-            room = gap + brake_gap(t.speed[b, leader], wp.max(decel, r.decel[t.kind[b, leader]]), real(0.0))
-            if stop_speed(room, decel, tau) < speed:
-                return False
-        if seen > reach or (not r.lane_internal[lane] and place == t.last[b, s]):
-            break
-        link = link_from(r, t, b, s, lane, place)
-        closed = link < 0
-        if not closed:
-            closed = is_red(t, b, link) or is_yellow(t, b, link) or is_minor(r, t, b, link)
-        if closed:
-            speed = wp.min(speed, stop_speed(seen, decel, real(1.0)))
-            break
-        lane = r.link_next[link]
-        speed = wp.min(speed, free_speed(seen, allowed(r, t, b, s, lane), decel))
-        if not r.lane_internal[lane]:
-            place += 1
-        seen += r.lane_length[lane]
-    t.speed[b, s] = speed
-    follower = int(behind)
-    back = real(0.0)
-    if follower >= 0:
-        back = rear_of(r, t, b, s) - t.position[b, follower] - r.gap[t.kind[b, follower]]
-    else:
-        beyond, beyond_gap = follower_beyond(r, t, b, s, t.lane[b, s])
-        follower = beyond
-        back = beyond_gap
-    if follower >= 0:
-        if back < wp.max(real(0.0), secure(r, t, b, follower, s)):
-            return False
-    return True
-
-
-@wp.func
 def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
-    """Fills a free slot with a vehicle that is not on the road yet."""
+    """Fills what is read of a vehicle before it is on the road."""
     row = t.first_trip[b] + trip
     kind = r.trip_type[row]
-    t.id[b, s] = trip
-    t.kind[b, s] = kind
-    t.way[b, s] = r.trip_way[row]
-    t.last[b, s] = r.trip_last[row]
-    t.place[b, s] = 0
-    t.factor[b, s] = speed_factor(
-        t.seed[b], trip, r.factor_mean[kind], r.factor_deviation[kind], r.factor_low[kind], r.factor_high[kind]
-    )
+    t.vehicle[b, s].id = trip
+    t.vehicle[b, s].last = r.trip_last[row]
+    t.vehicle[b, s].place = 0
+    t.vehicle[b, s].factor = factor_of(r, t, b, trip, kind)
+    t.vehicle[b, s].acceleration = real(0.0)
+
+
+@wp.func
+def enter(t: Traffic, b: int, s: int):
+    """Puts a vehicle on the road."""
     for i in range(REARS):
         t.behind[b, s, i] = -1
-    t.junction_entry[b, s] = NEVER
-    t.conflict_entry[b, s] = NEVER
-    t.first_entry[b, s] = NEVER
-    t.waiting[b, s] = 0
-    t.hindered[b, s] = False
-    t.wants[b, s] = False
-    t.look[b, s] = real(0.0)
-    t.keep_right[b, s] = real(0.0)
-    t.gain[b, s] = real(0.0)
-    t.advice[b, s] = NO_ADVICE
-    t.acceleration[b, s] = real(0.0)
-    t.helps[b, s] = 0
-    t.leads_blocked[b, s] = False
-    t.change_blocked[b, s] = False
-    t.wants_side[b, s] = 0
-    t.left_space[b, s] = real(0.0)
-    t.reserved[b, s] = real(0.0)
-    t.total_waiting[b, s] = 0
-    t.time_loss[b, s] = real(0.0)
-    t.stops[b, s] = 0
-    t.items[b, s] = 0
+    t.vehicle[b, s].junction_entry = NEVER
+    t.vehicle[b, s].conflict_entry = NEVER
+    t.vehicle[b, s].first_entry = NEVER
+    t.vehicle[b, s].waiting = 0
+    t.vehicle[b, s].hindered = False
+    t.vehicle[b, s].wants = False
+    t.vehicle[b, s].look = real(0.0)
+    t.vehicle[b, s].keep_right = real(0.0)
+    t.vehicle[b, s].gain = real(0.0)
+    t.vehicle[b, s].advice = NO_ADVICE
+    t.vehicle[b, s].helps = 0
+    t.vehicle[b, s].leads_blocked = False
+    t.vehicle[b, s].change_blocked = False
+    t.vehicle[b, s].wants_side = 0
+    t.vehicle[b, s].left_space = real(0.0)
+    t.vehicle[b, s].reserved = real(0.0)
+    t.vehicle[b, s].total_waiting = 0
+    t.vehicle[b, s].time_loss = real(0.0)
+    t.vehicle[b, s].stops = 0
+    t.vehicle[b, s].items = 0
+    now = t.now[b]
+    t.vehicle[b, s].inserted = now
+    t.trip_inserted[b, t.vehicle[b, s].id] = now
+    t.count[b] = s + 1
+    link_in(t, b, s, t.vehicle[b, s].lane)
+
+
+@wp.func
+def depart_speed(r: Road, t: Traffic, b: int, s: int, wanted: real) -> real:
+    """The wanted speed, by default the mean of the lane, within the limit."""
+    lane = t.vehicle[b, s].lane
+    speed = real(wanted)
+    if wanted < real(0.0):
+        speed = r.lane_speed[lane]
+        other = int(t.lane_first[b, lane])
+        if other >= 0:
+            total = real(0.0)
+            n = int(0)
+            while other >= 0:
+                total += t.vehicle[b, other].speed
+                n += 1
+                other = t.vehicle[b, other].after
+            speed = total / real(n)
+    return wp.min(allowed(r, t, b, s, lane), speed)
+
+
+@wp.func
+def is_safe_anywhere(r: Road, t: Traffic, b: int, s: int, trip: int, rule: real, adapts: bool) -> bool:
+    """Tries the places that the rule for departures allows."""
+    lane = t.vehicle[b, s].lane
+    speed = t.vehicle[b, s].speed  # one by one: what a tuple takes from an array is read again at every use
+    if rule >= real(-1.0):
+        return is_safe(r, t, b, s, adapts)
+    tries = int(1)
+    if rule == RANDOM_FREE:
+        tries = RANDOM_TRIES
+    for k in range(tries):
+        draw = uniform(t.seed[b], PLACE, trip, t.now[b] * RANDOM_TRIES + k)
+        t.vehicle[b, s].position = draw * r.lane_length[lane]
+        t.vehicle[b, s].speed = speed
+        if is_safe(r, t, b, s, adapts):
+            return True
+    return tries > 1 and enters_anywhere(r, t, b, s, speed)
 
 
 @wp.func
 def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
     """Tries one trip; a failure closes its lane for this second."""
+    row = t.first_trip[b] + trip
+    kind, way = r.trip_type[row], r.trip_way[row]
+    lane = depart_lane(r, t, b, trip, way, kind, r.trip_lane[row])
+    if t.failed[b, lane] == t.now[b]:
+        return False
     s = t.count[b]
-    if s >= t.id.shape[1]:
+    if s >= t.vehicle.shape[1]:
         t.flag[b] = t.flag[b] | FLAG_FULL
         return False
-    prepare(r, t, b, s, trip)
-    row = t.first_trip[b] + trip
-    lane = depart_lane(r, t, b, s, r.trip_lane[row])
-    now = t.now[b]
-    if t.failed[b, lane] == now:
-        return False
-    kind = t.kind[b, s]
-    t.lane[b, s] = lane
-    t.position[b, s] = wp.min(r.size[kind] + MARGIN, r.lane_length[lane])
-    mean = real(r.lane_speed[lane])
-    other = int(t.lane_first[b, lane])
-    if other >= 0:
-        total = real(0.0)
-        n = int(0)
-        while other >= 0:
-            total += t.speed[b, other]
-            n += 1
-            other = t.after[b, other]
-        mean = total / real(n)
-    if r.trip_speed[row] >= real(0.0):
-        mean = r.trip_speed[row]
-    speed = wp.min(allowed(r, t, b, s, lane), mean)
-    t.speed[b, s] = speed
-    safe = bool(False)
+    t.vehicle[b, s].kind = kind
+    t.vehicle[b, s].way = way
+    t.vehicle[b, s].lane = lane
     rule = r.trip_position[row]
+    at = r.size[kind] + MARGIN
     if rule >= real(0.0):
-        t.position[b, s] = wp.min(rule, r.lane_length[lane])
-        safe = is_safe(r, t, b, s)
-    elif rule == real(-1.0):
-        safe = is_safe(r, t, b, s)
-    else:
-        tries = int(RANDOM_TRIES)
-        if rule == real(-3.0):
-            tries = int(1)
-        base = t.position[b, s]
-        for k in range(tries):
-            if not safe:
-                t.position[b, s] = uniform(t.seed[b], PLACE, trip, now * RANDOM_TRIES + k) * r.lane_length[lane]
-                t.speed[b, s] = speed
-                safe = is_safe(r, t, b, s)
-        if not safe and tries > 1:
-            t.position[b, s] = base
-            t.speed[b, s] = speed
-            safe = is_safe(r, t, b, s)
+        at = rule
+    t.vehicle[b, s].position = wp.min(at, r.lane_length[lane])
+    safe = rule < real(-1.0) or has_room(r, t, b, s)
+    if safe:
+        prepare(r, t, b, s, trip)
+        t.vehicle[b, s].speed = depart_speed(r, t, b, s, r.trip_speed[row])
+        adapts = t.lane_first[b, lane] < 0 and r.trip_speed[row] < real(0.0)
+        safe = is_safe_anywhere(r, t, b, s, trip, rule, adapts)
     if not safe:
-        t.failed[b, lane] = now
+        t.failed[b, lane] = t.now[b]
         return False
-    t.inserted[b, s] = now
-    t.trip_inserted[b, trip] = now
-    t.count[b] = s + 1
-    link_in(t, b, s, lane)
+    enter(t, b, s)
     return True
 
 
@@ -225,21 +170,24 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
 def insert(r: Road, t: Traffic, b: int):
     """Everyone who wants to depart and has not yet, in order."""
     now = t.now[b]
+    waiting = t.pending_count[b]
     kept = int(0)
-    for i in range(t.pending_count[b]):
-        trip = t.pending[b, i]
-        if not try_insert(r, t, b, trip):
-            t.pending[b, kept] = trip
-            kept += 1
+    i = int(0)
     going = bool(True)
     while going:
-        trip = t.departed[b]
-        going = False
-        if trip < t.trips[b]:
-            if r.trip_depart[t.first_trip[b] + trip] <= now:
-                going = True
+        trip = int(0)
+        if i < waiting:
+            trip = t.pending[b, i]
+        else:
+            trip = t.departed[b]
+            going = trip < t.trips[b]
+            if going:
+                going = r.trip_depart[t.first_trip[b] + trip] <= now
+            if going:
                 t.departed[b] = trip + 1
-                if not try_insert(r, t, b, trip):
-                    t.pending[b, kept] = trip
-                    kept += 1
+        i += 1
+        if going:
+            if not try_insert(r, t, b, trip):
+                t.pending[b, kept] = trip
+                kept += 1
     t.pending_count[b] = kept

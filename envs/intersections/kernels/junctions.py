@@ -7,7 +7,6 @@ from fedsched.envs.intersections.kernels.state import (
     CROSSING,
     GREEN,
     INNER,
-    ITEMS,
     MERGE,
     SIBLING,
     STANDING,
@@ -28,13 +27,13 @@ FREE = wp.constant(real(1.0e9))
 @wp.func
 def stands(r: Road, t: Traffic, b: int, s: int, leader: int) -> bool:
     """Whether waiting for this leader means giving up the right of way."""
-    if t.waiting[b, leader] > PATIENCE_S:
+    if t.vehicle[b, leader].waiting > PATIENCE_S:
         return True
-    lane = t.lane[b, leader]
+    lane = t.vehicle[b, leader].lane
     if not r.lane_internal[lane]:
         return False
     source = r.link_source[r.lane_into[lane]]
-    own = t.lane[b, s]
+    own = t.vehicle[b, s].lane
     if source == own:
         return True
     return r.lane_internal[own] and source == r.link_source[r.lane_into[own]]
@@ -43,12 +42,12 @@ def stands(r: Road, t: Traffic, b: int, s: int, leader: int) -> bool:
 @wp.func
 def right_of_way(r: Road, t: Traffic, b: int, s: int, other: int, q: int, gap: real):
     """Whether vehicle s must yield to the other, and the other to it."""
-    own_entry, foe_entry = r.lane_entry[t.lane[b, s]], r.lane_entry[t.lane[b, other]]
+    own_entry, foe_entry = r.lane_entry[t.vehicle[b, s].lane], r.lane_entry[t.vehicle[b, other].lane]
     own_red, foe_red = is_red(t, b, own_entry), is_red(t, b, foe_entry)
-    speed, foe_speed = t.speed[b, s], t.speed[b, other]
+    speed, foe_speed = t.vehicle[b, s].speed, t.vehicle[b, other].speed
     if own_red or foe_red:
         if not foe_red and foe_speed > STANDING and gap < real(0.0):
-            k = t.kind[b, other]
+            k = t.vehicle[b, other].kind
             cannot_stop = -gap - r.size[k] < brake_gap(foe_speed, r.decel[k], r.tau[k])
             return cannot_stop, not cannot_stop
         return foe_red, own_red
@@ -63,39 +62,41 @@ def right_of_way(r: Road, t: Traffic, b: int, s: int, other: int, q: int, gap: r
 @wp.func
 def goes_first(r: Road, t: Traffic, b: int, s: int, other: int, q: int, lane: int, gap: real) -> bool:
     """Whether `other` goes before vehicle s."""
-    own_lane, foe_lane = t.lane[b, s], t.lane[b, other]
+    own_lane, foe_lane = t.vehicle[b, s].lane, t.vehicle[b, other].lane
     junction = r.lane_junction[lane]
     if r.lane_junction[own_lane] != junction or r.lane_junction[foe_lane] != junction:
         return True
     first = int(0)
     second = int(0)
     if r.link_source[r.lane_entry[lane]] == r.link_source[r.lane_entry[foe_lane]]:
-        first = t.first_entry[b, s]
-        second = t.first_entry[b, other]
+        first = t.vehicle[b, s].first_entry
+        second = t.vehicle[b, other].first_entry
     else:
         yields, yielded = right_of_way(r, t, b, s, other, q, gap)
-        first = t.junction_entry[b, s]
-        second = t.conflict_entry[b, other]
+        first = t.vehicle[b, s].junction_entry
+        second = t.vehicle[b, other].conflict_entry
         if yields:
-            first = t.conflict_entry[b, s]
+            first = t.vehicle[b, s].conflict_entry
             if not yielded:
-                second = t.junction_entry[b, other]
+                second = t.vehicle[b, other].junction_entry
     if first != second:
         return first > second
-    if t.speed[b, other] != t.speed[b, s]:
-        return t.speed[b, other] > t.speed[b, s]
-    return t.id[b, s] < t.id[b, other]
+    if t.vehicle[b, other].speed != t.vehicle[b, s].speed:
+        return t.vehicle[b, other].speed > t.vehicle[b, s].speed
+    return t.vehicle[b, s].id < t.vehicle[b, other].id
 
 
 @wp.func
 def speed_for(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, start: real, point: real) -> real:
     """Safe speed behind a vehicle on a conflicting lane; `point` is negative where it must stop before the lane."""
-    kind = t.kind[b, s]
-    speed = t.speed[b, s]
+    kind = t.vehicle[b, s].kind
+    speed = t.vehicle[b, s].speed
     accel, decel = r.accel[kind], r.decel[kind]
     safe = real(0.0)
     if gap >= real(0.0):
-        safe = follow_speed(gap, speed, t.speed[b, leader], accel, decel, r.tau[kind], r.decel[t.kind[b, leader]])
+        safe = follow_speed(
+            gap, speed, t.vehicle[b, leader].speed, accel, decel, r.tau[kind], r.decel[t.vehicle[b, leader].kind]
+        )
     else:
         safe = wp.min(stop_speed(start - real(0.1), decel, real(1.0)), speed + accel)
     if point < real(0.0):
@@ -104,7 +105,7 @@ def speed_for(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, start
     stop = wp.min(stop_speed(room, decel, real(1.0)), speed + accel)
     if gap == -FREE:
         return wp.max(safe, stop)
-    seconds = (point - gap) / wp.max(t.speed[b, leader], STANDING)
+    seconds = (point - gap) / wp.max(t.vehicle[b, leader].speed, STANDING)
     final = wp.max(speed, real(2.0) * room / seconds - speed)
     return wp.max(safe, wp.min(speed + (final - speed) / seconds, stop))
 
@@ -133,13 +134,13 @@ def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, st
         rear_distance = r.other_end[q] - rear
     if kind == CROSSING:
         foe_width = r.other_end[q] - r.other_begin[q]
-    size = r.size[t.kind[b, leader]]
+    size = r.size[t.vehicle[b, leader].kind]
     waits = r.lane_waiting[other]
     before_waiting = waits and not r.lane_waiting[lane] and not r.lane_second[lane]
-    past = rear_distance + foe_width + bend(r.lane_radius[lane], r.size[t.kind[b, s]]) < real(0.0)
+    past = rear_distance + foe_width + bend(r.lane_radius[lane], r.size[t.vehicle[b, s].kind]) < real(0.0)
     in_the_way = rear_distance < size and not waits
     in_the_way = in_the_way and ((not past and point > real(0.0)) or (merge and point > rear_distance - size))
-    on_lane = t.lane[b, leader] == other
+    on_lane = t.vehicle[b, leader].lane == other
     if not in_the_way:
         if before_waiting:
             own_entry, foe_entry = r.lane_entry[lane], r.lane_entry[other]
@@ -148,12 +149,12 @@ def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, st
                     return FREE
         if point < real(-0.1):
             return FREE
-        if (merge or not (before_waiting or sibling)) and on_lane and not t.wants[b, leader]:
+        if (merge or not (before_waiting or sibling)) and on_lane and not t.vehicle[b, leader].wants:
             return FREE
-    if sibling and waits and r.lane_second[lane] and t.speed[b, leader] < STANDING:
+    if sibling and waits and r.lane_second[lane] and t.vehicle[b, leader].speed < STANDING:
         return FREE
-    if sibling and r.lane_edge[t.lane[b, s]] == r.lane_edge[lane]:
-        if rear + size < t.position[b, s] - r.size[t.kind[b, s]]:
+    if sibling and r.lane_edge[t.vehicle[b, s].lane] == r.lane_edge[lane]:
+        if rear + size < t.vehicle[b, s].position - r.size[t.vehicle[b, s].kind]:
             return FREE
     always = before_waiting and not sibling
     if not always and past and not merge:
@@ -161,7 +162,7 @@ def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, st
     if merge and rear_distance < real(0.0):
         own_behind = r.lane_length[lane] - r.own_begin[q]
         rear_distance += wp.max(real(0.0), r.lane_length[other] - r.other_begin[q] - own_behind)
-    gap = point - r.gap[t.kind[b, s]] - rear_distance - foe_width
+    gap = point - r.gap[t.vehicle[b, s].kind] - rear_distance - foe_width
     if always:
         gap = -FREE
     if not in_the_way:
@@ -192,34 +193,35 @@ def unsafe_merge(leader: real, follower: real, leader_decel: real, follower_dece
 
 
 @wp.func
-def blocked_by(r: Road, t: Traffic, b: int, s: int, i: int, foe: int, j: int, same: bool, impatience: real) -> bool:
-    """Whether the windows of time of two vehicles overlap too far."""
-    own_decel, foe_decel = r.decel[t.kind[b, s]], r.decel[t.kind[b, foe]]
-    own_arrival = t.arrival[b, s, i]
-    arrival = t.arrival[b, foe, j]
-    braking = t.braking_speed[b, foe, j]
+def blocked_by(r: Road, t: Traffic, b: int, own: int, other: int, same: bool, impatience: real) -> bool:
+    """Whether the windows of time of two items overlap too far."""
+    s, foe = t.item[b, own].vehicle, t.item[b, other].vehicle
+    own_decel, foe_decel = r.decel[t.vehicle[b, s].kind], r.decel[t.vehicle[b, foe].kind]
+    own_arrival = t.item[b, own].arrival
+    arrival = t.item[b, other].arrival
+    braking = t.item[b, other].braking_speed
     if impatience > real(0.0) and own_arrival < arrival:
         if wp.floor(own_arrival) != wp.floor(arrival):
             braked, slowed = if_braked_speed(
-                own_arrival, t.distance[b, foe, j], arrival, foe_decel * impatience, real(t.now[b])
+                own_arrival, t.item[b, other].distance, arrival, foe_decel * impatience, real(t.now[b])
             )
             braking = slowed
             arrival = (real(1.0) - impatience) * arrival + impatience * braked
-    if t.leave[b, foe, j] < own_arrival:
+    if t.item[b, other].leave < own_arrival:
         if not same:
             return False
-        if own_arrival - t.leave[b, foe, j] < LOOK_AHEAD_S:
+        if own_arrival - t.item[b, other].leave < LOOK_AHEAD_S:
             return True
-        return unsafe_merge(t.leave_speed[b, foe, j], t.arrival_speed[b, s, i], foe_decel, own_decel)
-    if arrival > t.leave[b, s, i] + LOOK_AHEAD_S:
-        return same and unsafe_merge(t.leave_speed[b, s, i], braking, own_decel, foe_decel)
+        return unsafe_merge(t.item[b, other].leave_speed, t.item[b, own].arrival_speed, foe_decel, own_decel)
+    if arrival > t.item[b, own].leave + LOOK_AHEAD_S:
+        return same and unsafe_merge(t.item[b, own].leave_speed, braking, own_decel, foe_decel)
     return True
 
 
 @wp.func
-def is_open(r: Road, t: Traffic, b: int, s: int, i: int, can_stop: bool) -> bool:
-    """Whether the link of item i may be passed."""
-    link = t.link[b, s, i]
+def is_open(r: Road, t: Traffic, b: int, s: int, item: int, can_stop: bool) -> bool:
+    """Whether the link of an item may be passed."""
+    link = t.item[b, item].link
     if is_red(t, b, link):
         return False
     if r.link_cont[link] or has_priority(t, b, link):
@@ -228,20 +230,20 @@ def is_open(r: Road, t: Traffic, b: int, s: int, i: int, can_stop: bool) -> bool
     entry = r.link_entry[link]
     if inner and t.state[b, entry] == GREEN:
         return True
-    if t.state[b, link] == STOP_SIGN and t.waiting[b, s] == 0:
+    if t.state[b, link] == STOP_SIGN and t.vehicle[b, s].waiting == 0:
         return False
     impatience = real(1.0)
     if can_stop:
-        impatience = wp.min(real(1.0), real(t.waiting[b, s]) / IMPATIENT_AFTER_S)
+        impatience = wp.min(real(1.0), real(t.vehicle[b, s].waiting) / IMPATIENT_AFTER_S)
     only_moving = inner and is_red(t, b, entry)
     for place in range(r.response_begin[link], r.response_begin[link + 1]):
         foe_link = r.response[place]
         same = r.link_target[foe_link] == r.link_target[link]
         node = int(t.approach_first[b, foe_link])
         while node >= 0:
-            foe = node / ITEMS
-            if foe != s and not (only_moving and t.speed[b, foe] <= STANDING):
-                if blocked_by(r, t, b, s, i, foe, node - foe * ITEMS, same, impatience):
+            foe = t.item[b, node].vehicle
+            if foe != s and not (only_moving and t.vehicle[b, foe].speed <= STANDING):
+                if blocked_by(r, t, b, item, node, same, impatience):
                     return False
-            node = t.approach_next[b, node]
+            node = t.item[b, node].next
     return True

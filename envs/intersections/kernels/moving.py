@@ -4,13 +4,13 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.draws import DAWDLE, uniform
 from fedsched.envs.intersections.kernels.following import brake_gap, stop_speed
+from fedsched.envs.intersections.kernels.gates import pass_gate
 from fedsched.envs.intersections.kernels.junctions import is_open
 from fedsched.envs.intersections.kernels.lists import clear_rears, is_ahead, link_in, list_rears, move_slot, unlink
 from fedsched.envs.intersections.kernels.state import (
     ARRIVED,
     ENTRY,
     EXIT,
-    ITEMS,
     NEVER,
     NO_ADVICE,
     REARS,
@@ -26,20 +26,18 @@ from fedsched.envs.intersections.kernels.ways import allowed, is_minor, is_yello
 @wp.func
 def list_approaches(t: Traffic, b: int):
     """Notes for every link who wants to pass it in this second."""
-    for s in range(t.count[b]):
-        for i in range(t.items[b, s]):
-            if t.request[b, s, i]:
-                link = t.link[b, s, i]
-                node = s * ITEMS + i
-                t.approach_next[b, node] = t.approach_first[b, link]
-                t.approach_first[b, link] = node
+    for node in range(t.planned[b]):
+        if t.item[b, node].request:
+            link = t.item[b, node].link
+            t.item[b, node].next = t.approach_first[b, link]
+            t.approach_first[b, link] = node
 
 
 @wp.func
 def clear_approaches(t: Traffic, b: int):
-    for s in range(t.count[b]):
-        for i in range(t.items[b, s]):
-            t.approach_first[b, t.link[b, s, i]] = -1
+    for node in range(t.planned[b]):
+        t.approach_first[b, t.item[b, node].link] = -1
+    t.planned[b] = 0
 
 
 @wp.func
@@ -49,10 +47,10 @@ def for_changes(r: Road, t: Traffic, b: int, s: int, low_in: real, wanted: real,
     high = real(high_in)
     speed = real(wanted)
     asked = bool(False)
-    kind = t.kind[b, s]
-    v = t.speed[b, s]
-    if t.reserved[b, s] > real(0.0):
-        space = t.left_space[b, s] - t.reserved[b, s] - real(1.0) - r.gap[kind]
+    kind = t.vehicle[b, s].kind
+    v = t.vehicle[b, s].speed
+    if t.vehicle[b, s].reserved > real(0.0):
+        space = t.vehicle[b, s].left_space - t.vehicle[b, s].reserved - real(1.0) - r.gap[kind]
         if space > real(0.0):
             safe = wp.min(stop_speed(space, r.decel[kind], real(1.0)), v + r.accel[kind])
             hardest = wp.max(real(0.0), v - r.emergency[kind])
@@ -62,69 +60,70 @@ def for_changes(r: Road, t: Traffic, b: int, s: int, low_in: real, wanted: real,
                     low = wp.max(hardest, safe)
                 speed = wp.max(low, safe)
                 asked = True
-    advice = t.advice[b, s]
+    advice = t.vehicle[b, s].advice
     if advice < NO_ADVICE and low <= advice and advice <= high:
         speed = wp.min(speed, advice)
         asked = True
     if not asked:
-        if t.change_blocked[b, s] or t.leads_blocked[b, s]:
+        if t.vehicle[b, s].change_blocked or t.vehicle[b, s].leads_blocked:
             speed = (high + wanted) * real(0.5)
-        elif r.lane_single[t.lane[b, s]]:
-            t.gain[b, s] = real(0.0)
-            t.keep_right[b, s] = real(0.0)
-            t.look[b, s] = real(0.0)
+        elif r.lane_single[t.vehicle[b, s].lane]:
+            t.vehicle[b, s].gain = real(0.0)
+            t.vehicle[b, s].keep_right = real(0.0)
+            t.vehicle[b, s].look = real(0.0)
     return speed
 
 
 @wp.func
 def decide(r: Road, t: Traffic, b: int, s: int) -> real:
     """The speed of this second: links in order until one is closed, then limits, dawdling and advice."""
-    kind = t.kind[b, s]
+    kind = t.vehicle[b, s].kind
     accel, decel = r.accel[kind], r.decel[kind]
-    v = t.speed[b, s]
+    v = t.vehicle[b, s].speed
     brake = brake_gap(v, decel, real(0.0))
-    bound = real(t.end_speed[b, s])
+    bound = real(t.vehicle[b, s].end_speed)
     least = real(0.0)
     line = real(0.0)
     least_can_stop = bool(False)
     hindered = bool(False)
     stopped = bool(False)
-    t.gives_up[b, s] = False
-    for i in range(t.items[b, s]):
-        link = t.link[b, s, i]
-        distance = t.distance[b, s, i]
+    t.vehicle[b, s].gives_up = False
+    at = t.vehicle[b, s].first_item
+    for i in range(t.vehicle[b, s].items):
+        link = t.item[b, at + i].link
+        distance = t.item[b, at + i].distance
         can_stop = distance > brake or v < decel
         yellow = is_yellow(t, b, link)
-        if not t.request[b, s, i]:
-            t.gives_up[b, s] = r.lane_internal[t.lane[b, s]] and r.lane_internal[r.link_source[link]]
-            bound = t.stopping[b, s, i]
+        if not t.item[b, at + i].request:
+            t.vehicle[b, s].gives_up = r.lane_internal[t.vehicle[b, s].lane] and r.lane_internal[r.link_source[link]]
+            bound = t.item[b, at + i].stopping
             hindered = hindered or bound < v or bound < STANDING
             stopped = True
             break
         opened = bool(yellow and not can_stop)
         if not yellow:
-            opened = is_open(r, t, b, s, i, can_stop)
+            opened = is_open(r, t, b, s, at + i, can_stop)
         stop = bool(yellow and can_stop)
         if opened and is_minor(r, t, b, link) and not r.link_cont[link]:
             if distance > VISIBILITY and (can_stop or not yellow):
                 stop = True
             else:
-                least = wp.min(wp.min(distance + real(0.1), t.passing[b, s, i]), v + accel)
+                least = wp.min(wp.min(distance + real(0.1), t.item[b, at + i].passing), v + accel)
                 line = distance
                 least_can_stop = can_stop
         if not opened and not stop:
             too_fast = not can_stop and r.link_signal[link] < 0
             stop = not (too_fast and distance < brake_gap(v, r.emergency[kind], real(0.0)))
         if stop:
-            bound = t.stopping[b, s, i]
+            bound = t.item[b, at + i].stopping
             hindered = True
             stopped = True
             break
-        bound = t.passing[b, s, i]
-        if opened and bound < decel and bound <= t.stopping[b, s, i] and bound < v + accel:
+        bound = t.item[b, at + i].passing
+        if opened and bound < decel and bound <= t.item[b, at + i].stopping and bound < v + accel:
             hindered = True
     if not stopped:
-        bound = t.end_speed[b, s]
+        bound = t.vehicle[b, s].end_speed
     if bound + real(1.0e-3) < least:
         if least_can_stop and bound < v:
             bound = wp.min(bound, wp.max(v - decel, stop_speed(line, decel, real(1.0))))
@@ -132,11 +131,11 @@ def decide(r: Road, t: Traffic, b: int, s: int) -> real:
             hindered = True
         else:
             least = bound
-    t.hindered[b, s] = hindered
+    t.vehicle[b, s].hindered = hindered
     low = wp.min(wp.max(v - decel, real(0.0)), wp.max(bound, wp.max(v - r.emergency[kind], real(0.0))))
-    top = wp.max(allowed(r, t, b, s, t.lane[b, s]), bound)
+    top = wp.max(allowed(r, t, b, s, t.vehicle[b, s].lane), bound)
     high = wp.max(low, wp.min(wp.min(top, bound), v + accel))
-    slack = r.sigma[kind] * uniform(t.seed[b], DAWDLE, t.id[b, s], t.now[b])
+    slack = r.sigma[kind] * uniform(t.seed[b], DAWDLE, t.vehicle[b, s].id, t.now[b])
     speed = high - slack * accel
     if high < accel:
         speed = high * (real(1.0) - slack)
@@ -153,34 +152,36 @@ def decide(r: Road, t: Traffic, b: int, s: int) -> real:
 def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
     """Takes a vehicle along its way, lists untouched; returns whether it has arrived."""
     now = t.now[b]
-    lane = int(t.lane[b, s])
-    speed = t.next_speed[b, s]
-    position = real(t.position[b, s] + speed)
-    t.acceleration[b, s] = speed - t.speed[b, s]
-    t.speed[b, s] = speed
+    lane = int(t.vehicle[b, s].lane)
+    speed = t.vehicle[b, s].next_speed
+    position = real(t.vehicle[b, s].position + speed)
+    t.vehicle[b, s].acceleration = speed - t.vehicle[b, s].speed
+    t.vehicle[b, s].speed = speed
     if speed <= STANDING:
-        if t.waiting[b, s] == 0:
-            t.stops[b, s] = t.stops[b, s] + 1
-        t.waiting[b, s] = t.waiting[b, s] + 1
-        t.total_waiting[b, s] = t.total_waiting[b, s] + 1
+        if t.vehicle[b, s].waiting == 0:
+            t.vehicle[b, s].stops = t.vehicle[b, s].stops + 1
+        t.vehicle[b, s].waiting = t.vehicle[b, s].waiting + 1
+        t.vehicle[b, s].total_waiting = t.vehicle[b, s].total_waiting + 1
     else:
-        t.waiting[b, s] = 0
-    if t.gives_up[b, s]:
-        t.junction_entry[b, s] = NEVER
-        t.conflict_entry[b, s] = NEVER
+        t.vehicle[b, s].waiting = 0
+    if t.vehicle[b, s].gives_up:
+        t.vehicle[b, s].junction_entry = NEVER
+        t.vehicle[b, s].conflict_entry = NEVER
     i = int(0)
+    at = t.vehicle[b, s].first_item
     arrived = bool(False)
     while True:
         length = r.lane_length[lane]
-        if not r.lane_internal[lane] and t.place[b, s] == t.last[b, s]:
+        if not r.lane_internal[lane] and t.vehicle[b, s].place == t.vehicle[b, s].last:
             arrived = position > length - ARRIVED
             break
         if position <= length + real(1.0e-6):
             break
-        if i >= t.items[b, s]:
+        if i >= t.vehicle[b, s].items:
             position = length
             break
-        link = t.link[b, s, i]
+        link = t.item[b, at + i].link
+        pass_gate(r, t, b, link)
         i += 1
         position -= length
         for k in range(REARS - 1):
@@ -188,34 +189,34 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
         t.behind[b, s, 0] = lane
         lane = r.link_next[link]
         if not r.lane_internal[lane]:
-            t.place[b, s] = t.place[b, s] + 1
-            t.first_entry[b, s] = NEVER
-            t.junction_entry[b, s] = NEVER
-            t.conflict_entry[b, s] = NEVER
+            t.vehicle[b, s].place = t.vehicle[b, s].place + 1
+            t.vehicle[b, s].first_entry = NEVER
+            t.vehicle[b, s].junction_entry = NEVER
+            t.vehicle[b, s].conflict_entry = NEVER
         else:
             if r.link_kind[link] == ENTRY:
-                t.junction_entry[b, s] = now
-                t.first_entry[b, s] = now
+                t.vehicle[b, s].junction_entry = now
+                t.vehicle[b, s].first_entry = now
             if r.link_kind[r.lane_link[lane]] == EXIT:
-                t.conflict_entry[b, s] = now
-    t.position[b, s] = position
-    t.wants[b, s] = False
-    if i < t.items[b, s]:
-        t.wants[b, s] = t.request[b, s, i]
-    t.next_lane[b, s] = lane
+                t.vehicle[b, s].conflict_entry = now
+    t.vehicle[b, s].position = position
+    t.vehicle[b, s].wants = False
+    if i < t.vehicle[b, s].items:
+        t.vehicle[b, s].wants = t.item[b, at + i].request
+    t.vehicle[b, s].next_lane = lane
     own = allowed(r, t, b, s, lane)
-    t.time_loss[b, s] = t.time_loss[b, s] + (own - speed) / own
+    t.vehicle[b, s].time_loss = t.vehicle[b, s].time_loss + (own - speed) / own
     return arrived
 
 
 @wp.func
 def arrive(t: Traffic, b: int, s: int):
     """Notes an ended trip and gives its slot to the last vehicle."""
-    trip = t.id[b, s]
+    trip = t.vehicle[b, s].id
     t.trip_arrived[b, trip] = t.now[b]
-    t.trip_loss[b, trip] = wp.float32(t.time_loss[b, s])
-    t.trip_waiting[b, trip] = t.total_waiting[b, s]
-    t.trip_stops[b, trip] = t.stops[b, s]
+    t.trip_loss[b, trip] = wp.float32(t.vehicle[b, s].time_loss)
+    t.trip_waiting[b, trip] = t.vehicle[b, s].total_waiting
+    t.trip_stops[b, trip] = t.vehicle[b, s].stops
     t.arrived[b] = t.arrived[b] + 1
     last = t.count[b] - 1
     t.count[b] = last
@@ -228,27 +229,27 @@ def move(r: Road, t: Traffic, b: int):
     """Everyone decides from the plans, then everyone moves; lists follow."""
     clear_rears(t, b)
     for s in range(t.count[b]):
-        t.next_speed[b, s] = decide(r, t, b, s)
+        t.vehicle[b, s].next_speed = decide(r, t, b, s)
     clear_approaches(t, b)
     for s in range(t.count[b]):
-        t.gone[b, s] = advance(r, t, b, s)
+        t.vehicle[b, s].gone = advance(r, t, b, s)
     for s in range(t.count[b]):
-        if t.gone[b, s] or t.next_lane[b, s] != t.lane[b, s]:
-            unlink(t, b, s, t.lane[b, s])
+        if t.vehicle[b, s].gone or t.vehicle[b, s].next_lane != t.vehicle[b, s].lane:
+            unlink(t, b, s, t.vehicle[b, s].lane)
     for s in range(t.count[b]):
-        lane = t.next_lane[b, s]
-        if not t.gone[b, s] and lane != t.lane[b, s]:
-            t.lane[b, s] = lane
+        lane = t.vehicle[b, s].next_lane
+        if not t.vehicle[b, s].gone and lane != t.vehicle[b, s].lane:
+            t.vehicle[b, s].lane = lane
             link_in(t, b, s, lane)
     for s in range(t.count[b]):
-        other = t.ahead[b, s]
-        if not t.gone[b, s] and other >= 0:
+        other = t.vehicle[b, s].ahead
+        if not t.vehicle[b, s].gone and other >= 0:
             if is_ahead(t, b, s, other):
-                unlink(t, b, s, t.lane[b, s])
-                link_in(t, b, s, t.lane[b, s])
+                unlink(t, b, s, t.vehicle[b, s].lane)
+                link_in(t, b, s, t.vehicle[b, s].lane)
     n = t.count[b]
     for back in range(n):
         s = n - 1 - back
-        if t.gone[b, s]:
+        if t.vehicle[b, s].gone:
             arrive(t, b, s)
     list_rears(r, t, b)

@@ -7,6 +7,7 @@ from fedsched.envs.intersections.kernels.junctions import FREE, held, stands
 from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import (
     EXIT,
+    FLAG_FULL,
     ITEMS,
     MARGIN,
     MERGE,
@@ -50,13 +51,13 @@ class Look:
 def rear_on_way(r: Road, t: Traffic, b: int, s: int, other: int, lane: int) -> bool:
     """Whether the rear of a vehicle lies on a lane of the own way."""
     offset = rear_of(r, t, b, other)
-    back = int(t.lane[b, other])
+    back = int(t.vehicle[b, other].lane)
     for k in range(REARS):
         behind_lane = t.behind[b, other, k]
         if behind_lane >= 0 and offset < real(0.0):
             offset += r.lane_length[behind_lane]
             back = behind_lane
-    if back == lane or back == t.lane[b, s]:
+    if back == lane or back == t.vehicle[b, s].lane:
         return True
     return r.lane_internal[lane] and back == r.link_source[r.lane_into[lane]]
 
@@ -66,24 +67,25 @@ def behind_leader(r: Road, t: Traffic, b: int, s: int, look: Look) -> Look:
     """The next vehicle ahead on the lane looked at; also what it means for the link before the lane."""
     leader, rear = leader_on(r, t, b, s, look.lane, look.n == 0)
     if leader >= 0:
+        at = t.vehicle[b, s].first_item
         start = look.seen - r.lane_length[look.lane]
-        gap = rear + start - r.gap[t.kind[b, s]]
+        gap = rear + start - r.gap[t.vehicle[b, s].kind]
         safe = real(0.0)
         on_way = bool(True)
         last = look.n - 1
         if gap < real(0.0) and last >= 0:
             on_way = rear_on_way(r, t, b, s, leader, look.lane)
         if on_way:
-            safe = behind(r, t, b, s, leader, gap, t.speed[b, s])
+            safe = behind(r, t, b, s, leader, gap, t.vehicle[b, s].speed)
         else:
-            source = r.link_source[t.link[b, s, last]]
+            source = r.link_source[t.item[b, at + last].link]
             if r.lane_internal[source]:
                 start -= r.lane_length[source]
             safe = before(r, t, b, s, start - MARGIN)
         if last >= 0:
-            future = t.leave_speed[b, s, last]
-            t.leave_speed[b, s, last] = wp.min(future, behind(r, t, b, s, leader, gap, future))
-            t.stopping[b, s, last] = wp.min(t.stopping[b, s, last], wp.min(look.speed, safe))
+            future = t.item[b, at + last].leave_speed
+            t.item[b, at + last].leave_speed = wp.min(future, behind(r, t, b, s, leader, gap, future))
+            t.item[b, at + last].stopping = wp.min(t.item[b, at + last].stopping, wp.min(look.speed, safe))
         look.speed = wp.min(look.speed, safe)
         look.passing = wp.min(look.passing, safe)
     return look
@@ -95,9 +97,9 @@ def hold(t: Traffic, b: int, s: int, look: Look, safe: real) -> Look:
     look.speed = wp.min(look.speed, safe)
     look.passing = wp.min(look.passing, safe)
     if look.n > 0:
-        last = look.n - 1
-        t.leave_speed[b, s, last] = wp.min(t.leave_speed[b, s, last], safe)
-        look.speed = wp.max(look.speed, t.stopping[b, s, last])
+        last = t.vehicle[b, s].first_item + look.n - 1
+        t.item[b, last].leave_speed = wp.min(t.item[b, last].leave_speed, safe)
+        look.speed = wp.max(look.speed, t.item[b, last].stopping)
     return look
 
 
@@ -120,7 +122,7 @@ def among_foes(r: Road, t: Traffic, b: int, s: int, look_in: Look):
                         look = hold(t, b, s, look, safe)
                         if look.speed < STANDING and keeps:
                             keeps = not stands(r, t, b, s, other)
-                other = t.after[b, other]
+                other = t.vehicle[b, other].after
             node = int(t.rear_first[b, other_lane])
             while node >= 0:
                 sticking = node / REARS
@@ -143,10 +145,11 @@ def slows(r: Road, t: Traffic, b: int, link: int, seen: real, brake: real) -> bo
 def plan_link(r: Road, t: Traffic, b: int, s: int, look_in: Look, link: int, slowed: bool, brake: real):
     """The item for one link, and whether the plan ends here."""
     look = look_in
-    kind = t.kind[b, s]
+    kind = t.vehicle[b, s].kind
     accel, decel = r.accel[kind], r.decel[kind]
     seen = look.seen
     n = look.n
+    at = t.vehicle[b, s].first_item
     lights = is_red(t, b, link) or is_yellow(t, b, link)
     offset = real(MARGIN)
     if lights or has_priority(t, b, link):
@@ -155,15 +158,16 @@ def plan_link(r: Road, t: Traffic, b: int, s: int, look_in: Look, link: int, slo
         offset = wp.min(offset, seen - brake)
     offset = wp.max(offset, MARGIN)
     stopping = wp.min(look.speed, before(r, t, b, s, wp.max(real(0.0), seen - offset)))
-    t.link[b, s, n] = link
-    t.distance[b, s, n] = seen
-    t.passing[b, s, n] = look.speed
-    t.stopping[b, s, n] = stopping
-    t.arrival[b, s, n] = real(0.0)
-    t.arrival_speed[b, s, n] = real(0.0)
-    t.braking_speed[b, s, n] = real(0.0)
-    t.leave_speed[b, s, n] = real(0.0)
-    t.request[b, s, n] = False
+    t.item[b, at + n].link = link
+    t.item[b, at + n].vehicle = s
+    t.item[b, at + n].distance = seen
+    t.item[b, at + n].passing = look.speed
+    t.item[b, at + n].stopping = stopping
+    t.item[b, at + n].arrival = real(0.0)
+    t.item[b, at + n].arrival_speed = real(0.0)
+    t.item[b, at + n].braking_speed = real(0.0)
+    t.item[b, at + n].leave_speed = real(0.0)
+    t.item[b, at + n].request = False
     look.n = n + 1
     if lights and seen >= brake:
         return look, True
@@ -177,35 +181,46 @@ def plan_link(r: Road, t: Traffic, b: int, s: int, look_in: Look, link: int, slo
         request = request and keeps
         stopping = wp.min(stopping, look.speed)
     if n > 0:
-        t.leave_speed[b, s, n - 1] = wp.min(t.leave_speed[b, s, n - 1], allowed(r, t, b, s, look.lane))
+        t.item[b, at + n - 1].leave_speed = wp.min(t.item[b, at + n - 1].leave_speed, allowed(r, t, b, s, look.lane))
     arrival_speed = look.passing
     if slows(r, t, b, link, seen, brake):
         cap = stop_speed(VISIBILITY, decel, real(0.0))
         arrival_speed = wp.min(arrival_speed, speed_after(VISIBILITY, cap, accel))
-    t.request[b, s, n] = request
-    t.passing[b, s, n] = look.speed
-    t.stopping[b, s, n] = stopping
-    t.arrival_speed[b, s, n] = arrival_speed
-    t.arrival[b, s, n] = real(t.now[b] - 1) + travel_time(seen, look.speed, arrival_speed, accel, decel)
+    t.item[b, at + n].request = request
+    t.item[b, at + n].passing = look.speed
+    t.item[b, at + n].stopping = stopping
+    t.item[b, at + n].arrival_speed = arrival_speed
+    t.item[b, at + n].arrival = real(t.now[b] - 1) + travel_time(seen, look.speed, arrival_speed, accel, decel)
     if seen < brake_gap(look.speed, decel, r.tau[kind]):
-        t.braking_speed[b, s, n] = wp.min(speed_after(seen, look.speed, -decel), arrival_speed)
-    t.leave_speed[b, s, n] = wp.min(
+        t.item[b, at + n].braking_speed = wp.min(speed_after(seen, look.speed, -decel), arrival_speed)
+    t.item[b, at + n].leave_speed = wp.min(
         allowed(r, t, b, s, r.link_next[link]), speed_after(r.link_through[link], arrival_speed, accel)
     )
     return look, False
 
 
 @wp.func
+def begin_items(t: Traffic, b: int, s: int) -> int:
+    """Where the items of a vehicle begin: behind those of the vehicles before it."""
+    at = int(t.planned[b])
+    if at + ITEMS > t.item.shape[1]:
+        t.flag[b] = t.flag[b] | FLAG_FULL
+        at = int(0)
+    t.vehicle[b, s].first_item = at
+    return at
+
+
+@wp.func
 def plan(r: Road, t: Traffic, b: int, s: int):
     """Plans one vehicle: its items, and its speed behind them."""
-    kind = t.kind[b, s]
+    kind = t.vehicle[b, s].kind
     accel, decel, size = r.accel[kind], r.decel[kind], r.size[kind]
-    v = t.speed[b, s]
-    last = t.last[b, s]
+    v = t.vehicle[b, s].speed
+    last = t.vehicle[b, s].last
     look = Look()
-    look.lane = t.lane[b, s]
-    look.place = t.place[b, s]
-    look.seen = r.lane_length[look.lane] - t.position[b, s]
+    look.lane = t.vehicle[b, s].lane
+    look.place = t.vehicle[b, s].place
+    look.seen = r.lane_length[look.lane] - t.vehicle[b, s].position
     limit = allowed(r, t, b, s, look.lane)
     look.speed = wp.min(wp.min(v + accel, r.fastest[kind]), wp.max(limit, v - decel))
     look.passing = wp.min(speed_after(look.seen, look.speed, accel), limit)
@@ -219,6 +234,7 @@ def plan(r: Road, t: Traffic, b: int, s: int):
         normal = look.seen
     slowed = bool(False)
     ends = bool(False)
+    at = begin_items(t, b, s)
     while True:
         look = behind_leader(r, t, b, s, look)
         if look.n == ITEMS or (look.place == last and not r.lane_internal[look.lane]):
@@ -228,7 +244,7 @@ def plan(r: Road, t: Traffic, b: int, s: int):
         if link < 0:
             safe = before(r, t, b, s, look.seen)
             if look.n > 0:
-                t.leave_speed[b, s, look.n - 1] = wp.min(t.leave_speed[b, s, look.n - 1], safe)
+                t.item[b, at + look.n - 1].leave_speed = wp.min(t.item[b, at + look.n - 1].leave_speed, safe)
             look.speed = wp.min(look.speed, safe)
             ends = True
             break
@@ -237,7 +253,7 @@ def plan(r: Road, t: Traffic, b: int, s: int):
         if closed:
             break
         slowed = slowed or slows(r, t, b, link, look.seen, brake)
-        done = not t.request[b, s, look.n - 1] or look.speed <= real(0.0) or look.seen > horizon
+        done = not t.item[b, at + look.n - 1].request or look.speed <= real(0.0) or look.seen > horizon
         if done and normal > wp.max(LOOK_AHEAD * size, size + inside):
             break
         look.lane = r.link_next[link]
@@ -251,12 +267,13 @@ def plan(r: Road, t: Traffic, b: int, s: int):
         else:
             look.place = look.place + 1
             normal += length
-    t.items[b, s] = look.n
-    t.end_speed[b, s] = look.speed
-    t.ends[b, s] = ends
+    t.vehicle[b, s].items = look.n
+    t.planned[b] = at + look.n
+    t.vehicle[b, s].end_speed = look.speed
+    t.vehicle[b, s].ends = ends
     for i in range(look.n):
-        mean = wp.max(real(0.001), (t.arrival_speed[b, s, i] + t.leave_speed[b, s, i]) * real(0.5))
-        t.leave[b, s, i] = t.arrival[b, s, i] + (r.link_through[t.link[b, s, i]] + size) / mean
+        mean = wp.max(real(0.001), (t.item[b, at + i].arrival_speed + t.item[b, at + i].leave_speed) * real(0.5))
+        t.item[b, at + i].leave = t.item[b, at + i].arrival + (r.link_through[t.item[b, at + i].link] + size) / mean
 
 
 @wp.func
@@ -269,42 +286,44 @@ def room_on(r: Road, t: Traffic, b: int, link: int):
     internal = r.lane_internal[lane]
     if internal and r.link_clear[link]:
         while other >= 0:
-            used += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
-            other = t.ahead[b, other]
+            used += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+            other = t.vehicle[b, other].ahead
         return -used, False
     if rearmost < 0 and t.rear_first[b, lane] < 0:
         return r.lane_length[lane], False
     while other >= 0:
-        if t.speed[b, other] < STANDING:
-            return rear_of(r, t, b, other) + t.speed[b, other] * r.tau[t.kind[b, other]] - used, True
-        used += r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
-        other = t.ahead[b, other]
+        if t.vehicle[b, other].speed < STANDING:
+            reach = t.vehicle[b, other].speed * r.tau[t.vehicle[b, other].kind]
+            return rear_of(r, t, b, other) + reach - used, True
+        used += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+        other = t.vehicle[b, other].ahead
     if rearmost < 0:
         rearmost = t.rear_first[b, lane] / REARS
-    return r.lane_length[lane] - used, t.hindered[b, rearmost] and not internal
+    return r.lane_length[lane] - used, t.vehicle[b, rearmost].hindered and not internal
 
 
 @wp.func
 def keep_clear(r: Road, t: Traffic, b: int, s: int):
     """Takes back the requests from the first link on behind which there is no room for the vehicle."""
-    n = t.items[b, s]
+    n = t.vehicle[b, s].items
+    at = t.vehicle[b, s].first_item
     concerned = bool(False)
     for i in range(n):
-        concerned = concerned or r.link_clear[t.link[b, s, i]]
+        concerned = concerned or r.link_clear[t.item[b, at + i].link]
     if concerned:
-        kind = t.kind[b, s]
-        ends = t.ends[b, s]
+        kind = t.vehicle[b, s].kind
+        ends = t.vehicle[b, s].ends
         need = r.size[kind] + r.gap[kind]
         space = real(0.0)
-        other = int(t.ahead[b, s])
+        other = int(t.vehicle[b, s].ahead)
         while other >= 0:
-            space -= r.size[t.kind[b, other]] + r.gap[t.kind[b, other]]
-            other = t.ahead[b, other]
+            space -= r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+            other = t.vehicle[b, other].ahead
         stopped = bool(False)
         for i in range(n):
             t.met[b, i] = False
             if not stopped:
-                more, stands_there = room_on(r, t, b, t.link[b, s, i])
+                more, stands_there = room_on(r, t, b, t.item[b, at + i].link)
                 space += more
                 t.met[b, i] = stands_there
                 stopped = stands_there
@@ -314,16 +333,16 @@ def keep_clear(r: Road, t: Traffic, b: int, s: int):
         for back in range(n):
             i = n - back
             if i < n or ends:
-                link = t.link[b, s, i - 1]
+                link = t.item[b, at + i - 1].link
                 can_leave = bool(i == n or not r.lane_internal[r.link_next[link]])
                 if not can_leave:
-                    can_leave = t.request[b, s, i]
+                    can_leave = t.item[b, at + i].request
                 opened = can_leave and (i == 1 or not is_red(t, b, link))
                 allows = bool((r.link_cont[link] or opened) and not t.met[b, i - 1])
                 if not opened:
                     stopped = True
                     if i > 1 and not allows:
-                        allows = r.link_cont[t.link[b, s, i - 2]]
+                        allows = r.link_cont[t.item[b, at + i - 2].link]
                 if allows:
                     if i == n:
                         t.space[b, i - 1] = space
@@ -332,17 +351,17 @@ def keep_clear(r: Road, t: Traffic, b: int, s: int):
         first = int(ITEMS)
         if stopped:
             for i in range(n):
-                if first == ITEMS and r.link_clear[t.link[b, s, i]] and t.space[b, i] < need:
+                if first == ITEMS and r.link_clear[t.item[b, at + i].link] and t.space[b, i] < need:
                     first = i
-        if first == 0 and r.lane_internal[t.lane[b, s]]:
+        if first == 0 and r.lane_internal[t.vehicle[b, s].lane]:
             first = ITEMS
-        brake = brake_gap(t.speed[b, s], r.decel[kind], real(0.0))
+        brake = brake_gap(t.vehicle[b, s].speed, r.decel[kind], real(0.0))
         for i in range(first, n):
-            t.passing[b, s, i] = t.stopping[b, s, i]
+            t.item[b, at + i].passing = t.item[b, at + i].stopping
             if i == n - 1:
-                t.end_speed[b, s] = wp.min(t.end_speed[b, s], t.stopping[b, s, i])
-            leaves = bool(r.link_kind[t.link[b, s, i]] == EXIT and i > 0)
+                t.vehicle[b, s].end_speed = wp.min(t.vehicle[b, s].end_speed, t.item[b, at + i].stopping)
+            leaves = bool(r.link_kind[t.item[b, at + i].link] == EXIT and i > 0)
             if leaves:
-                leaves = t.request[b, s, i - 1]
-            if t.distance[b, s, i] >= brake + real(0.1) and not leaves:
-                t.request[b, s, i] = False
+                leaves = t.item[b, at + i - 1].request
+            if t.item[b, at + i].distance >= brake + real(0.1) and not leaves:
+                t.item[b, at + i].request = False

@@ -43,7 +43,7 @@ FLAG_LOST = wp.constant(2)
 
 
 @wp.struct
-class Road:
+class RoadArrays:
     """The static tables; see `tables.Tables` for the columns of the same name."""
 
     lane_length: wp.array1d[real]
@@ -83,6 +83,10 @@ class Road:
     link_cont: wp.array1d[wp.bool]
     link_clear: wp.array1d[wp.bool]  # has foes and is to be kept clear
     link_through: wp.array1d[real]  # m of the internal lane behind the link
+    link_gate: wp.array1d[wp.int32]  # the gate between districts that it leads through, -1 for none; G gates
+    gate_guard_begin: wp.array1d[wp.int32]  # [G + 1]
+    gate_guard: wp.array1d[wp.int32]  # [H] links with a signal that lead through a gate
+    guard_yellow_s: wp.array1d[wp.int32]  # [H]
     response_begin: wp.array1d[wp.int32]
     response: wp.array1d[wp.int32]
     foe_begin: wp.array1d[wp.int32]
@@ -123,81 +127,107 @@ class Road:
 
 
 @wp.struct
-class Traffic:
+class Vehicle:
+    """Everything about one vehicle in one place of memory, what is read together side by side."""
+
+    position: real  # m of its front from the lane's start
+    speed: real
+    factor: real
+    acceleration: real
+    kind: wp.int32
+    lane: wp.int32
+    ahead: wp.int32  # the next one on the lane, -1 for none
+    after: wp.int32
+    way: wp.int32
+    place: wp.int32
+    id: wp.int32
+    last: wp.int32
+    end_speed: real
+    next_speed: real  # of this second, before it is committed
+    time_loss: real
+    first_item: wp.int32  # of its plan
+    items: wp.int32  # how many
+    next_lane: wp.int32
+    waiting: wp.int32
+    total_waiting: wp.int32
+    stops: wp.int32
+    inserted: wp.int32
+    junction_entry: wp.int32
+    conflict_entry: wp.int32
+    first_entry: wp.int32
+    hindered: wp.bool
+    wants: wp.bool  # whether it meant to pass the link at the end of its lane
+    ends: wp.bool
+    gives_up: wp.bool
+    look: real
+    keep_right: real
+    gain: real
+    advice: real
+    left_space: real
+    reserved: real
+    helps: wp.int32
+    wants_side: wp.int32
+    leads_blocked: wp.bool
+    change_blocked: wp.bool
+    gone: wp.bool
+    signal: wp.int32  # the signal link it met next a second ago, -1 for none
+    stop_line: real  # m to it
+
+
+@wp.struct
+class Item:
+    """A link on the way of a vehicle, as it plans to pass it; see `reference.state.Item`."""
+
+    link: wp.int32
+    vehicle: wp.int32
+    next: wp.int32  # the next item with this link, -1 for none
+    request: wp.bool
+    passing: real
+    stopping: real
+    distance: real
+    arrival: real
+    arrival_speed: real
+    braking_speed: real
+    leave: real
+    leave_speed: real
+
+
+@wp.struct
+class TrafficArrays:
     """What changes."""
 
     now: wp.array1d[wp.int32]
     seed: wp.array1d[wp.int32]
     flag: wp.array1d[wp.int32]
     count: wp.array1d[wp.int32]
-    id: wp.array2d[wp.int32]  # [B, S] vehicles
-    kind: wp.array2d[wp.int32]
-    way: wp.array2d[wp.int32]
-    last: wp.array2d[wp.int32]
-    factor: wp.array2d[real]
-    place: wp.array2d[wp.int32]
-    lane: wp.array2d[wp.int32]
-    position: wp.array2d[real]
-    speed: wp.array2d[real]
+    vehicle: wp.array2d[Vehicle]  # [B, S]
     behind: wp.array3d[wp.int32]  # [B, S, R]
-    junction_entry: wp.array2d[wp.int32]
-    conflict_entry: wp.array2d[wp.int32]
-    first_entry: wp.array2d[wp.int32]
-    waiting: wp.array2d[wp.int32]
-    hindered: wp.array2d[wp.bool]
-    wants: wp.array2d[wp.bool]  # whether it meant to pass the link at the end of its lane
-    look: wp.array2d[real]
-    keep_right: wp.array2d[real]
-    gain: wp.array2d[real]
-    advice: wp.array2d[real]
-    acceleration: wp.array2d[real]
-    helps: wp.array2d[wp.int32]
-    leads_blocked: wp.array2d[wp.bool]
-    change_blocked: wp.array2d[wp.bool]
-    wants_side: wp.array2d[wp.int32]
-    left_space: wp.array2d[real]
-    reserved: wp.array2d[real]
     first_blocked: wp.array2d[wp.int32]  # [B, L] who cannot get onto a lane: the first and the last of this second
     last_blocked: wp.array2d[wp.int32]
-    inserted: wp.array2d[wp.int32]
-    total_waiting: wp.array2d[wp.int32]
-    time_loss: wp.array2d[real]
-    stops: wp.array2d[wp.int32]
-    next_speed: wp.array2d[real]  # of this second, before it is committed
-    next_lane: wp.array2d[wp.int32]
-    gone: wp.array2d[wp.bool]
     lane_first: wp.array2d[wp.int32]  # [B, L] the front vehicle of a lane
     lane_last: wp.array2d[wp.int32]  # the rearmost one
-    ahead: wp.array2d[wp.int32]  # [B, S]
-    after: wp.array2d[wp.int32]
     rear_first: wp.array2d[wp.int32]  # [B, L] rears that stick into a lane: node = slot * R + how far behind
     rear_next: wp.array2d[wp.int32]  # [B, S * R]
     rear_at: wp.array2d[real]  # m from the lane's start
-    items: wp.array2d[wp.int32]  # [B, S] number of items
-    end_speed: wp.array2d[real]
-    ends: wp.array2d[wp.bool]
-    gives_up: wp.array2d[wp.bool]
-    link: wp.array3d[wp.int32]  # [B, S, I]
-    request: wp.array3d[wp.bool]
-    passing: wp.array3d[real]
-    stopping: wp.array3d[real]
-    distance: wp.array3d[real]
-    arrival: wp.array3d[real]
-    arrival_braking: wp.array3d[real]
-    arrival_speed: wp.array3d[real]
-    braking_speed: wp.array3d[real]
-    leave: wp.array3d[real]
-    leave_speed: wp.array3d[real]
+    item: wp.array2d[Item]  # [B, J] the items of all plans, vehicle by vehicle
+    planned: wp.array1d[wp.int32]  # how many there are
     cursor: wp.array2d[wp.int32]  # [B, L] the next vehicle to consider on a lane
     stack: wp.array2d[wp.int32]  # [B, 32] lanes still to look at
     stack_at: wp.array2d[real]
     space: wp.array2d[real]  # [B, I] of the vehicle that plans
     met: wp.array2d[wp.bool]
-    approach_first: wp.array2d[wp.int32]  # [B, K] who wants to pass a link: node = slot * I + item
-    approach_next: wp.array2d[wp.int32]  # [B, S * I]
+    approach_first: wp.array2d[wp.int32]  # [B, K] the first item that wants to pass a link
     forced: wp.array3d[wp.int32]  # [B, N, most links] a state that holds a signal; 0: its program runs
     shown: wp.array2d[wp.int32]  # [B, N] the phase of the program that is shown, -1: another state
     state: wp.array2d[wp.int32]  # [B, K] the links' states in force
+    last_green: wp.array2d[wp.int32]  # [B, K] s when a link lost its green
+    gate_passed: wp.array2d[wp.int32]  # [B, G] vehicles since the start
+    gate_base: wp.array2d[wp.int32]  # [B, G] of these, before the epoch
+    gate_limit: wp.array2d[wp.int32]  # [B, G] vehicles that may cross in the epoch, -1: no limit
+    gate_begin: wp.array2d[wp.int32]  # [B, G] s, the epoch
+    gate_end: wp.array2d[wp.int32]  # [B, G]
+    gate_closed: wp.array2d[wp.bool]  # [B, G]
+    guard_yellow: wp.array2d[wp.int32]  # [B, H] s, when the yellow of a closed gate ends
     first_trip: wp.array1d[wp.int32]  # where a world's demand begins among all trips; trips are counted from there
     trips: wp.array1d[wp.int32]  # how many there are
     departed: wp.array1d[wp.int32]  # trips whose time has come
@@ -212,15 +242,41 @@ class Traffic:
     arrived: wp.array1d[wp.int32]
 
 
+Road, Traffic = wp.ref[RoadArrays], wp.ref[TrafficArrays]
+"""How functions take them: a struct by value would be copied, kilobytes, at every call."""
+
+
 def bind(kind, table: Mapping[str, object]) -> object:
     """A struct of this kind over these tensors and numbers."""
-    struct = kind()
-    for name in kind.vars.keys() & table.keys():
-        value = table[name]
-        setattr(struct, name, wp.from_torch(value) if hasattr(value, "data_ptr") else value)
+    struct = kind.value_type()
+    for name, column in kind.value_type.vars.items():
+        if name in table:
+            value = table[name]
+            setattr(struct, name, value if not hasattr(value, "data_ptr") else _seen(value, column.type.dtype))
     return struct
 
 
+def _seen(tensor, dtype):
+    """A tensor as the kernels see it; records come as [..., bytes]."""
+    if not hasattr(dtype, "numpy_dtype"):
+        return wp.from_torch(tensor)
+    shape, device = tuple(tensor.shape[:-1]), wp.device_from_torch(tensor.device)
+    records = wp.array(ptr=tensor.data_ptr(), dtype=dtype, shape=shape, device=device)
+    records.owner_of_memory = tensor
+    return records
+
+
 def columns_of(kind) -> dict[str, str]:
-    """The arrays of a struct by name, with the names of their types."""
-    return {name: column.type.dtype.__name__ for name, column in kind.vars.items()}
+    """The arrays of a struct by name, with the names of their types; of records, the number of bytes."""
+    dtypes = {name: column.type.dtype for name, column in kind.value_type.vars.items()}
+    return {
+        name: str(layout(dtype)[1]) if hasattr(dtype, "numpy_dtype") else dtype.__name__
+        for name, dtype in dtypes.items()
+    }
+
+
+def layout(record) -> tuple[dict[str, tuple[str, int]], int]:
+    """Name of the type and first byte of every field of a record, and how many bytes it takes."""
+    found = record.numpy_dtype()
+    fields = zip(found["names"], record.vars.values(), found["offsets"], strict=True)
+    return {name: (column.type.__name__, offset) for name, column, offset in fields}, found["itemsize"]

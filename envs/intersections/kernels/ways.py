@@ -20,20 +20,20 @@ from fedsched.envs.intersections.kernels.state import (
 
 @wp.func
 def allowed(r: Road, t: Traffic, b: int, s: int, lane: int) -> real:
-    return wp.min(r.lane_speed[lane] * t.factor[b, s], r.fastest[t.kind[b, s]])
+    return wp.min(r.lane_speed[lane] * t.vehicle[b, s].factor, r.fastest[t.vehicle[b, s].kind])
 
 
 @wp.func
 def link_from(r: Road, t: Traffic, b: int, s: int, lane: int, place: int) -> int:
     if r.lane_internal[lane]:
         return r.lane_link[lane]
-    return r.way_link[t.way[b, s] + place, r.lane_index[lane]]
+    return r.way_link[t.vehicle[b, s].way + place, r.lane_index[lane]]
 
 
 @wp.func
 def next_lane(r: Road, t: Traffic, b: int, s: int, lane: int, place: int) -> int:
     """Where the route goes on from a lane; -1 where it ends, or does not go on from here."""
-    if not r.lane_internal[lane] and place >= t.last[b, s]:
+    if not r.lane_internal[lane] and place >= t.vehicle[b, s].last:
         return -1
     link = link_from(r, t, b, s, lane, place)
     if link < 0:
@@ -78,7 +78,7 @@ def leader_on(r: Road, t: Traffic, b: int, s: int, lane: int, own: bool):
     found = int(-1)
     rear = real(0.0)
     if own:
-        found = t.ahead[b, s]
+        found = t.vehicle[b, s].ahead
     else:
         found = t.lane_last[b, lane]
         if found == s:
@@ -98,12 +98,12 @@ def leader_on(r: Road, t: Traffic, b: int, s: int, lane: int, own: bool):
 @wp.func
 def behind(r: Road, t: Traffic, b: int, s: int, leader: int, gap: real, speed: real) -> real:
     """Safe speed of a vehicle, now at `speed`, behind a leader."""
-    k, j = t.kind[b, s], t.kind[b, leader]
-    return follow_speed(gap, speed, t.speed[b, leader], r.accel[k], r.decel[k], r.tau[k], r.decel[j])
+    k, j = t.vehicle[b, s].kind, t.vehicle[b, leader].kind
+    return follow_speed(gap, speed, t.vehicle[b, leader].speed, r.accel[k], r.decel[k], r.tau[k], r.decel[j])
 
 
 @wp.func
 def before(r: Road, t: Traffic, b: int, s: int, gap: real) -> real:
     """Speed that stops before a line."""
-    k = t.kind[b, s]
-    return wp.min(stop_speed(gap, r.decel[k], real(1.0)), t.speed[b, s] + r.accel[k])
+    k = t.vehicle[b, s].kind
+    return wp.min(stop_speed(gap, r.decel[k], real(1.0)), t.vehicle[b, s].speed + r.accel[k])
