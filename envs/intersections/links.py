@@ -94,7 +94,6 @@ def _kind(internal: bool, via: int) -> LinkKind:
 def lane_arrays(network: Network, moves: Movements) -> Lanes:
     """The lanes as arrays."""
     lanes, edges = network.lanes, network.edges
-    number = {(lane.edge, lane.index): n for n, lane in enumerate(lanes)}
     internal = np.array([edges[lane.edge].internal for lane in lanes], dtype=np.bool_)
     waiting = [
         edges[lane.edge].internal and any(moves.kind[k] == LinkKind.INNER for k in moves.of_lane[n])
@@ -106,8 +105,8 @@ def lane_arrays(network: Network, moves: Movements) -> Lanes:
         width=np.array([lane.width for lane in lanes], dtype=np.float64),
         edge=_ints([lane.edge for lane in lanes]),
         index=_ints([lane.index for lane in lanes]),
-        right=_ints([number.get((lane.edge, lane.index - 1), -1) for lane in lanes]),
-        left=_ints([number.get((lane.edge, lane.index + 1), -1) for lane in lanes]),
+        right=_beside(network, moves, -1),
+        left=_beside(network, moves, 1),
         internal=internal,
         waiting=np.array(waiting, dtype=np.bool_),
         allowed=np.array([lane.allowed for lane in lanes], dtype=np.int64),
@@ -115,6 +114,22 @@ def lane_arrays(network: Network, moves: Movements) -> Lanes:
         entry=_ints([moves.entry[k] if k >= 0 else -1 for k in moves.into]),
         radius=np.array([_radius(network, moves, n) for n in range(len(lanes))], dtype=np.float64),
     )
+
+
+def _beside(network: Network, moves: Movements, side: int) -> I32:
+    """The lane beside each one on its edge, -1 for none.
+
+    Inside junctions only those that lead straight on count, and not those that fan out from one lane.
+    """
+    number = {(lane.edge, lane.index): n for n, lane in enumerate(network.lanes)}
+    found = [number.get((lane.edge, lane.index + side), -1) for lane in network.lanes]
+    for n, other in enumerate(found):
+        if other >= 0 and network.edges[network.lanes[n].edge].internal:
+            entry = moves.entry[moves.into[n]]
+            straight = network.connections[moves.connection[entry]].turn == Turn.STRAIGHT
+            if not straight or moves.source[moves.into[n]] == moves.source[moves.into[other]]:
+                found[n] = -1
+    return _ints(found)
 
 
 def _radius(network: Network, moves: Movements, lane: int) -> float:

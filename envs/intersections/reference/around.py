@@ -112,6 +112,8 @@ def occupied(street: Street, ego: Vehicle, lane: int) -> float:
         street.size[v.kind] + street.gap[v.kind] for v in street.on[lane] if v is not ego and v.position > ego.position
     )
     place = ego.place
+    if street.internal[lane]:
+        lane, place = street.target[street.link_begin[lane]], place + 1
     row = street.way_length[ego.way + place][street.number[lane]]
     covered = street.length[lane]
     while covered < row and not (not street.internal[lane] and place == ego.last):

@@ -32,7 +32,7 @@ CONGESTED, SLOW_ROAD, FAST_ROAD = 60 / 3.6, 60.1 / 3.6, 80 / 3.6
 
 
 def change_lanes(street: Street, vehicles: list[Vehicle]) -> None:
-    """One second of lane changes on all normal edges."""
+    """One second of lane changes on all edges of several lanes, those inside junctions too."""
     edges: dict[int, list[Vehicle]] = {}
     for vehicle in vehicles:
         vehicle.advice = None
@@ -40,7 +40,7 @@ def change_lanes(street: Street, vehicles: list[Vehicle]) -> None:
         vehicle.leads_blocked = vehicle.change_blocked = False
         vehicle.left_space = vehicle.reserved = 0.0
         lane = vehicle.lane
-        if not street.internal[lane] and (street.left[lane] >= 0 or street.right[lane] >= 0):
+        if street.left[lane] >= 0 or street.right[lane] >= 0:
             edges.setdefault(street.edge[lane], []).append(vehicle)
     for edge in sorted(edges):
         for lane in street.lanes_of[edge]:
@@ -84,6 +84,7 @@ def _blocked(street: Street, ego: Vehicle, around: Neighbours) -> tuple[bool, bo
 def _jump(street: Street, ego: Vehicle, lane: int) -> None:
     street.on[ego.lane].remove(ego)
     ego.lane = lane
+    _take_rear_along(street, ego)
     street.on[lane].append(ego)
     street.on[lane].sort(key=lambda v: (-v.position, v.id))
     ego.keep_right = ego.gain = ego.look = 0.0
@@ -91,6 +92,16 @@ def _jump(street: Street, ego: Vehicle, lane: int) -> None:
     ego.wants_side = 0
     ego.advice = None
     ego.change_blocked = False
+
+
+def _take_rear_along(street: Street, ego: Vehicle) -> None:
+    """Moves the rear over too, where the new lane has a predecessor on the edge that the rear is still on."""
+    lane = ego.lane
+    for n, old in enumerate(ego.behind):
+        beside = next((one for one in street.before[lane] if street.edge[one] == street.edge[old]), None)
+        if beside is None:
+            return
+        ego.behind[n] = lane = beside
 
 
 def _make_room(street: Street, ego: Vehicle) -> None:
@@ -117,15 +128,17 @@ def _wish(
     """Whether the vehicle wants to change, and whether its route, or a help, urges it."""
     _make_room(street, ego)
     ego.look = ego.speed if ego.speed > ego.look else 0.9 * ego.look + 0.1 * ego.speed
-    row = ego.way + ego.place
-    own, there = street.number[ego.lane], street.number[lane]
+    row = street.row_at(ego)
+    own, there = street.number_on(ego.lane), street.number_on(ego.lane) + side
+    if not 0 <= there < len(street.lanes_of[street.way_edge[row]]):
+        return False, False
     offset = street.way_offset[row][own]
     aim = side if offset == 0 and street.way_offset[row][there] == 0 else offset
     here_length, there_length = street.way_length[row][own], street.way_length[row][there]
     to_best = aim * side > 0
     look = ego.look * LOOK_AHEAD_S * (2.0 if side == LEFT else 1.0)
     look += 2 * (street.size[ego.kind] + street.gap[ego.kind])
-    usable = here_length - ego.position - occupied(street, ego, ego.lane + aim)
+    usable = here_length - ego.position - occupied(street, ego, street.beside(ego.lane, aim))
     if to_best and aim == offset and usable / abs(aim) < look:
         inform(street, ego, around, side, offset, here_length, front, back)
         return True, True

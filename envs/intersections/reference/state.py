@@ -201,6 +201,19 @@ class Street:
             return int(self.link_begin[lane])
         return int(self.way_link[vehicle.way + place][self.number[lane]])
 
+    def row_at(self, vehicle: Vehicle) -> int:
+        """The row of its route that tells which lanes lead on: inside a junction that of the edge behind it."""
+        return vehicle.way + vehicle.place + self.internal[vehicle.lane]
+
+    def number_on(self, lane: int) -> int:
+        """The number of a lane, or of the one that a lane inside a junction leads to."""
+        return int(self.number[self.target[self.link_begin[lane]] if self.internal[lane] else lane])
+
+    def beside(self, lane: int, offset: int) -> int:
+        """The lane so many to the left on the same edge; the lane itself where that edge has none."""
+        other = lane + offset
+        return other if 0 <= other < len(self.edge) and self.edge[other] == self.edge[lane] else lane
+
     def rear(self, vehicle: Vehicle) -> float:
         """M of its rear on the lane of its front; negative where it still sticks into lanes behind."""
         return vehicle.position - self.size[vehicle.kind]
