@@ -52,12 +52,14 @@ def road_columns(
     lanes, links, conflicts, signals = tables.lanes, tables.links, tables.conflicts, tables.signals
     ways, types, vehicles = tables.ways, tables.types, tables.vehicles
     before_begin, before = _before(tables)
-    edge_lane, wide = _edges(tables)
+    edge_lane, wide_first, wide_end = _edges(tables)
     signal_link_begin, signal_link = _signal_links(tables)
     ends, offsets = _cycles(tables, begin_s)
     into = np.full(len(lanes.length), -1, dtype=np.int32)
     into[links.next] = np.arange(len(links.next))
     into[~lanes.internal] = -1
+    number = lanes.index.copy()
+    number[lanes.internal] = lanes.index[links.target[lanes.link_begin[:-1][lanes.internal]]]
     into_kind = np.append(links.kind, -1)[into]
     columns: dict[str, npt.NDArray[Any]] = {
         "lane_length": lanes.length, "lane_speed": lanes.speed, "lane_edge": lanes.edge, "lane_index": lanes.index,
@@ -66,7 +68,8 @@ def road_columns(
         "lane_second": into_kind == LinkKind.INNER, "lane_into": into, "lane_radius": lanes.radius,
         "lane_junction": np.append(links.junction, -1)[np.where(lanes.internal, lanes.entry, -1)],
         "lane_allowed": lanes.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
-        "lane_before_begin": before_begin, "lane_before": before, "edge_lane": edge_lane, "wide_edge": wide,
+        "lane_before_begin": before_begin, "lane_before": before, "edge_lane": edge_lane,
+        "wide_first": wide_first, "wide_end": wide_end, "lane_number": number,
         "signal_link_begin": signal_link_begin, "signal_link": signal_link, "phase_begin": signals.phase_begin,
         "phase_end_s": ends, "phase_state": signals.state, "offset_s": offsets,
         "link_source": links.source, "link_next": links.next, "link_target": links.target, "link_kind": links.kind,
@@ -104,11 +107,15 @@ def _before(tables: Tables) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32
     return np.concatenate(([0], np.cumsum(counts))).astype(np.int32), tables.links.source[order].astype(np.int32)
 
 
-def _edges(tables: Tables) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """The first lane of each normal edge, and the edges of several lanes."""
-    normal = tables.lanes.edge[~tables.lanes.internal]
-    counts = np.bincount(normal)
-    return np.concatenate(([0], np.cumsum(counts))).astype(np.int32), np.flatnonzero(counts > 1).astype(np.int32)
+def _edges(tables: Tables) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The first lane of each normal edge; first lane and end of the edges on which lanes may be changed."""
+    lanes = tables.lanes
+    counts = np.bincount(lanes.edge[~lanes.internal])
+    starts = np.flatnonzero(np.diff(lanes.edge, prepend=-1))
+    ends = np.append(starts[1:], len(lanes.edge))
+    some = np.logical_or.reduceat((lanes.right >= 0) | (lanes.left >= 0), starts)
+    begin = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    return begin, starts[some].astype(np.int32), ends[some].astype(np.int32)
 
 
 def _signal_links(tables: Tables) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:

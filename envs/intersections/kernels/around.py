@@ -144,6 +144,17 @@ def look_around(r: Road, t: Traffic, b: int, s: int, lane: int) -> Around:
 
 
 @wp.func
+def beside(r: Road, lane: int, offset: int) -> int:
+    """The lane so many to the left on the same edge; the lane itself where that edge has none."""
+    other = lane + offset
+    if other < 0 or other >= r.lane_edge.shape[0]:
+        return lane
+    if r.lane_edge[other] != r.lane_edge[lane]:
+        return lane
+    return other
+
+
+@wp.func
 def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
     """m that the vehicles ahead take on a lane and on the lanes that continue the route from it."""
     lane = int(from_lane)
@@ -155,6 +166,9 @@ def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
         if other != s:
             total += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
         other = t.vehicle[b, other].after
+    if r.lane_internal[lane]:
+        lane = r.link_target[r.lane_link[lane]]
+        place += 1
     end = r.way_length[t.vehicle[b, s].way + place, r.lane_index[lane]]
     covered = real(r.lane_length[lane])
     while covered < end:

@@ -4,6 +4,7 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.around import (
     Around,
+    beside,
     is_open_to,
     leader_beyond,
     look_around,
@@ -13,7 +14,7 @@ from fedsched.envs.intersections.kernels.around import (
 )
 from fedsched.envs.intersections.kernels.cooperation import HELP_SPEED, advise, drives_free, follow_at, inform
 from fedsched.envs.intersections.kernels.following import brake_gap, rounded_up, stop_speed
-from fedsched.envs.intersections.kernels.lists import link_in, rear_of, unlink
+from fedsched.envs.intersections.kernels.lists import link_in, rear_of, take_rear_along, unlink
 from fedsched.envs.intersections.kernels.state import NO_ADVICE, STANDING, Road, Traffic, real
 from fedsched.envs.intersections.kernels.ways import allowed, leader_on
 
@@ -151,7 +152,13 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
     else:
         t.vehicle[b, s].look = real(0.9) * t.vehicle[b, s].look + real(0.1) * speed
     row = t.vehicle[b, s].way + t.vehicle[b, s].place
-    own, there = r.lane_index[own_lane], r.lane_index[lane]
+    if r.lane_internal[own_lane]:
+        row += 1
+    own = r.lane_number[own_lane]
+    there = own + side
+    edge = r.way_edge[row]
+    if there < 0 or there >= r.edge_lane[edge + 1] - r.edge_lane[edge]:
+        return False, False
     offset = r.way_offset[row, own]
     aim = int(offset)
     if offset == 0 and r.way_offset[row, there] == 0:
@@ -166,7 +173,7 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
     look += real(2.0) * (r.size[kind] + r.gap[kind])
     away = real(wp.abs(aim))
     if to_best and aim == offset:
-        usable = here_length - position - occupied(r, t, b, s, own_lane + aim)
+        usable = here_length - position - occupied(r, t, b, s, beside(r, own_lane, aim))
         if usable / away < look:
             inform(r, t, b, s, around, side, offset, here_length, front, back)
             return True, True
@@ -237,6 +244,7 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
         unlink(t, b, s, t.vehicle[b, s].lane)
         t.vehicle[b, s].lane = lane
         link_in(t, b, s, lane)
+        take_rear_along(r, t, b, s)
         t.vehicle[b, s].keep_right = real(0.0)
         t.vehicle[b, s].gain = real(0.0)
         t.vehicle[b, s].look = real(0.0)
@@ -278,9 +286,8 @@ def change_lanes(r: Road, t: Traffic, b: int):
         t.vehicle[b, s].change_blocked = False
         t.vehicle[b, s].left_space = real(0.0)
         t.vehicle[b, s].reserved = real(0.0)
-    for e in range(r.wide_edge.shape[0]):
-        edge = r.wide_edge[e]
-        first, end = r.edge_lane[edge], r.edge_lane[edge + 1]
+    for e in range(r.wide_first.shape[0]):
+        first, end = r.wide_first[e], r.wide_end[e]
         some = bool(False)
         for lane in range(first, end):
             t.cursor[b, lane] = t.lane_first[b, lane]

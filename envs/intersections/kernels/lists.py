@@ -93,3 +93,43 @@ def list_rears(r: Road, t: Traffic, b: int):
                     t.rear_at[b, node] = offset
                     t.rear_next[b, node] = t.rear_first[b, lane]
                     t.rear_first[b, lane] = node
+
+
+@wp.func
+def unlink_rear(t: Traffic, b: int, node: int, lane: int):
+    """Takes a rear out of a lane's list."""
+    if t.rear_first[b, lane] == node:
+        t.rear_first[b, lane] = t.rear_next[b, node]
+    else:
+        at = int(t.rear_first[b, lane])
+        while at >= 0:
+            if t.rear_next[b, at] == node:
+                t.rear_next[b, at] = t.rear_next[b, node]
+            at = t.rear_next[b, at]
+
+
+@wp.func
+def take_rear_along(r: Road, t: Traffic, b: int, s: int):
+    """After a change of lane: the rear changes too where the new lane has a predecessor on the rear's edge."""
+    lane = int(t.vehicle[b, s].lane)
+    offset = real(rear_of(r, t, b, s))
+    going = bool(True)
+    for i in range(REARS):
+        old = t.behind[b, s, i]
+        onto = int(old)
+        if old >= 0 and offset < real(0.0) and going:
+            found = bool(False)
+            for q in range(r.lane_before_begin[lane], r.lane_before_begin[lane + 1]):
+                if not found and r.lane_edge[r.lane_before[q]] == r.lane_edge[old]:
+                    onto = r.lane_before[q]
+                    found = True
+        going = going and onto != old
+        if going:
+            node = s * REARS + i
+            unlink_rear(t, b, node, old)
+            offset += r.lane_length[onto]
+            t.rear_at[b, node] = offset
+            t.rear_next[b, node] = t.rear_first[b, onto]
+            t.rear_first[b, onto] = node
+            t.behind[b, s, i] = onto
+            lane = onto

@@ -65,7 +65,9 @@ class RoadArrays:
     lane_before_begin: wp.array1d[wp.int32]  # [L + 1]
     lane_before: wp.array1d[wp.int32]  # lanes that lead here
     edge_lane: wp.array1d[wp.int32]  # [edges + 1] first lane of each normal edge
-    wide_edge: wp.array1d[wp.int32]  # normal edges of several lanes
+    wide_first: wp.array1d[wp.int32]  # first lane of each edge on which lanes may be changed
+    wide_end: wp.array1d[wp.int32]  # the lane behind its last
+    lane_number: wp.array1d[wp.int32]  # on its edge, inside junctions of the lane it leads to
     signal_link_begin: wp.array1d[wp.int32]  # [N + 1]
     signal_link: wp.array1d[wp.int32]  # the entry links of each signal
     phase_begin: wp.array1d[wp.int32]  # [N + 1] the program of the file

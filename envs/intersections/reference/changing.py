@@ -96,11 +96,14 @@ def _jump(street: Street, ego: Vehicle, lane: int) -> None:
 
 def _take_rear_along(street: Street, ego: Vehicle) -> None:
     """Moves the rear over too, where the new lane has a predecessor on the edge that the rear is still on."""
-    lane = ego.lane
+    lane, offset = ego.lane, street.rear(ego)
     for n, old in enumerate(ego.behind):
-        beside = next((one for one in street.before[lane] if street.edge[one] == street.edge[old]), None)
-        if beside is None:
+        beside = next((one for one in street.before[lane] if street.edge[one] == street.edge[old]), old)
+        if offset >= 0 or beside == old:
             return
+        offset += street.length[beside]
+        street.rears[old] = [pair for pair in street.rears[old] if pair[1] is not ego]
+        street.rears[beside].append((offset, ego))
         ego.behind[n] = lane = beside
 
 
