@@ -171,6 +171,37 @@ SCENES = {
         "WC:0>CS:0@C.12; WC:0>CE:0@C.13; WC:1>CE:1@C.14; WC:1>CN:1@C.15",
         {"C": "22 GGGgrrrrGGGgrrrr; 3 yyyyrrrryyyyrrrr; 18 rrrrGGGgrrrrGGGg; 3 rrrryyyyrrrryyyy"},
     ),
+    "departures": Scene(
+        "Entries of three lanes with slow and fast vehicles, and behind a queue wherever there is room",
+        "E 0 200 -; F 90 200 -; A 0 0 -; C 150 0 tl; D 250 0 -",
+        "EF E F 3 27.78 1; AC A C 1 13.89 1; CD C D 1 13.89 1",
+        (
+            *(Flow("EF", 0, 1, 110), Flow("EF", 0, 3, 40, "lorry")),
+            Flow("AC CD", 0, 2, 60, more='departPos="free"'),
+        ),
+        "AC:0>CD:0@C.0",
+        {"C": "40 r; 17 G; 3 y"},
+    ),
+    "inner_lanes": Scene(
+        "Straight on over a wide junction on lanes that must be changed for the turn behind it: some change inside",
+        "W 0 0 -; C 100 0 tl; N 100 150 -; S 100 -150 -; D 170 0 tl; F 300 0 -; G 170 150 -",
+        "WC W C 2 13.89 1; NC N C 4 13.89 1; CS C S 4 13.89 1; CD C D 2 13.89 1; DF D F 1 13.89 1; DG D G 1 13.89 1",
+        (
+            *(Flow("WC CD DG", 0, 7, 17, more='departLane="0"'), Flow("WC CD DF", 3, 8, 14, more='departLane="1"')),
+            Flow("NC CS", 1, 4, 29),
+        ),
+        "WC:0>CD:0@C.0; WC:1>CD:1@C.1; NC:0>CS:0@C.2; NC:1>CS:1@C.3; NC:2>CS:2@C.4; NC:3>CS:3@C.5; CD:0>DF:0@D.0; "
+        "CD:1>DG:0@D.1",
+        {"C": "25 GGrrrr; 3 yyrrrr; 14 rrGGGG; 3 rryyyy", "D": "120 GG"},
+    ),
+    "stuck": Scene(
+        "Beside a queue at red those who must get into it: they pass vehicles that stand for long",
+        "W 0 0 -; C 250 0 tl; D 400 0 -; S 250 -150 -",
+        "WC W C 2 13.89 1; CD C D 1 13.89 1; CS C S 1 13.89 1",
+        (Flow("WC CD", 0, 4, 28, more='departLane="1"'), Flow("WC CD", 14, 9, 11, more='departLane="0"')),
+        "WC:0>CS:0@C.0; WC:1>CD:0@C.1",
+        {"C": "45 Gr; 15 GG; 3 Gy"},
+    ),
     "right_on_red": Scene(
         "Right turns at red after a stop, giving way to the cross street",
         CROSS + "C 200 0 tlr",

@@ -14,7 +14,7 @@ from fedsched.envs.intersections.ways import build_ways, reach_m
 LANE_RULES = {"best_prob": -1, "best": -1, "allowed": -2, "first": -2, "random": -3, "free": -4}
 """Codes of `Vehicles.lane` for the rules that are no number."""
 
-POSITION_RULES = {"base": -1.0, "last": -1.0, "free": -1.0, "random_free": -2.0, "random": -3.0}
+POSITION_RULES = {"base": -1.0, "last": -1.0, "random_free": -2.0, "random": -3.0, "free": -4.0}
 """What `Vehicles.position` says for them; `last` and `free` count as `base`."""
 
 SPEED_RULES = {"avg": -1.0, "max": -2.0, "desired": -2.0, "speedLimit": -3.0, "last": -1.0, "random": -2.0}

@@ -203,7 +203,7 @@ class Vehicles:
         lane: Number of the depart lane, -1: the default rule (best_prob), -2: first allowed, -3: random, -4: free.
         speed: m/s of departure, -1: average of the lane (default), -2: the greatest that is safe, -3: the limit.
         position: m of the front from the lane's start, -1: whole on the lane (default), -2: at random, tried ten times
-            and then whole on the lane (`random_free`), -3: at random, tried once.
+            and then wherever there is room (`random_free`), -3: at random, tried once, -4: wherever there is room.
     """
 
     depart_s: F64

@@ -10,7 +10,7 @@ from fedsched.envs.intersections.kernels.state import FLAG_FULL, NEVER, NO_ADVIC
 from fedsched.envs.intersections.kernels.ways import allowed
 
 RANDOM_TRIES = wp.constant(10)
-RANDOM_FREE = wp.constant(real(-2.0))
+RANDOM_FREE, RANDOM = wp.constant(real(-2.0)), wp.constant(real(-3.0))
 
 
 @wp.func
@@ -121,16 +121,18 @@ def is_safe_anywhere(r: Road, t: Traffic, b: int, s: int, trip: int, rule: real,
     speed = t.vehicle[b, s].speed  # one by one: what a tuple takes from an array is read again at every use
     if rule >= real(-1.0):
         return is_safe(r, t, b, s, adapts)
-    tries = int(1)
+    tries = int(0)
     if rule == RANDOM_FREE:
         tries = RANDOM_TRIES
+    elif rule == RANDOM:
+        tries = 1
     for k in range(tries):
         draw = uniform(t.seed[b], PLACE, trip, t.now[b] * RANDOM_TRIES + k)
         t.vehicle[b, s].position = draw * r.lane_length[lane]
         t.vehicle[b, s].speed = speed
         if is_safe(r, t, b, s, adapts):
             return True
-    return tries > 1 and enters_anywhere(r, t, b, s, speed)
+    return tries != 1 and enters_anywhere(r, t, b, s, speed)
 
 
 @wp.func

@@ -14,7 +14,7 @@ from fedsched.envs.intersections.tables import ConflictKind
 MARGIN = 0.1
 """m between the lane's start and the rear."""
 RANDOM_TRIES = 10
-RANDOM_FREE = -2.0
+RANDOM_FREE, FREE = -2.0, -4.0
 """See `tables.Vehicles.position`."""
 
 
@@ -56,7 +56,8 @@ def places(street: Street, ego: Vehicle, lane: int, rule: float, draws: Callable
         return [min(rule, street.length[lane])]
     if rule == -1:
         return [base]
-    return [draws(k) * street.length[lane] for k in range(1 if rule == -3 else RANDOM_TRIES)]
+    tries = 0 if rule == FREE else RANDOM_TRIES if rule == RANDOM_FREE else 1
+    return [draws(k) * street.length[lane] for k in range(tries)]
 
 
 def try_insert(

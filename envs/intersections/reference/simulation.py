@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fedsched.envs.intersections.reference.changing import change_lanes
 from fedsched.envs.intersections.reference.draws import DAWDLE, PLACE, speed_factor, uniform
 from fedsched.envs.intersections.reference.gates import Gates
-from fedsched.envs.intersections.reference.inserting import RANDOM_FREE, RANDOM_TRIES, depart_lane, places, try_insert
+from fedsched.envs.intersections.reference.inserting import FREE, RANDOM_FREE, RANDOM_TRIES, depart_lane, places, try_insert
 from fedsched.envs.intersections.reference.keepclear import keep_clear
 from fedsched.envs.intersections.reference.moving import decide, final_speed, move
 from fedsched.envs.intersections.reference.planning import plan
@@ -153,7 +153,7 @@ class Simulation:
 
         rule = float(vehicles.position[trip])
         tried = places(self.street, vehicle, lane, rule, draw)
-        return try_insert(self.street, vehicle, lane, float(vehicles.speed[trip]), tried, rule == RANDOM_FREE)
+        return try_insert(self.street, vehicle, lane, float(vehicles.speed[trip]), tried, rule in (RANDOM_FREE, FREE))
 
     def _vehicle(self, trip: int) -> Vehicle:
         v, t = self.tables.vehicles, self.tables.types
