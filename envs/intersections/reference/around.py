@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fedsched.envs.intersections.reference import following as krauss
+from fedsched.envs.intersections.reference.junctions import crossing_leader
 from fedsched.envs.intersections.reference.state import Street, Vehicle
 
 UPSTREAM_M = 100.0
@@ -56,12 +57,20 @@ def leader_beyond(street: Street, ego: Vehicle, lane: int) -> tuple[Vehicle | No
     """The first vehicle on the lanes that continue the route."""
     seen, place = street.length[lane] - ego.position, ego.place
     reach = ego.speed + krauss.brake_gap(ego.speed, street.decel[ego.kind], street.tau[ego.kind]) + 2 * 5.0
+    if street.internal[lane]:
+        crossing, gap = crossing_leader(street, ego, lane, -ego.position)
+        if crossing is not None:
+            return crossing, gap
     while seen < reach and not (not street.internal[lane] and place == ego.last):
         link = street.link_from(ego, lane, place)
-        if link < 0:
+        if link < 0 or street.is_red(link):
             break
         lane = street.next[link]
-        if not street.internal[lane]:
+        if street.internal[lane]:
+            crossing, gap = crossing_leader(street, ego, lane, seen)
+            if crossing is not None:
+                return crossing, gap
+        else:
             place += 1
         found = [(street.rear(v), v) for v in street.on[lane][-1:]] + street.rears[lane]
         found = [pair for pair in found if pair[1] is not ego]

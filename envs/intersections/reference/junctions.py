@@ -66,10 +66,42 @@ def _stands(street: Street, ego: Vehicle, leader: Vehicle) -> bool:
     return leader.waiting > PATIENCE_S or before in (own_before, ego.lane)
 
 
+def crossing_leader(street: Street, ego: Vehicle, lane: int, start: float) -> tuple[Vehicle | None, float]:
+    """Of the vehicles that cross or join an internal lane `start` m ahead the one that leaves least, and the gap."""
+    best: tuple[float, Vehicle | None, float] = (FREE, None, 0.0)
+    for q in range(street.conflict_begin[lane], street.conflict_begin[lane + 1]):
+        kind = street.conflict_kind[q]
+        point = start + (street.own_end[q] if kind == ConflictKind.SIBLING else street.own_begin[q])
+        for rear, leader in _occupants(street, street.conflict_lane[q]):
+            met = _meeting(street, ego, leader, q, lane, point, rear) if leader is not ego else None
+            if met is not None and (lane != ego.lane or met[1] or _goes_first(street, ego, leader, q, lane, met[0])):
+                reach = met[0] + krauss.brake_gap(leader.speed, street.decel[leader.kind], 0.0)
+                if reach < best[0]:
+                    best = (reach, leader, met[0])
+    return best[1], best[2]
+
+
 def _held(
     street: Street, ego: Vehicle, leader: Vehicle, q: int, lane: int, start: float, point: float, rear: float
 ) -> float | None:
     """The speed that one vehicle on a conflicting lane leaves; None where it does not matter."""
+    met = _meeting(street, ego, leader, q, lane, point, rear)
+    if met is None:
+        return None
+    gap, in_the_way = met
+    if not in_the_way and not _goes_first(street, ego, leader, q, lane, gap):
+        return None
+    kind, other = street.conflict_kind[q], street.conflict_lane[q]
+    before_waiting = street.waiting_lane[other] and not street.waiting_lane[lane] and not street.after_waiting[lane]
+    asap = kind in (ConflictKind.MERGE, ConflictKind.SIBLING) or street.after_waiting[lane]
+    asap = asap or (leader.lane == other and before_waiting)
+    return _speed_for(street, ego, leader, gap, start, -1.0 if asap else point)
+
+
+def _meeting(
+    street: Street, ego: Vehicle, leader: Vehicle, q: int, lane: int, point: float, rear: float
+) -> tuple[float, bool] | None:
+    """The gap to a vehicle on a conflicting lane, and whether it is in the way; None where it does not matter."""
     kind, other = street.conflict_kind[q], street.conflict_lane[q]
     merge, sibling = kind == ConflictKind.MERGE, kind == ConflictKind.SIBLING
     size = street.size[leader.kind]
@@ -99,10 +131,7 @@ def _held(
         own_behind = street.length[lane] - street.own_begin[q]
         rear_distance += max(0.0, street.length[other] - street.other_begin[q] - own_behind)
     gap = -FREE if always else point - street.gap[ego.kind] - rear_distance - foe_width
-    if not in_the_way and not _goes_first(street, ego, leader, q, lane, gap):
-        return None
-    asap = merge or sibling or (on_lane and before_waiting) or street.after_waiting[lane]
-    return _speed_for(street, ego, leader, gap, start, -1.0 if asap else point)
+    return gap, in_the_way
 
 
 def _bend(radius: float, size: float) -> float:
