@@ -3,9 +3,10 @@
 import warp as wp
 
 from fedsched.envs.intersections.kernels.following import brake_gap, braking_gap, secure_gap
+from fedsched.envs.intersections.kernels.junctions import crossing_leader
 from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import REARS, Road, Traffic, real
-from fedsched.envs.intersections.kernels.ways import leader_on, next_lane
+from fedsched.envs.intersections.kernels.ways import is_red, leader_on, link_from, next_lane
 
 UPSTREAM_M = wp.constant(real(100.0))
 STACK = wp.constant(32)
@@ -52,12 +53,24 @@ def leader_beyond(r: Road, t: Traffic, b: int, s: int, from_lane: int):
     place = int(t.vehicle[b, s].place)
     speed = t.vehicle[b, s].speed
     reach = speed + brake_gap(speed, r.decel[kind], r.tau[kind]) + real(10.0)
+    if r.lane_internal[lane]:
+        beside_it, gap_to_it = crossing_leader(r, t, b, s, lane, -t.vehicle[b, s].position)
+        if beside_it >= 0:
+            return beside_it, gap_to_it
     while seen < reach:
-        onto = next_lane(r, t, b, s, lane, place)
-        if onto < 0:
+        if not r.lane_internal[lane] and place >= t.vehicle[b, s].last:
             break
-        lane = onto
-        if not r.lane_internal[lane]:
+        link = link_from(r, t, b, s, lane, place)
+        if link < 0:
+            break
+        if is_red(t, b, link):
+            break
+        lane = r.link_next[link]
+        if r.lane_internal[lane]:
+            crossing, gap = crossing_leader(r, t, b, s, lane, seen)
+            if crossing >= 0:
+                return crossing, gap
+        else:
             place += 1
         found, rear = leader_on(r, t, b, s, lane, False)
         if found >= 0:

@@ -3,11 +3,13 @@
 import warp as wp
 
 from fedsched.envs.intersections.kernels.following import brake_gap, follow_speed, stop_speed
+from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import (
     CROSSING,
     GREEN,
     INNER,
     MERGE,
+    REARS,
     SIBLING,
     STANDING,
     STOP_SIGN,
@@ -120,8 +122,8 @@ def bend(radius: real, size: real) -> real:
 
 
 @wp.func
-def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, start: real, rear: real) -> real:
-    """The speed that one vehicle on a conflicting lane leaves; FREE where it does not matter."""
+def meeting(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, start: real, rear: real):
+    """The gap to a vehicle on a conflicting lane, FREE where it does not matter; and whether it is in the way."""
     kind = r.conflict_kind[q]
     other = r.conflict_lane[q]
     merge = kind == MERGE
@@ -146,31 +148,90 @@ def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, st
             own_entry, foe_entry = r.lane_entry[lane], r.lane_entry[other]
             if is_green(t, b, own_entry) and is_green(t, b, foe_entry):
                 if r.link_source[own_entry] != r.link_source[foe_entry]:
-                    return FREE
+                    return FREE, False
         if point < real(-0.1):
-            return FREE
+            return FREE, False
         if (merge or not (before_waiting or sibling)) and on_lane and not t.vehicle[b, leader].wants:
-            return FREE
+            return FREE, False
     if sibling and waits and r.lane_second[lane] and t.vehicle[b, leader].speed < STANDING:
-        return FREE
+        return FREE, False
     if sibling and r.lane_edge[t.vehicle[b, s].lane] == r.lane_edge[lane]:
         if rear + size < t.vehicle[b, s].position - r.size[t.vehicle[b, s].kind]:
-            return FREE
+            return FREE, False
     always = before_waiting and not sibling
     if not always and past and not merge:
-        return FREE
+        return FREE, False
     if merge and rear_distance < real(0.0):
         own_behind = r.lane_length[lane] - r.own_begin[q]
         rear_distance += wp.max(real(0.0), r.lane_length[other] - r.other_begin[q] - own_behind)
     gap = point - r.gap[t.vehicle[b, s].kind] - rear_distance - foe_width
     if always:
         gap = -FREE
+    return gap, in_the_way
+
+
+@wp.func
+def held(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, start: real, rear: real) -> real:
+    """The speed that one vehicle on a conflicting lane leaves; FREE where it does not matter."""
+    gap, in_the_way = meeting(r, t, b, s, leader, q, lane, start, rear)
+    if gap == FREE:
+        return FREE
     if not in_the_way:
         if not goes_first(r, t, b, s, leader, q, lane, gap):
             return FREE
-    if merge or sibling or (on_lane and before_waiting) or r.lane_second[lane]:
+    kind = r.conflict_kind[q]
+    other = r.conflict_lane[q]
+    before_waiting = r.lane_waiting[other] and not r.lane_waiting[lane] and not r.lane_second[lane]
+    point = start + r.own_begin[q]
+    if kind == MERGE or kind == SIBLING or r.lane_second[lane]:
+        point = real(-1.0)
+    elif before_waiting and t.vehicle[b, leader].lane == other:
         point = real(-1.0)
     return speed_for(r, t, b, s, leader, gap, start, point)
+
+
+@wp.func
+def gap_left(r: Road, t: Traffic, b: int, s: int, leader: int, q: int, lane: int, start: real, rear: real) -> real:
+    """The gap to a vehicle on a conflicting lane that matters for a change of lane, else FREE."""
+    gap, in_the_way = meeting(r, t, b, s, leader, q, lane, start, rear)
+    if gap == FREE or in_the_way or lane != t.vehicle[b, s].lane:
+        return gap
+    if goes_first(r, t, b, s, leader, q, lane, gap):
+        return gap
+    return FREE
+
+
+@wp.func
+def crossing_leader(r: Road, t: Traffic, b: int, s: int, lane: int, start: real):
+    """Of the vehicles that cross or join an internal lane `start` m ahead the one that leaves least, and the gap."""
+    best = int(-1)
+    best_gap = real(0.0)
+    least = real(FREE)
+    for q in range(r.conflict_begin[lane], r.conflict_begin[lane + 1]):
+        if start + r.own_end[q] >= real(0.0) or r.conflict_kind[q] == MERGE:
+            foe_lane = r.conflict_lane[q]
+            other = int(t.lane_first[b, foe_lane])
+            node = int(t.rear_first[b, foe_lane])
+            while other >= 0 or node >= 0:
+                who = other
+                rear = real(0.0)
+                if other >= 0:
+                    rear = rear_of(r, t, b, other)
+                    other = t.vehicle[b, other].after
+                else:
+                    who = node / REARS
+                    rear = t.rear_at[b, node]
+                    node = t.rear_next[b, node]
+                if who != s:
+                    gap = gap_left(r, t, b, s, who, q, lane, start, rear)
+                    if gap != FREE:
+                        decel = r.decel[t.vehicle[b, who].kind]
+                        reach = gap + brake_gap(t.vehicle[b, who].speed, decel, real(0.0))
+                        if reach < least:
+                            best = who
+                            best_gap = gap
+                            least = reach
+    return best, best_gap
 
 
 @wp.func

@@ -72,6 +72,9 @@ def crossing_leader(street: Street, ego: Vehicle, lane: int, start: float) -> tu
     for q in range(street.conflict_begin[lane], street.conflict_begin[lane + 1]):
         kind = street.conflict_kind[q]
         point = start + (street.own_end[q] if kind == ConflictKind.SIBLING else street.own_begin[q])
+        width = street.own_end[q] - street.own_begin[q] if kind == ConflictKind.CROSSING else 0.0
+        if point + width < 0 and kind != ConflictKind.MERGE:
+            continue
         for rear, leader in _occupants(street, street.conflict_lane[q]):
             met = _meeting(street, ego, leader, q, lane, point, rear) if leader is not ego else None
             if met is not None and (lane != ego.lane or met[1] or _goes_first(street, ego, leader, q, lane, met[0])):

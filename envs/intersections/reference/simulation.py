@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from fedsched.envs.intersections.reference.changing import change_lanes
 from fedsched.envs.intersections.reference.draws import DAWDLE, PLACE, speed_factor, uniform
 from fedsched.envs.intersections.reference.gates import Gates
-from fedsched.envs.intersections.reference.inserting import FREE, RANDOM_FREE, RANDOM_TRIES, depart_lane, places, try_insert
+from fedsched.envs.intersections.reference.inserting import (
+    FREE,
+    RANDOM_FREE,
+    RANDOM_TRIES,
+    depart_lane,
+    places,
+    try_insert,
+)
 from fedsched.envs.intersections.reference.keepclear import keep_clear
 from fedsched.envs.intersections.reference.moving import decide, final_speed, move
 from fedsched.envs.intersections.reference.planning import plan
