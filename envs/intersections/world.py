@@ -18,7 +18,16 @@ from fedsched.envs.core import (
     stream,
 )
 from fedsched.envs.intersections import inflow, metrics
-from fedsched.envs.intersections.arrays import clear_rows, fill, host, road_columns, stored, structs, traffic_columns
+from fedsched.envs.intersections.arrays import (
+    clear_rows,
+    fill,
+    host,
+    road_columns,
+    stored,
+    structs,
+    to_tensor,
+    traffic_columns,
+)
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, second
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
@@ -118,6 +127,7 @@ class IntersectionsWorld:
         self._plan, self._numbers = plan_columns(problem, self.timing, device)
         self._sight = sight_columns(problem, device)
         self._first = torch.as_tensor(problem.first_trip, device=device)
+        self._change = to_tensor(problem.tables.closures.begin, device)
         self._go = torch.zeros(batch, dtype=torch.bool, device=device)
         self._chosen = torch.full((batch, len(problem.signals)), problem.phases, dtype=torch.int64, device=device)
         self._until = torch.full((batch,), torch.inf, dtype=torch.float64, device=device)
@@ -144,7 +154,8 @@ class IntersectionsWorld:
             raise WorldError(f"instances {chosen.tolist()}: this world has 0 to {known - 1}")
         short = torch.tensor([fold(int(seed)) for seed in seeds.to(self.device)[rows]], device=self.device)
         first = self._first[chosen]
-        clear_rows(self.traffic, self.road, rows, short, first, self._first[chosen + 1] - first)
+        trips, change = self._first[chosen + 1] - first, self._change[chosen]
+        clear_rows(self.traffic, self.road, rows, short, first, trips, change)
         self._clear_control(rows)
         if until_s is None and not self.timing.period_s:
             until_s = torch.zeros_like(self._until)  # nobody will ever decide: the first step runs it all
