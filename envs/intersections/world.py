@@ -18,7 +18,16 @@ from fedsched.envs.core import (
     stream,
 )
 from fedsched.envs.intersections import inflow, metrics
-from fedsched.envs.intersections.arrays import clear_rows, fill, host, road_columns, stored, structs, traffic_columns
+from fedsched.envs.intersections.arrays import (
+    clear_rows,
+    fill,
+    host,
+    road_columns,
+    stored,
+    structs,
+    to_tensor,
+    traffic_columns,
+)
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, second
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
@@ -118,6 +127,7 @@ class IntersectionsWorld:
         self._plan, self._numbers = plan_columns(problem, self.timing, device)
         self._sight = sight_columns(problem, device)
         self._first = torch.as_tensor(problem.first_trip, device=device)
+        self._change = to_tensor(problem.tables.closures.begin, device)
         self._go = torch.zeros(batch, dtype=torch.bool, device=device)
         self._chosen = torch.full((batch, len(problem.signals)), problem.phases, dtype=torch.int64, device=device)
         self._until = torch.full((batch,), torch.inf, dtype=torch.float64, device=device)
@@ -204,7 +214,8 @@ class IntersectionsWorld:
     def _start(self, rows: torch.Tensor, instances: torch.Tensor, seeds: torch.Tensor) -> None:
         """Puts rows to the start of these instances."""
         first = self._first[instances]
-        clear_rows(self.traffic, self.road, rows, seeds, first, self._first[instances + 1] - first)
+        trips, change = self._first[instances + 1] - first, self._change[instances]
+        clear_rows(self.traffic, self.road, rows, seeds, first, trips, change)
         self._clear_control(rows)
 
     def _tables(self) -> dict[str, dict[str, torch.Tensor]]:

@@ -21,6 +21,7 @@ from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sigh
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
 from fedsched.envs.intersections.kernels.planning import keep_clear, plan
 from fedsched.envs.intersections.kernels.state import Road, RoadArrays, Traffic, TrafficArrays
+from fedsched.envs.intersections.kernels.ways import close_lanes
 
 
 @wp.func
@@ -57,6 +58,7 @@ def switch(r: Road, t: Traffic, b: int):
 @wp.func
 def second(r: Road, t: Traffic, b: int):
     """One second."""
+    close_lanes(r, t, b)
     close_gates(r, t, b)
     switch(r, t, b)
     hold_gates(r, t, b)

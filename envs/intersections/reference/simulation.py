@@ -63,7 +63,7 @@ class Simulation:
         self.running: list[Vehicle] = []
         self.waiting: list[int] = []
         self.trips: list[Trip] = []
-        self._next = 0
+        self._next = self._change = 0
         self._factors = factors
         self._forced: dict[int, str] = {}
 
@@ -90,6 +90,7 @@ class Simulation:
     def step(self) -> None:
         """One second."""
         street = self.street
+        self._close_lanes()
         self._switch()
         plans = [plan(street, vehicle, self.now) for vehicle in self.running]
         for approaching in street.approaching:
@@ -115,6 +116,16 @@ class Simulation:
         self._insert()
         self.now += 1
 
+    def _close_lanes(self) -> None:
+        """Closes and opens lanes whose time has come: everyone reads the ways of the streets as they are then."""
+        closures, street = self.tables.closures, self.street
+        while closures.change_s[self._change] <= self.now:
+            ways = int(closures.ways[self._change])
+            for vehicle in self.running:
+                vehicle.way += ways - street.open_ways
+            street.open_ways, street.open_lanes = ways, int(closures.lanes[self._change])
+            self._change += 1
+
     def _switch(self) -> None:
         street, links = self.street, self.tables.links
         if street.gates is not None:
@@ -137,7 +148,7 @@ class Simulation:
         for trip in self.waiting:
             vehicle = self._vehicle(trip)
             lane = depart_lane(self.street, vehicle, int(vehicles.lane[trip]))
-            if lane in failed or not self._try(vehicle, lane):
+            if lane < 0 or lane in failed or not self._try(vehicle, lane):
                 failed.add(lane)
                 left.append(trip)
             else:
@@ -168,7 +179,8 @@ class Simulation:
                 float(t.speed_low[kind]),
                 float(t.speed_high[kind]),
             )
-        return Vehicle(id=trip, kind=kind, way=int(v.way[trip]), last=int(v.edges[trip]) - 1, factor=factor)
+        way = int(v.way[trip]) + self.street.open_ways
+        return Vehicle(id=trip, kind=kind, way=way, last=int(v.edges[trip]) - 1, factor=factor)
 
     def _trip(self, vehicle: Vehicle, arrived: bool) -> Trip:
         wanted = float(self.tables.vehicles.depart_s[vehicle.id])
