@@ -167,15 +167,15 @@ def make_districts(
     edge = label[group.edge].astype(np.int32)
     for number, own in (fixed or {}).items():
         edge[number] = own
-    followed = _follow_traffic(problem, group, edge, fixed or {})
-    if _pieces(problem, group, names, followed) is None:
-        edge = followed
     signal = label[group.of_signal].astype(np.int32)
     site = np.array([signal[own.index] for own in problem.signals], dtype=np.int64)
     for number, name in enumerate(names):
         if number not in site:
             raise IntersectionsError(f"district {name!r} has no controlled signal; give it one or leave it out")
-    if piece := _pieces(problem, group, names, edge):
+    followed = _follow_traffic(problem, group, edge, fixed or {})
+    if _pieces(problem, group, names, followed) is None:
+        edge = followed
+    elif piece := _pieces(problem, group, names, edge):
         raise IntersectionsError(piece)
     gates, link_gate = _gates(problem.tables, edge)
     return Districts(names, edge, signal, site, gates, link_gate)
