@@ -97,7 +97,7 @@ class Districts:
 
 
 def split(problem: Problem, given: Mapping[str, Sequence[str]]) -> Districts:
-    """Districts by the signals, junctions (all edges that lead there) or edges that a user names for each.
+    """Districts by the signals, edges or junctions (all edges that lead there) that a user names for each.
 
     What nobody names goes where its next signal is. Every controlled signal must be named, by itself, by its junction
     or by an edge before it.
@@ -135,13 +135,13 @@ def _edges_of(problem: Problem, group: Groups, member: str) -> list[int]:
     for number, signal in enumerate(network.signals):
         if signal.id == member:
             return np.flatnonzero(group.before == group.of_signal[number]).tolist()
-    for junction, node in enumerate(network.junctions):
-        if node.id == member:
-            return [n for n, edge in enumerate(network.edges) if edge.target == junction and not edge.internal]
     for number, edge in enumerate(network.edges):
         if edge.id == member and not edge.internal:
             return [number]
-    raise IntersectionsError(f"no signal, junction or edge {member!r} in the network; correct the districts")
+    for junction, node in enumerate(network.junctions):
+        if node.id == member:
+            return [n for n, edge in enumerate(network.edges) if edge.target == junction and not edge.internal]
+    raise IntersectionsError(f"no signal, edge or junction {member!r} in the network; correct the districts")
 
 
 def _check_named(problem: Problem, group: Groups, label: I32) -> None:

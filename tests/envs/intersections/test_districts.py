@@ -156,7 +156,7 @@ def test_names_stand_for_signals_junctions_and_edges() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({**ROWS, "west": ["A0", "A1", "A2", "Z9"]}, "no signal, junction or edge 'Z9'"),
+        ({**ROWS, "west": ["A0", "A1", "A2", "Z9"]}, "no signal, edge or junction 'Z9'"),
         ({**ROWS, "west": ["A0", "A1", "A2", "B0"]}, "is in districts 'west' and 'rest'; name it once"),
         ({"west": ROWS["west"], "rest": ROWS["rest"][:-1]}, "signals in no district: C2; add each to one"),
         ({**ROWS, "north": []}, "district 'north' has no controlled signal"),
