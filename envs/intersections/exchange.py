@@ -7,7 +7,9 @@ of a district is `inflow <district>`: it alone offers it, its neighbours ask for
 left now, plus those who leave, minus those who depart inside or come through gates that no signal guards, if the
 coming window is like the epoch so far. It wants at least what one more vehicle costs the others: in a queue with
 exponential times the delay W of each grows so that one more costs the rest W load / (1 - load), where load is the used
-share of `fill` and W the standing vehicles over those who leave per second (Little, 1961).
+share of `fill` and W, a window at most, the standing vehicles over those who leave per second (Little, 1961). Those who
+stand before a used gate do not count: they wait for others. `Market.least` of what the lanes behind the gates could
+carry is offered for nothing and always, so that full districts do not wait for one another.
 
 **Asks.** One per neighbour: the vehicles on the own streets whose next gate leads there and who can reach it within the
 window at the speed limits, or as many as have crossed per second in the epoch so far plus those who stand, if that is
@@ -30,8 +32,11 @@ from fedsched.envs.core import Delivery, Lot, WorldError
 from fedsched.envs.intersections.cutout import limit_times
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.problem import Problem
-from fedsched.envs.intersections.tables import F64, I32
+from fedsched.envs.intersections.tables import F64, I32, Flags
 from fedsched.envs.intersections.world import IntersectionsWorld
+
+SATURATION_PER_S = 0.5
+"""Vehicles that a lane carries per second at most."""
 
 _FULL_LOAD = 0.95
 _STANDING = 0.1
@@ -45,12 +50,15 @@ class Market:
 
     Attributes:
         delay_value: Currency per vehicle and hour.
-        fill: Share of the vehicles that could stand on its lanes at which a district takes no more. Streets lose
-            throughput somewhere above a quarter to a half (such as Geroliminis and Daganzo, 2008).
+        fill: Share of the vehicles that could stand on its lanes at which a district takes no more. Cities lose
+            throughput somewhere above a quarter to a half (such as Geroliminis and Daganzo, 2008), grids whose
+            junctions are kept clear later.
+        least: Share of what the lanes behind its gates could carry that it takes anyway.
     """
 
     delay_value: float = 10.0
-    fill: float = 0.4
+    fill: float = 0.6
+    least: float = 0.03
 
 
 class DistrictExchange:
@@ -115,20 +123,28 @@ class DistrictExchange:
         world.limit_inflow(vehicles, torch.full((world.batch,), float(end_s), dtype=torch.float64), where)
 
     def _offers(self, world: IntersectionsWorld, row: int, window: tuple[int, int]) -> Iterator[Lot]:
-        now, span = int(world.traffic["now"][row]), float(window[1] - window[0])
+        span, gates = float(window[1] - window[0]), self._districts.gates
+        guarded = [n for n in self._in if gates[n].guards]
         at, _, speed = self._driving(world, row)
         here = self._districts.edge[self._edge[at]] == self._own
-        inside, standing = int(here.sum()), int((speed[here] < _STANDING).sum())
-        rates = self._rates(world, row)
-        arrived, departed = self._ended(world, row, now)
+        inside, rates = int(here.sum()), self._rates(world, row)
+        arrived, departed = self._ended(world, row)
         leaving = sum(rates[n] for n in self._out) + arrived
-        coming = departed + sum(rates[n] for n in self._in if not self._districts.gates[n].guards)
+        coming = departed + sum(rates[n] for n in self._in if n not in guarded)
         most = self.market.fill * self.places
-        room = math.floor(max(0.0, most - inside) + span * (leaving - coming))
-        if room >= 1 and any(self._districts.gates[n].guards for n in self._in):
-            load = min(_FULL_LOAD, inside / most)
-            delay_s = standing / leaving if leaving > 0.0 else span * (standing > 0)
-            yield Lot("offer", inflow_of(self.home), room, self._value(delay_s * load / (1.0 - load)), window)
+        lanes = sum(gates[n].lanes for n in guarded)
+        least = math.floor(self.market.least * SATURATION_PER_S * lanes * span)
+        room = math.floor(most - inside + span * (leaving - coming)) if lanes else 0
+        held = np.isin(self._gate[at], np.flatnonzero(self._used(world, row)))
+        standing = int((speed[here & ~held] < _STANDING).sum())
+        delay_s = min(span, standing / leaving) if leaving > 0.0 else span * (standing > 0)
+        load = min(_FULL_LOAD, inside / most)
+        value = self._value(delay_s * load / (1.0 - load))
+        if least and (value or room <= least):
+            yield Lot("offer", inflow_of(self.home), least, 0, window)
+            room -= least
+        if room > 0:
+            yield Lot("offer", inflow_of(self.home), room, value, window)
 
     def _asks(self, world: IntersectionsWorld, row: int, window: tuple[int, int]) -> Iterator[Lot]:
         span, rates = float(window[1] - window[0]), self._rates(world, row)
@@ -180,9 +196,14 @@ class DistrictExchange:
         seconds = (traffic["now"][row] - traffic["gate_begin"][row]).tolist()
         return [number / max(1, time) for number, time in zip(passed, seconds, strict=True)]
 
-    def _ended(self, world: IntersectionsWorld, row: int, now: int) -> tuple[float, float]:
+    def _used(self, world: IntersectionsWorld, row: int) -> Flags:
+        """Gates through which nobody may go just now."""
+        shut: Flags = world.traffic["gate_closed"][row].cpu().numpy()
+        return shut
+
+    def _ended(self, world: IntersectionsWorld, row: int) -> tuple[float, float]:
         """Vehicles per second that arrived here, and that departed here, in the epoch so far."""
-        traffic = world.traffic
+        traffic, now = world.traffic, int(world.traffic["now"][row])
         first, count = int(traffic["first_trip"][row]), int(traffic["trips"][row])
         begun = min((int(traffic["gate_begin"][row, n]) for n in (*self._out, *self._in)), default=0)
         rates = []

@@ -63,7 +63,10 @@ def asks(lots: list[Lot]) -> dict[str, Lot]:
 
 
 def offer(lots: list[Lot]) -> Lot:
-    [found] = [lot for lot in lots if lot.side == "offer"]
+    """What is wanted for all but the least that is always offered."""
+    *least, found = [lot for lot in lots if lot.side == "offer"]
+    assert len(least) < 2
+    assert all(lot.unit_value == 0 for lot in least)
     return found
 
 
@@ -76,7 +79,7 @@ def test_an_empty_city_offers_its_room_for_nothing_and_asks_for_none() -> None:
     space = np.mean([types.length[kind] + types.min_gap[kind] for kind in problem.tables.vehicles.type])
     places = problem.tables.lanes.length[normal][own].sum() / space
     assert standing_room(problem, districts)[0] == pytest.approx(places)
-    assert exchange("west").lots(world, 0, (0, 300)) == [Lot("offer", "inflow west", int(0.4 * places), 0, (0, 300))]
+    assert exchange("west").lots(world, 0, (0, 300)) == [Lot("offer", "inflow west", int(0.6 * places), 0, (0, 300))]
 
 
 def test_asks_are_those_who_get_there_in_time_and_those_who_follow() -> None:
@@ -119,13 +122,23 @@ def test_asks_are_those_who_get_there_in_time_and_those_who_follow() -> None:
 
 
 def test_a_full_district_offers_less_and_wants_more() -> None:
-    world = held_back()
-    free, tight = exchange("middle"), exchange("middle", fill=0.2)
-    loose, dear = offer(free.lots(world, 0, (300, 600))), offer(tight.lots(world, 0, (300, 600)))
+    world = driven(300.0)
+    lots = {fill: exchange("middle", fill=fill).lots(world, 0, (300, 600)) for fill in (0.1, 0.08)}
+    loose, dear = offer(lots[0.1]), offer(lots[0.08])
     assert dear.quantity < loose.quantity
     assert dear.unit_value > loose.unit_value > 0
-    twice = offer(exchange("middle", delay_value=20.0).lots(world, 0, (300, 600)))
+    twice = offer(exchange("middle", delay_value=20.0, fill=0.1).lots(world, 0, (300, 600)))
     assert twice.unit_value == pytest.approx(2 * loose.unit_value, abs=1)
+    gates = [gate for gate in city()[1].gates if gate.target == 1]
+    least = int(0.03 * 0.5 * sum(gate.lanes for gate in gates) * 300)
+    assert [(lot.quantity, lot.unit_value) for lot in lots[0.1] if lot.side == "offer"][0] == (least, 0)
+
+
+def test_who_stands_before_a_used_gate_does_not_make_room_dear() -> None:
+    world = driven(300.0)
+    before = offer(exchange("middle", fill=0.1).lots(world, 0, (300, 600))).unit_value
+    world.traffic["gate_closed"][:] = True
+    assert offer(exchange("middle", fill=0.1).lots(world, 0, (300, 600))).unit_value < before
 
 
 def test_vehicles_balance_over_an_epoch() -> None:
@@ -144,7 +157,7 @@ def test_vehicles_balance_over_an_epoch() -> None:
     run(world, 420.0)
     for home, one in enumerate(homes):
         rates = one._rates(world, 0)
-        arrived, departed = one._ended(world, 0, 420)
+        arrived, departed = one._ended(world, 0)
         through = sum(rates[n] for n in one._in) - sum(rates[n] for n in one._out)
         assert inside(home) - before[home] == pytest.approx(180 * (through + departed - arrived), abs=1.0)
     assert sum(before) > 40
