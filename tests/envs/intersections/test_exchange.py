@@ -131,7 +131,7 @@ def test_a_full_district_offers_less_and_wants_more() -> None:
     assert twice.unit_value == pytest.approx(2 * loose.unit_value, abs=1)
     gates = [gate for gate in city()[1].gates if gate.target == 1]
     least = int(0.03 * 0.5 * sum(gate.lanes for gate in gates) * 300)
-    assert [(lot.quantity, lot.unit_value) for lot in lots[0.1] if lot.side == "offer"][0] == (least, 0)
+    assert next((lot.quantity, lot.unit_value) for lot in lots[0.1] if lot.side == "offer") == (least, 0)
 
 
 def test_who_stands_before_a_used_gate_does_not_make_room_dear() -> None:
