@@ -162,7 +162,7 @@ def traffic_columns(
         "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
         "approach_first": (links,), "planned": (), "item": (ITEMS + slots * PLANNED,), "state": (links,),
-        "forced": (signals, most), "shown": (signals,), "pending": (trips,),
+        "last_green": (links,), "forced": (signals, most), "shown": (signals,), "pending": (trips,),
         **dict.fromkeys(("trip_inserted", "trip_arrived", "trip_loss", "trip_waiting", "trip_stops"), (trips,)),
         **gate_sizes(districts),
     }  # fmt: skip

@@ -145,14 +145,15 @@ def sight_columns(problem: Problem, device: str) -> Columns:
     ahead, distance = next_signals(problem.tables, number)
     agent = {signal.index: a for a, signal in enumerate(problem.signals)}
     rest, goal = _through(problem.tables)
-    outs = [sorted({place[lane] for targets in signal.targets for lane in targets}) for signal in problem.signals]
+    outs = [{int(lane) for targets in signal.targets for lane in targets} for signal in problem.signals]
+    behind = [[a for a, lanes_out in enumerate(outs) if lane in lanes_out] for lane in problem.out_lanes.tolist()]
     classes = [CLASSES[number] for number in types.vehicle_class]
     engines = [ENGINES["heavy" if name in HEAVY else "car"] for name in classes]
     columns: dict[str, npt.NDArray[Any]] = {
         "ahead": ahead, "distance": distance, "rest": rest, "goal": goal,
         "link_agent": np.array([agent.get(int(links.signal[k]), -1) for k in problem.signal_links], dtype=np.int32),
         "lane_out": place, "out_m": np.minimum(lanes.length[problem.out_lanes], VIEW_M),
-        "agent_out_begin": begins(outs), "agent_out": np.array([o for row in outs for o in row], dtype=np.int32),
+        "out_agent_begin": begins(behind), "out_agent": np.array([a for row in behind for a in row], dtype=np.int32),
         "mass": np.array([e.mass_kg for e in engines]),
         "rolling": np.array([e.mass_kg * GRAVITY * e.rolling for e in engines]),
         "drag": np.array([0.5 * AIR_KG_PER_M3 * e.drag * e.area_m2 for e in engines]),
@@ -188,12 +189,11 @@ def _through(tables: Tables) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.in
     return rest, goal
 
 
-def count_columns(problem: Problem, batch: int, trips: int, parts: int, device: str) -> Columns:
+def count_columns(problem: Problem, batch: int, parts: int, device: str) -> Columns:
     """Counts before and behind the signals, and rewards (`kernels.measure.Count`)."""
     links, outs, agents = len(problem.signal_links), len(problem.out_lanes), len(problem.signals)
     sizes: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("out_seen", "out_halting", "out_used"), (outs,)),
-        **dict.fromkeys(("trip_link", "trip_distance", "trip_speed"), (trips,)),
         **dict.fromkeys(("total", "paid", "reward"), (agents, parts)),
         **dict.fromkeys(("fuel_ml", "jammed", "seconds"), ()),
     }

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from fedsched.sim.domains.figures import Figures
     from fedsched.sim.scenario import Scenario
 
+DOMAINS = ("datacenter", "intersections")
+"""The kinds of site."""
+
 
 def domain_of(scenario: "Scenario") -> "Domain":
     """The domain of a scenario's sites."""

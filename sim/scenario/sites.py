@@ -6,11 +6,11 @@ from typing import Annotated, TypeVar, get_args
 
 from pydantic import Discriminator, Field, Tag
 
+from fedsched.sim.domains import DOMAINS
 from fedsched.sim.scenario.base import Part, Place
 from fedsched.sim.scenario.datacenter import DatacenterWorld, Rule
 from fedsched.sim.scenario.intersections import IntersectionsWorld, SignalRule
 
-DOMAINS = ("datacenter", "intersections")
 RULES: dict[str, tuple[str, ...]] = {"datacenter": get_args(Rule), "intersections": get_args(SignalRule)}
 """Names of the classical schedulers, by domain."""
 STARTS: dict[str, tuple[str, ...]] = {

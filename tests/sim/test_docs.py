@@ -101,10 +101,16 @@ def test_a_policy_that_is_not_there_is_refused(finished: Path, tmp_path: Path) -
     assert load_policy(str(finished), "west").name == "policy of west"
 
 
-def test_streets_in_own_code_end_with_every_vehicle_accounted_for() -> None:
+def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names = executed(*blocks("docs/intersections.md", "python"))
     world = names["world"]
     found = world.metrics()
     trips = torch.tensor([len(world.problem.demands[k % 8].trips) for k in range(16)], dtype=torch.float64)
     assert torch.equal(found["completed"] + found["running"] + found["never_inserted"], trips)
     assert torch.isfinite(found["duration_s"]).all()
+    assert [frame.time_s for frame in names["recorded"].frames] == list(range(201))
+    assert "const replay = {" in (tmp_path / "replay.html").read_text()
+    assert (tmp_path / "now.svg").read_text().endswith("</svg>")

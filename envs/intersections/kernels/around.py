@@ -22,8 +22,8 @@ class Around:
 
 
 @wp.func
-def may_use(r: Road, t: Traffic, b: int, s: int, lane: int) -> bool:
-    return (r.lane_allowed[lane] >> r.vehicle_class[t.vehicle[b, s].kind]) & 1 == 1
+def is_open_to(r: Road, kind: int, lane: int) -> bool:
+    return (r.lane_allowed[lane] >> r.vehicle_class[kind]) & 1 == 1
 
 
 @wp.func

@@ -4,9 +4,9 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.around import (
     Around,
+    is_open_to,
     leader_beyond,
     look_around,
-    may_use,
     occupied,
     secure,
     secure_at,
@@ -221,7 +221,7 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
     """One side: whether the vehicle has changed."""
     if lane < 0:
         return False
-    if not may_use(r, t, b, s, lane):
+    if not is_open_to(r, t.vehicle[b, s].kind, lane):
         return False
     around = look_around(r, t, b, s, lane)
     front = bool(False)

@@ -2,7 +2,7 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.around import follower_beyond, may_use, secure
+from fedsched.envs.intersections.kernels.around import follower_beyond, is_open_to, secure
 from fedsched.envs.intersections.kernels.draws import PLACE, speed_factor, uniform
 from fedsched.envs.intersections.kernels.following import brake_gap, free_speed, stop_speed
 from fedsched.envs.intersections.kernels.lists import link_in, rear_of
@@ -22,9 +22,8 @@ RANDOM_TRIES = wp.constant(10)
 
 
 @wp.func
-def depart_lane(r: Road, t: Traffic, b: int, s: int, wanted: int) -> int:
+def depart_lane(r: Road, t: Traffic, b: int, row: int, kind: int, wanted: int) -> int:
     """The lane that is tried; by default the emptiest of those that need no change."""
-    row = t.vehicle[b, s].way
     edge = r.way_edge[row]
     first, end = r.edge_lane[edge], r.edge_lane[edge + 1]
     if wanted >= 0:
@@ -33,7 +32,7 @@ def depart_lane(r: Road, t: Traffic, b: int, s: int, wanted: int) -> int:
     most = real(-1.0)
     fallback = int(-1)
     for lane in range(first, end):
-        if may_use(r, t, b, s, lane):
+        if is_open_to(r, kind, lane):
             if fallback < 0:
                 fallback = lane
             if r.way_offset[row, r.lane_index[lane]] == 0 and wanted != -2:
@@ -126,17 +125,21 @@ def is_safe(r: Road, t: Traffic, b: int, s: int) -> bool:
 
 @wp.func
 def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
-    """Fills a free slot with a vehicle that is not on the road yet."""
+    """Fills what is read of a vehicle before it is on the road."""
     row = t.first_trip[b] + trip
     kind = r.trip_type[row]
     t.vehicle[b, s].id = trip
-    t.vehicle[b, s].kind = kind
-    t.vehicle[b, s].way = r.trip_way[row]
     t.vehicle[b, s].last = r.trip_last[row]
     t.vehicle[b, s].place = 0
     t.vehicle[b, s].factor = speed_factor(
         t.seed[b], trip, r.factor_mean[kind], r.factor_deviation[kind], r.factor_low[kind], r.factor_high[kind]
     )
+    t.vehicle[b, s].acceleration = real(0.0)
+
+
+@wp.func
+def enter(t: Traffic, b: int, s: int):
+    """Puts a vehicle on the road."""
     for i in range(REARS):
         t.behind[b, s, i] = -1
     t.vehicle[b, s].junction_entry = NEVER
@@ -149,7 +152,6 @@ def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
     t.vehicle[b, s].keep_right = real(0.0)
     t.vehicle[b, s].gain = real(0.0)
     t.vehicle[b, s].advice = NO_ADVICE
-    t.vehicle[b, s].acceleration = real(0.0)
     t.vehicle[b, s].helps = 0
     t.vehicle[b, s].leads_blocked = False
     t.vehicle[b, s].change_blocked = False
@@ -160,66 +162,92 @@ def prepare(r: Road, t: Traffic, b: int, s: int, trip: int):
     t.vehicle[b, s].time_loss = real(0.0)
     t.vehicle[b, s].stops = 0
     t.vehicle[b, s].items = 0
+    now = t.now[b]
+    t.vehicle[b, s].inserted = now
+    t.trip_inserted[b, t.vehicle[b, s].id] = now
+    t.count[b] = s + 1
+    link_in(t, b, s, t.vehicle[b, s].lane)
+
+
+@wp.func
+def depart_speed(r: Road, t: Traffic, b: int, s: int, wanted: real) -> real:
+    """The wanted speed, by default the mean of the lane, within the limit."""
+    lane = t.vehicle[b, s].lane
+    speed = real(wanted)
+    if wanted < real(0.0):
+        speed = r.lane_speed[lane]
+        other = int(t.lane_first[b, lane])
+        if other >= 0:
+            total = real(0.0)
+            n = int(0)
+            while other >= 0:
+                total += t.vehicle[b, other].speed
+                n += 1
+                other = t.vehicle[b, other].after
+            speed = total / real(n)
+    return wp.min(allowed(r, t, b, s, lane), speed)
+
+
+@wp.func
+def has_room(r: Road, t: Traffic, b: int, s: int) -> bool:
+    """Whether there is any room at its place: what fails most often, before all else is looked at."""
+    lane = t.vehicle[b, s].lane
+    seen = r.lane_length[lane] - t.vehicle[b, s].position
+    ahead, rear, _ = around_place(r, t, b, s, lane)
+    return ahead < 0 or rear + seen - r.lane_length[lane] - r.gap[t.vehicle[b, s].kind] >= real(0.0)
+
+
+@wp.func
+def is_safe_anywhere(r: Road, t: Traffic, b: int, s: int, trip: int, rule: real) -> bool:
+    """Tries the places that the rule for departures allows."""
+    lane = t.vehicle[b, s].lane
+    base = t.vehicle[b, s].position
+    speed = t.vehicle[b, s].speed  # one by one: what a tuple takes from an array is read again at every use
+    tries = int(0)
+    if rule == real(-2.0):
+        tries = RANDOM_TRIES
+    elif rule == real(-3.0):
+        tries = 1
+    for k in range(tries):
+        draw = uniform(t.seed[b], PLACE, trip, t.now[b] * RANDOM_TRIES + k)
+        t.vehicle[b, s].position = draw * r.lane_length[lane]
+        t.vehicle[b, s].speed = speed
+        if is_safe(r, t, b, s):
+            return True
+    t.vehicle[b, s].position = base
+    t.vehicle[b, s].speed = speed
+    return tries != 1 and is_safe(r, t, b, s)
 
 
 @wp.func
 def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
     """Tries one trip; a failure closes its lane for this second."""
+    row = t.first_trip[b] + trip
+    kind, way = r.trip_type[row], r.trip_way[row]
+    lane = depart_lane(r, t, b, way, kind, r.trip_lane[row])
+    if t.failed[b, lane] == t.now[b]:
+        return False
     s = t.count[b]
     if s >= t.vehicle.shape[1]:
         t.flag[b] = t.flag[b] | FLAG_FULL
         return False
-    prepare(r, t, b, s, trip)
-    row = t.first_trip[b] + trip
-    lane = depart_lane(r, t, b, s, r.trip_lane[row])
-    now = t.now[b]
-    if t.failed[b, lane] == now:
-        return False
-    kind = t.vehicle[b, s].kind
+    t.vehicle[b, s].kind = kind
+    t.vehicle[b, s].way = way
     t.vehicle[b, s].lane = lane
-    t.vehicle[b, s].position = wp.min(r.size[kind] + MARGIN, r.lane_length[lane])
-    mean = real(r.lane_speed[lane])
-    other = int(t.lane_first[b, lane])
-    if other >= 0:
-        total = real(0.0)
-        n = int(0)
-        while other >= 0:
-            total += t.vehicle[b, other].speed
-            n += 1
-            other = t.vehicle[b, other].after
-        mean = total / real(n)
-    if r.trip_speed[row] >= real(0.0):
-        mean = r.trip_speed[row]
-    speed = wp.min(allowed(r, t, b, s, lane), mean)
-    t.vehicle[b, s].speed = speed
-    safe = bool(False)
     rule = r.trip_position[row]
+    at = r.size[kind] + MARGIN
     if rule >= real(0.0):
-        t.vehicle[b, s].position = wp.min(rule, r.lane_length[lane])
-        safe = is_safe(r, t, b, s)
-    elif rule == real(-1.0):
-        safe = is_safe(r, t, b, s)
-    else:
-        tries = int(RANDOM_TRIES)
-        if rule == real(-3.0):
-            tries = int(1)
-        base = t.vehicle[b, s].position
-        for k in range(tries):
-            if not safe:
-                t.vehicle[b, s].position = uniform(t.seed[b], PLACE, trip, now * RANDOM_TRIES + k) * r.lane_length[lane]
-                t.vehicle[b, s].speed = speed
-                safe = is_safe(r, t, b, s)
-        if not safe and tries > 1:
-            t.vehicle[b, s].position = base
-            t.vehicle[b, s].speed = speed
-            safe = is_safe(r, t, b, s)
+        at = rule
+    t.vehicle[b, s].position = wp.min(at, r.lane_length[lane])
+    safe = rule < real(-1.0) or has_room(r, t, b, s)
+    if safe:
+        prepare(r, t, b, s, trip)
+        t.vehicle[b, s].speed = depart_speed(r, t, b, s, r.trip_speed[row])
+        safe = is_safe_anywhere(r, t, b, s, trip, rule)
     if not safe:
-        t.failed[b, lane] = now
+        t.failed[b, lane] = t.now[b]
         return False
-    t.vehicle[b, s].inserted = now
-    t.trip_inserted[b, trip] = now
-    t.count[b] = s + 1
-    link_in(t, b, s, lane)
+    enter(t, b, s)
     return True
 
 
@@ -227,21 +255,24 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
 def insert(r: Road, t: Traffic, b: int):
     """Everyone who wants to depart and has not yet, in order."""
     now = t.now[b]
+    waiting = t.pending_count[b]
     kept = int(0)
-    for i in range(t.pending_count[b]):
-        trip = t.pending[b, i]
-        if not try_insert(r, t, b, trip):
-            t.pending[b, kept] = trip
-            kept += 1
+    i = int(0)
     going = bool(True)
     while going:
-        trip = t.departed[b]
-        going = False
-        if trip < t.trips[b]:
-            if r.trip_depart[t.first_trip[b] + trip] <= now:
-                going = True
+        trip = int(0)
+        if i < waiting:
+            trip = t.pending[b, i]
+        else:
+            trip = t.departed[b]
+            going = trip < t.trips[b]
+            if going:
+                going = r.trip_depart[t.first_trip[b] + trip] <= now
+            if going:
                 t.departed[b] = trip + 1
-                if not try_insert(r, t, b, trip):
-                    t.pending[b, kept] = trip
-                    kept += 1
+        i += 1
+        if going:
+            if not try_insert(r, t, b, trip):
+                t.pending[b, kept] = trip
+                kept += 1
     t.pending_count[b] = kept

@@ -170,6 +170,8 @@ class Vehicle:
     leads_blocked: wp.bool
     change_blocked: wp.bool
     gone: wp.bool
+    signal: wp.int32  # the signal link it met next a second ago, -1 for none
+    stop_line: real  # m to it
 
 
 @wp.struct
@@ -218,6 +220,7 @@ class TrafficArrays:
     forced: wp.array3d[wp.int32]  # [B, N, most links] a state that holds a signal; 0: its program runs
     shown: wp.array2d[wp.int32]  # [B, N] the phase of the program that is shown, -1: another state
     state: wp.array2d[wp.int32]  # [B, K] the links' states in force
+    last_green: wp.array2d[wp.int32]  # [B, K] s when a link lost its green
     gate_passed: wp.array2d[wp.int32]  # [B, G] vehicles since the start
     gate_base: wp.array2d[wp.int32]  # [B, G] of these, before the epoch
     gate_limit: wp.array2d[wp.int32]  # [B, G] vehicles that may cross in the epoch, -1: no limit
