@@ -28,6 +28,7 @@ from fedsched.envs.intersections.cutout import cut_out
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.edge_times import edge_times
 from fedsched.envs.intersections.exchange import DistrictExchange, Market
+from fedsched.envs.intersections.groups import Groups, edge_flows
 from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem, merge, read_problem
 from fedsched.envs.intersections.world import IntersectionsWorld
 
@@ -35,22 +36,24 @@ SEEDS, EPOCH_S, DELAY = 5, 300, 0
 Epoch = Callable[[IntersectionsWorld, int], None]
 
 
-def run(world: IntersectionsWorld, begin_epoch: Epoch | None = None) -> list[torch.Tensor]:
-    """Plays SEEDS episodes side by side; crossings [B, G] of every epoch."""
+def run(world: IntersectionsWorld, begin_epoch: Epoch | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Plays SEEDS episodes side by side; crossings and limits of every epoch, [epochs, B, G] each."""
     controller, rows = greedy(), torch.arange(world.batch)
     controller.reset(world)
     until = torch.zeros(world.batch, dtype=torch.float64)
     observation, found = world.reset(rows * 0, rows, until_s=until), []
+    limit = []
     for begin in range(0, world.problem.seconds, EPOCH_S):
         if begin_epoch is not None:
             begin_epoch(world, begin)
             observation = world.observe()
         before = world.traffic["gate_passed"].clone()
+        limit.append(world.traffic["gate_limit"].clone())
         until.fill_(min(begin + EPOCH_S, world.problem.seconds))
         while bool((observation.time_s < until).any()):
             observation = world.step(controller.act(observation), until).observation
         found.append(world.traffic["gate_passed"] - before)
-    return found
+    return torch.stack(found), torch.stack(limit)
 
 
 def limits(vehicles: torch.Tensor) -> Epoch:
@@ -98,13 +101,12 @@ def gates() -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     problem = make_problem(grid.network, [dense], 0.0, 1200.0, name=grid.name)
     districts = balanced(problem, 4)
     world = IntersectionsWorld(problem, SEEDS, "resco", districts=districts)
-    free = torch.stack(run(world))
-    costs = [("free", *_figures(world))]
+    free, none = run(world)
+    costs = [("none", *_figures(world, free, none))]
     half = (free.double().mean((0, 1)) / 2).round().long()
-    held = torch.stack(run(world, limits(half)))
-    costs.append(("half", *_figures(world)))
-    run(world, plans(problem, districts, Market()))
-    costs.append(("plan", *_figures(world)))
+    held, limit = run(world, limits(half))
+    costs.append(("half", *_figures(world, held, limit)))
+    costs.append(("plan", *_figures(world, *run(world, plans(problem, districts, Market())))))
     rows = [
         (
             f"{districts.names[gate.source]} -> {districts.names[gate.target]}", len(gate.guards),
@@ -116,10 +118,14 @@ def gates() -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     return rows, costs
 
 
-def _figures(world: IntersectionsWorld) -> tuple[float | int, ...]:
+def _figures(world: IntersectionsWorld, crossed: torch.Tensor, limit: torch.Tensor) -> tuple[float | int | None, ...]:
     found = world.metrics()
     whole = [float(found[name].mean()) for name in ("completed", "resco_delay_s")]
-    return *whole, int(found["gridlock"].sum())
+    limited = limit[limit >= 0]
+    over = (crossed - limit).clamp(min=0)[limit >= 0]
+    most = int(over.max()) if len(over) else None
+    mean = float(limited.double().mean()) if len(over) else None
+    return float(crossed.double().mean()), mean, most, *whole, int(found["gridlock"].sum())
 
 
 def signal_delay(problem: Problem) -> dict[str, float]:
@@ -146,15 +152,24 @@ def cutouts(folder: Path, parts: int) -> list[tuple[object, ...]]:
         ids = list(whole)
         one, other = np.array([whole[n] for n in ids]), np.array([apart[n] for n in ids])
         sizes = "+".join(str(n) for n in np.bincount(districts.site))
-        error = float(np.abs(other - one).sum() / one.sum())
-        near = float(np.corrcoef(one, other)[0, 1])
-        rows.append((folder.name, sizes, name, one.mean().item(), other.mean().item(), error, near))
+        error = 100 * float(np.abs(other - one).sum() / one.sum())
+        near, guarded = float(np.corrcoef(one, other)[0, 1]), 100 * _guarded(problem, districts)
+        rows.append((folder.name, sizes, guarded, name, one.mean().item(), other.mean().item(), error, near))
     return rows
 
 
+def _guarded(problem: Problem, districts: Districts) -> float:
+    """Share of the crossings on all routes that a signal guards."""
+    group = Groups(problem)
+    crossing = {pair: n for pair, n in edge_flows(problem).items() if len(set(districts.edge[list(pair)])) > 1}
+    return sum(n for pair, n in crossing.items() if group.guarded[pair]) / max(1, sum(crossing.values()))
+
+
 GATES = ("gate", "links", "free", "limit", "held", "most")
-COSTS = ("limits", "completed", "RESCO delay s", "gridlocks")
-CUTS = ("map", "signals", "departures", "whole s/h", "cut-out s/h", "relative error", "correlation")
+COSTS = ("limits", "crossings", "limit", "most over it", "completed", "RESCO delay s", "gridlocks")
+CUTS = (
+    "map", "signals", "guarded %", "departures", "whole s/h", "cut-out s/h", "error %", "correlation",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
