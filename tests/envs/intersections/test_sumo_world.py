@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -257,3 +258,13 @@ def test_what_sumo_cannot_do_is_said_before_anything_starts(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "libsumo", None)
     with pytest.raises(SumoError, match=r"^SUMO is not installed: pip install 'fedsched\[sumo\]'$"):
         SumoWorld(grid, 1)
+
+
+@needs_sumo
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "intersections.md").read_text()
+    [source] = re.findall(r"^```py\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    exec(compile(source, "example", "exec"), {})
+    delays = [float(text) for text in re.findall(r"\d+\.\d+", capsys.readouterr().out)]
+    assert len(delays) == 2
+    assert all(10 < delay < 30 for delay in delays)
