@@ -62,17 +62,18 @@ class _Parts:
         return {element.text("id"): element for element in self.logics}
 
 
-def read_network(path: str | Path, limit_bytes: int = LIMIT_BYTES) -> Network:
+def read_network(path: str | Path, limit_bytes: int = LIMIT_BYTES, text: str | None = None) -> Network:
     """Reads a network from `.net.xml` or `.net.xml.gz`.
 
     Args:
         path: The file.
         limit_bytes: Greatest size of its uncompressed content.
+        text: The content, where it is at hand and no file is to be opened.
 
     Raises:
         IntersectionsError: With file, line, element and remedy.
     """
-    file = XmlFile(path, limit_bytes)
+    file = XmlFile(path, limit_bytes, text)
     parts = _sort(file)
     network = _Builder(parts).build(file.digest)
     _check_protected(network, parts)

@@ -15,6 +15,7 @@ from fedsched.envs.intersections.kernels.control import (
     end_yellow,
     shows_green,
 )
+from fedsched.envs.intersections.kernels.gates import close_gates, hold_gates
 from fedsched.envs.intersections.kernels.inserting import insert
 from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays, charge, count, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
@@ -56,7 +57,9 @@ def switch(r: Road, t: Traffic, b: int):
 @wp.func
 def second(r: Road, t: Traffic, b: int):
     """One second."""
+    close_gates(r, t, b)
     switch(r, t, b)
+    hold_gates(r, t, b)
     for s in range(t.count[b]):
         plan(r, t, b, s)
     for s in range(t.count[b]):
