@@ -2,18 +2,18 @@
 
 import warp as wp
 
+from fedsched.envs.intersections.kernels.actuated import GreensArrays, LoopsArrays, actuate, detect
 from fedsched.envs.intersections.kernels.changing import change_lanes
 from fedsched.envs.intersections.kernels.control import (
     ControlArrays,
     PlanArrays,
-    actuate,
     anyone_decides,
     choose,
-    detect,
     end_yellow,
     shows_green,
 )
 from fedsched.envs.intersections.kernels.inserting import insert
+from fedsched.envs.intersections.kernels.lists import list_rears
 from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge, count, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
 from fedsched.envs.intersections.kernels.planning import keep_clear, plan
@@ -52,8 +52,8 @@ def switch(r: Road, t: Traffic, b: int):
 
 
 @wp.func
-def second(r: Road, t: Traffic, b: int):
-    """One second."""
+def drive(r: Road, t: Traffic, b: int):
+    """The first part of a second: everyone plans, decides and moves."""
     switch(r, t, b)
     for s in range(t.count[b]):
         plan(r, t, b, s)
@@ -61,6 +61,12 @@ def second(r: Road, t: Traffic, b: int):
         keep_clear(r, t, b, s)
     list_approaches(t, b)
     move(r, t, b)
+
+
+@wp.func
+def settle(r: Road, t: Traffic, b: int):
+    """The rest of it: lane changes and insertion."""
+    list_rears(r, t, b)
     change_lanes(r, t, b)
     insert(r, t, b)
     t.now[b] = t.now[b] + 1
@@ -71,7 +77,8 @@ def run_seconds(r: RoadArrays, t: TrafficArrays, seconds: wp.array1d[wp.int32]):
     """Runs every world by its number of seconds."""
     b = wp.tid()
     for _ in range(seconds[b]):
-        second(r, t, b)
+        drive(r, t, b)
+        settle(r, t, b)
 
 
 @wp.kernel
@@ -82,6 +89,8 @@ def run_to_decision(
     c: ControlArrays,
     v: SightArrays,
     m: CountArrays,
+    loops: LoopsArrays,
+    greens: GreensArrays,
     go: wp.array1d[wp.bool],
     chosen: wp.array2d[wp.int64],
     until_s: wp.array1d[wp.float64],
@@ -94,14 +103,13 @@ def run_to_decision(
                 choose(t, p, c, b, a, int(chosen[b, a]))
         begun = t.now[b]
         while t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b):
-            if p.longest > 0:
-                actuate(r, t, p, c, b)
-            else:
-                end_yellow(t, p, c, b)
-            second(r, t, b)
+            end_yellow(t, p, c, b)
+            actuate(r, t, loops, greens, b)
+            drive(r, t, b)
+            if loops.loop_at.shape[0] > 0:
+                detect(r, t, loops, greens, b)
+            settle(r, t, b)
             charge(r, t, v, m, b)
-            if p.longest > 0:
-                detect(r, t, p, c, b)
         anyone_decides(t, p, c, b)
         count(r, t, v, m, b)
         pay(m, b)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fedsched.envs.intersections.reference.actuated import ActuatedSignals
 from fedsched.envs.intersections.reference.changing import change_lanes
 from fedsched.envs.intersections.reference.draws import DAWDLE, PLACE, speed_factor, uniform
 from fedsched.envs.intersections.reference.inserting import RANDOM_TRIES, depart_lane, places, try_insert
@@ -46,7 +47,14 @@ class Simulation:
         trips: Trips that have ended.
     """
 
-    def __init__(self, tables: Tables, begin_s: float, seed: int, factors: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        begin_s: float,
+        seed: int,
+        factors: Sequence[float] | None = None,
+        actuated: ActuatedSignals | None = None,
+    ) -> None:
         self.tables = tables
         self.begin_s = begin_s
         self.seed = seed
@@ -58,6 +66,7 @@ class Simulation:
         self._next = 0
         self._factors = factors
         self._forced: dict[int, str] = {}
+        self._actuated = actuated
 
     def set_state(self, signal: int, state: str) -> None:
         """Holds a signal in a state until it is set anew."""
@@ -82,6 +91,8 @@ class Simulation:
     def step(self) -> None:
         """One second."""
         street = self.street
+        if self._actuated:
+            self._forced.update(self._actuated.states(self.now))
         self._switch()
         plans = [plan(street, vehicle, self.now) for vehicle in self.running]
         for approaching in street.approaching:
@@ -101,6 +112,8 @@ class Simulation:
             else:
                 left.append(vehicle)
         self.running = left
+        if self._actuated:
+            self._actuated.watch(street, self.running, self.now)
         street.sort(self.running)
         change_lanes(street, self.running)
         street.sort(self.running)
