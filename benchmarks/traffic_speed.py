@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import parser, table, write
-from benchmarks.sumo_truth import CONTROLLED, read_map
+from benchmarks.sumo_truth import read_map
 from benchmarks.sumo_truth import speed as speed_of_sumo
 from fedsched.envs.intersections.env import parallel_env
+from fedsched.envs.intersections.maps import CONTROLLED
 from fedsched.envs.intersections.problem import Problem, read_problem
 from fedsched.envs.intersections.world import IntersectionsWorld
 

@@ -161,6 +161,24 @@ def evaluate(
     save(found.rows, json_file, csv_file)
 
 
+@app.command(cls=Command)
+def replay(
+    run: Path,
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Whose period; by default the first site's.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The page; by default in the run folder.")] = None,
+) -> None:
+    """A page that plays a recorded period of a city in any browser.
+
+    RUN is the folder of a run whose scenario has `evaluation: {replay: 2 s}`.
+    """
+    from fedsched.sim.folder import read_run
+
+    read_run(run)  # so that a mistyped folder is refused before anything slow is imported
+    from fedsched.sim.replay import write_replay
+
+    typer.echo(f"Open it in a browser: {write_replay(run, site, out)}")
+
+
 @scenarios_app.callback(invoke_without_command=True)
 def list_scenarios(ctx: typer.Context) -> None:
     """Lists the shipped scenarios."""

@@ -11,11 +11,11 @@ from fedsched.sim.evaluate import compare_actors
 from fedsched.sim.folder import make_folder, read_run
 from fedsched.sim.learning import Answers, Learning, Report, make_learning, search
 from fedsched.sim.progress import Progress
-from fedsched.sim.record import Metric, Recorder, log
+from fedsched.sim.record import Metric, Moment, Recorder, log
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.selection import Selection
 from fedsched.sim.site import Site
-from fedsched.sim.workers import start
+from fedsched.sim.workers import Workers, start
 
 LONG_WAIT = 1.05
 """Mean wait relative to the best rule's above which a run without a bound warns."""
@@ -62,6 +62,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
             learn(scenario, learning, selection, recorder, progress, done)
             _warn_of_waits(scenario, selection, recorder, progress)
             compare_actors(scenario, workers, selection.parameters, "test", recorder, progress, recorder.id)
+            _record_replays(scenario, workers, selection, recorder)
     return place
 
 
@@ -127,6 +128,16 @@ def _warn_of_waits(scenario: Scenario, selection: Selection, recorder: Recorder,
     line = f"jobs wait longer than under the best rules ({sites}); {_BOUND} bounds that"
     log.warning(line)
     progress.say(f"warning: {line}")
+
+
+def _record_replays(scenario: Scenario, workers: Workers[Site], selection: Selection, recorder: Recorder) -> None:
+    """The first test period of every site under its policy, if the scenario asks for it."""
+    if scenario.evaluation.replay is None:
+        return
+    every_s = round(scenario.evaluation.replay)
+    asked = {site: ("test", selection.parameters[site], every_s) for site in scenario.sites}
+    for site, scenes in workers.map("replay", asked).items():
+        recorder.frames([Moment(scene.time_s, site, 0, scene.kind, scene.data) for scene in scenes])
 
 
 def _after_generation(recorder: Recorder, progress: Progress, number: int, tried: Answers[FloatArray]) -> None:

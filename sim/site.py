@@ -13,7 +13,17 @@ from fedsched.agents.parameters import parameters_from_numpy
 from fedsched.envs.core import Delivery, Lot
 from fedsched.federation import Update
 from fedsched.sim.domains import domain_of
-from fedsched.sim.domains.base import POLICY, FloatArray, Operation, Outcome, Simulator, Split
+from fedsched.sim.domains.base import (
+    POLICY,
+    FloatArray,
+    Operation,
+    Outcome,
+    Replaying,
+    Scene,
+    Simulator,
+    Split,
+    Trading,
+)
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.training import Parameters, Trainer, make_policy
 
@@ -98,19 +108,26 @@ class Site:
 
     def lots(self, window: tuple[int, int]) -> list[list[Lot]]:
         """What each row offers and asks for in the coming epoch."""
-        return self._now().lots(window)
+        return self._trading().lots(window)
 
     def give(self, deliveries: Mapping[int, list[Delivery]]) -> dict[int, dict[str, Any]]:
         """Hands over the work that the deliveries of each row cover, by row and peer."""
-        return self._now().give(deliveries)
+        return self._trading().give(deliveries)
 
     def take(self, cargos: Mapping[int, Mapping[str, Any]]) -> None:
         """Accepts the work that peers handed over, by row and peer."""
-        self._now().take(cargos)
+        self._trading().take(cargos)
 
     def outcome(self) -> Outcome:
         """What became of the operated rows, as the domain tells it."""
         return self._now().outcome()
+
+    def replay(self, split: Split, parameters: Parameters, every_s: int) -> list[Scene]:
+        """The first period of a split under the policy, a frame every so many seconds."""
+        policy = make_policy(self._scenario, self.worlds.device)
+        parameters_from_numpy(policy, parameters)
+        assert isinstance(self.worlds, Replaying), "the scenario has been checked to ask no others"
+        return self.worlds.replay(split, policy, every_s)
 
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs to go on exactly."""
@@ -119,6 +136,11 @@ class Site:
     def load(self, state: Mapping[str, Any]) -> None:
         """Continues from a state."""
         self.trainer.load(state)
+
+    def _trading(self) -> Trading:
+        operated = self._now()
+        assert isinstance(operated, Trading), "the scenario has been checked to have no plan for others"
+        return operated
 
     def _now(self) -> Operation:
         if self._operated is None:

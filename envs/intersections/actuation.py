@@ -6,14 +6,14 @@ Source: SUMO's MSActuatedTrafficLightLogic in our own words; places of detectors
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fedsched.envs.intersections.links import begins
-from fedsched.envs.intersections.network import Signal, Turn
+from fedsched.envs.intersections.network import Network, Signal, Turn
 from fedsched.envs.intersections.problem import Problem
-from fedsched.envs.intersections.signals import GREEN
+from fedsched.envs.intersections.signals import GREEN, green_phases, is_green
 from fedsched.envs.intersections.tables import F64, I32, Flags, Tables
 from fedsched.envs.intersections.timing import Timing
 
@@ -68,7 +68,7 @@ def make_actuation(problem: Problem, timing: Timing) -> Actuation:
         places = _places(problem, n, own)
         for k, (low, high) in enumerate(own):
             shortest[first + k], longest[first + k] = math.ceil(low), math.ceil(min(high, NO_LIMIT))
-            extends[first + k] = high > low and _is_green(problem.network.signals[n].phases[k].state)
+            extends[first + k] = high > low and is_green(problem.network.signals[n].phases[k].state)
             rows[first + k] = places[k]
     loops = sorted({place for row in rows for place in row})
     number = {place: i for i, place in enumerate(loops)}
@@ -89,24 +89,41 @@ def make_actuation(problem: Problem, timing: Timing) -> Actuation:
     )
 
 
+def actuated(network: Network, timing: Timing, signals: Sequence[int]) -> Network:
+    """The network with actuated programs.
+
+    Args:
+        network: The streets.
+        timing: Its `least_s` and `longest_s` bound the greens; other phases keep their length.
+        signals: Indices of those that are actuated.
+    """
+    chosen = set(signals)
+    changed = [_actuated(s, timing) if n in chosen else s for n, s in enumerate(network.signals)]
+    return replace(network, signals=tuple(changed))
+
+
+def _actuated(signal: Signal, timing: Timing) -> Signal:
+    greens = set(green_phases(signal))
+    least, longest = float(timing.least_s), float(timing.longest_s)
+    phases = [
+        replace(phase, minimum_s=least, maximum_s=longest)
+        if n in greens
+        else replace(phase, minimum_s=phase.duration_s, maximum_s=phase.duration_s)
+        for n, phase in enumerate(signal.phases)
+    ]
+    return replace(signal, kind="actuated", phases=tuple(phases))
+
+
 def _limits(problem: Problem, timing: Timing) -> dict[int, list[tuple[float, float]]]:
     """Least and greatest duration of every phase of every actuated signal, by its place in the network."""
-    agents = {signal.index for signal in problem.signals}
-    found = {}
-    for n, signal in enumerate(problem.network.signals):
-        if n in agents and timing.longest_s:
-            most = max(timing.longest_s, timing.least_s)
-            found[n] = [
-                (float(timing.least_s), float(most)) if _is_green(phase.state) else (phase.duration_s, phase.duration_s)
-                for phase in signal.phases
-            ]
-        elif signal.kind == "actuated" and not (n in agents and timing.period_s):
-            found[n] = [(phase.minimum_s, phase.maximum_s) for phase in signal.phases]
-    return found
-
-
-def _is_green(state: str) -> bool:
-    return bool(set(state) & set(GREEN)) and not set(state) & set("yY")
+    agents = [signal.index for signal in problem.signals]
+    network = actuated(problem.network, timing, agents) if timing.longest_s else problem.network
+    decided = set(agents) if timing.period_s else set()
+    return {
+        n: [(phase.minimum_s, phase.maximum_s) for phase in signal.phases]
+        for n, signal in enumerate(network.signals)
+        if signal.kind == "actuated" and n not in decided
+    }
 
 
 def _start(signal: Signal, begin_s: float) -> int:

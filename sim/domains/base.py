@@ -1,8 +1,8 @@
 """The contract between `sim` and a domain."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,21 @@ class Notice:
     facts: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A moment of a replay, in the form of its domain.
+
+    Attributes:
+        time_s: Of the period.
+        kind: `picture` for what stays, `frame` for what moves.
+        data: What is drawn.
+    """
+
+    time_s: float
+    kind: Literal["picture", "frame"]
+    data: bytes
+
+
 class Outcome(Protocol):
     """What became of the operated rows of a site; each domain has its own."""
 
@@ -106,6 +121,19 @@ class Operation(Protocol):
         """Runs all rows to a moment of the common clock."""
         ...
 
+    def outcome(self) -> Outcome:
+        """What became of the rows."""
+        ...
+
+    def close(self) -> None:
+        """Ends what the operation started outside this process, if anything."""
+        ...
+
+
+@runtime_checkable
+class Trading(Operation, Protocol):
+    """An operation of a domain whose sites can trade."""
+
     def lots(self, window: tuple[int, int]) -> list[list[Lot]]:
         """What each row offers and asks for in the coming epoch."""
         ...
@@ -116,14 +144,6 @@ class Operation(Protocol):
 
     def take(self, cargos: Mapping[int, Mapping[str, Any]]) -> None:
         """Accepts the `Cargo` that peers handed over, by row and peer."""
-        ...
-
-    def outcome(self) -> Outcome:
-        """What became of the rows."""
-        ...
-
-    def close(self) -> None:
-        """Ends what the operation started outside this process, if anything."""
         ...
 
 
@@ -168,6 +188,15 @@ class SiteWorlds(Protocol):
         ...
 
 
+@runtime_checkable
+class Replaying(Protocol):
+    """Worlds of a domain whose periods can be drawn."""
+
+    def replay(self, split: Split, policy: Policy, every_s: int) -> list[Scene]:
+        """The first period of a split under a policy: what stays, then a frame every so many seconds."""
+        ...
+
+
 class Domain(Protocol):
     """A kind of site."""
 
@@ -199,6 +228,15 @@ class Domain(Protocol):
 
     def figures(self, outcomes: Mapping[str, Any]) -> dict[str, dict[str, FloatArray]]:
         """The domain's figures [rows] by site and name, from every site's outcome."""
+        ...
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A domain whose replays can be looked at."""
+
+    def page(self, scenes: Sequence[Scene]) -> str:
+        """A replay as a page that any browser plays."""
         ...
 
 

@@ -63,6 +63,11 @@ class Evaluation(Part):
     period: Seconds = Field(
         default=DAY_S, gt=0, description="Length of an evaluation period; a city's is that of its demand"
     )
+    replay: Seconds | None = Field(
+        default=None,
+        ge=1,
+        description="Cities: time between frames of the first test period, for `fedsched replay`; null: none",
+    )
     against: tuple[str, ...] | None = Field(
         default=None, strict=False, description="Rules to compare with; null: three usual ones of the domain"
     )
@@ -115,6 +120,7 @@ class Scenario(Part):
             return
         yield from self._group_problems()
         yield from self._domain_problems()
+        yield from self._replay_problems()
         if self.learning == "central" and len({site.weights for site in self.sites.values()}) > 1:
             yield ("learning",), "one learner has one aim: give all sites the same weights, or learn federated or local"
         if self.plan is not None:
@@ -155,6 +161,12 @@ class Scenario(Part):
             yield from self._engine_problems()
         else:
             yield from self._city_problems()
+
+    def _replay_problems(self) -> Iterable[tuple[Place, str]]:
+        if self.evaluation.replay is not None and self.evaluation.replay % 1:
+            yield ("evaluation", "replay"), f"whole seconds are needed, got {self.evaluation.replay:g} s"
+        if self.evaluation.replay is not None and self.domain != "intersections":
+            yield ("evaluation", "replay"), "belongs to cities; data centres have no replay yet"
 
     def _engine_problems(self) -> Iterable[tuple[Place, str]]:
         worlds = {n: site.world for n, site in self.sites.items() if isinstance(site.world, DatacenterWorld)}

@@ -5,16 +5,19 @@ import warp as wp
 from fedsched.envs.intersections.kernels.actuated import GreensArrays, LoopsArrays, actuate, detect
 from fedsched.envs.intersections.kernels.changing import change_lanes
 from fedsched.envs.intersections.kernels.control import (
+    Control,
     ControlArrays,
+    Plan,
     PlanArrays,
     anyone_decides,
     choose,
     end_yellow,
     shows_green,
 )
+from fedsched.envs.intersections.kernels.gates import close_gates, hold_gates
 from fedsched.envs.intersections.kernels.inserting import insert
 from fedsched.envs.intersections.kernels.lists import list_rears
-from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge, count, pay
+from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays, charge, count, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
 from fedsched.envs.intersections.kernels.planning import keep_clear, plan
 from fedsched.envs.intersections.kernels.state import Road, RoadArrays, Traffic, TrafficArrays
@@ -52,9 +55,11 @@ def switch(r: Road, t: Traffic, b: int):
 
 
 @wp.func
-def drive(r: Road, t: Traffic, b: int):
+def first_half(r: Road, t: Traffic, b: int):
     """The first part of a second: everyone plans, decides and moves."""
+    close_gates(r, t, b)
     switch(r, t, b)
+    hold_gates(r, t, b)
     for s in range(t.count[b]):
         plan(r, t, b, s)
     for s in range(t.count[b]):
@@ -64,7 +69,7 @@ def drive(r: Road, t: Traffic, b: int):
 
 
 @wp.func
-def settle(r: Road, t: Traffic, b: int):
+def second_half(r: Road, t: Traffic, b: int):
     """The rest of it: lane changes and insertion."""
     list_rears(r, t, b)
     change_lanes(r, t, b)
@@ -77,8 +82,35 @@ def run_seconds(r: RoadArrays, t: TrafficArrays, seconds: wp.array1d[wp.int32]):
     """Runs every world by its number of seconds."""
     b = wp.tid()
     for _ in range(seconds[b]):
-        drive(r, t, b)
-        settle(r, t, b)
+        first_half(r, t, b)
+        second_half(r, t, b)
+
+
+@wp.func
+def decide_all(t: Traffic, p: Plan, c: Control, chosen: wp.array2d[wp.int64], b: int):
+    """Applies the active signals' choices."""
+    for a in range(p.signal.shape[0]):
+        if c.active[b, a]:
+            choose(t, p, c, b, a, int(chosen[b, a]))
+
+
+@wp.func
+def goes_on(t: Traffic, p: Plan, c: Control, until_s: wp.array1d[wp.float64], b: int) -> bool:
+    """Whether another second passes before anyone must decide."""
+    return t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b)
+
+
+@wp.func
+def settle(r: Road, t: Traffic, p: Plan, c: Control, v: Sight, m: Count, begun: int, b: int):
+    """Who must decide now, what there is to see, what has been earned since `begun`, and the clock."""
+    anyone_decides(t, p, c, b)
+    count(r, t, v, m, b)
+    pay(m, b)
+    c.ended[b] = t.now[b] >= p.horizon
+    for a in range(p.signal.shape[0]):
+        c.alive[b, a] = not c.ended[b]
+    c.time_s[b] = wp.float64(t.now[b])
+    c.elapsed_s[b] = wp.float64(t.now[b] - begun)
 
 
 @wp.kernel
@@ -98,23 +130,14 @@ def run_to_decision(
     """Applies the active signals' choices; then the worlds in `go` run until anyone must decide or to `until_s`."""
     b = wp.tid()
     if go[b]:
-        for a in range(p.signal.shape[0]):
-            if c.active[b, a]:
-                choose(t, p, c, b, a, int(chosen[b, a]))
+        decide_all(t, p, c, chosen, b)
         begun = t.now[b]
-        while t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b):
+        while goes_on(t, p, c, until_s, b):
             end_yellow(t, p, c, b)
             actuate(r, t, loops, greens, b)
-            drive(r, t, b)
+            first_half(r, t, b)
             if loops.loop_at.shape[0] > 0:
                 detect(r, t, loops, greens, b)
-            settle(r, t, b)
+            second_half(r, t, b)
             charge(r, t, v, m, b)
-        anyone_decides(t, p, c, b)
-        count(r, t, v, m, b)
-        pay(m, b)
-        c.ended[b] = t.now[b] >= p.horizon
-        for a in range(p.signal.shape[0]):
-            c.alive[b, a] = not c.ended[b]
-        c.time_s[b] = wp.float64(t.now[b])
-        c.elapsed_s[b] = wp.float64(t.now[b] - begun)
+        settle(r, t, p, c, v, m, begun, b)

@@ -1,14 +1,17 @@
 """Cities as a domain (contract: `fedsched.sim.domains.base.Domain`)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from fedsched.agents.network import SoftRule
 from fedsched.envs.core import KindSpec, WorldSpec
 from fedsched.envs.intersections import metrics
+from fedsched.envs.intersections.replay_page import replay_html
+from fedsched.envs.intersections.viewer import Picture, decode_frame
 from fedsched.envs.intersections.world import (
     KIND,
     MOVEMENT_FEATURES,
@@ -16,7 +19,7 @@ from fedsched.envs.intersections.world import (
     PHASE_FEATURES,
     REWARD_PARTS,
 )
-from fedsched.sim.domains.base import FloatArray, Notice, Simulator
+from fedsched.sim.domains.base import FloatArray, Notice, Scene, Simulator
 from fedsched.sim.domains.intersections.operation import Outcome
 from fedsched.sim.domains.intersections.site import CitySite
 from fedsched.sim.errors import UserError, WorldSetupError
@@ -86,6 +89,11 @@ class IntersectionsDomain:
         """Episodes run to their end."""
         del scenario
         return math.inf
+
+    def page(self, scenes: Sequence[Scene]) -> str:
+        """The streets with a time slider."""
+        [picture] = [msgspec.msgpack.decode(scene.data, type=Picture) for scene in scenes if scene.kind == "picture"]
+        return replay_html(picture, [decode_frame(scene.data) for scene in scenes if scene.kind == "frame"])
 
     def figures(self, outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, FloatArray]]:
         """Each city's own."""

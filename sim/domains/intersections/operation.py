@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 from fedsched.agents.collect import Ended, GreedyActor, quieten
 from fedsched.agents.policy import Policy
-from fedsched.envs.core import Delivery, Lot
 from fedsched.sim.domains.base import Episodes, FloatArray
 from fedsched.sim.domains.intersections.figures import FIGURES
 from fedsched.sim.domains.intersections.worlds import CityWorlds
@@ -54,18 +52,6 @@ class CityOperation:
             self._ended.observe(moved)
             self._observation = moved.observation
 
-    def lots(self, window: tuple[int, int]) -> list[list[Lot]]:
-        """Refused: cities of one scenario have nothing to trade."""
-        _no_trade(window)
-
-    def give(self, deliveries: Mapping[int, list[Delivery]]) -> dict[int, dict[str, Any]]:
-        """Refused, as above."""
-        _no_trade(deliveries)
-
-    def take(self, cargos: Mapping[int, Mapping[str, Any]]) -> None:
-        """Refused, as above."""
-        _no_trade(cargos)
-
     def outcome(self) -> Outcome:
         """Figures of every row until now."""
         found = {name: values.cpu().numpy().astype(np.float64) for name, values in self.world.metrics().items()}
@@ -75,7 +61,3 @@ class CityOperation:
 
     def close(self) -> None:
         """Nothing runs outside this process."""
-
-
-def _no_trade(_what: object) -> NoReturn:
-    raise RuntimeError("cities have nothing to trade; the scenario should have been refused")

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from fedsched.agents.collect import evaluate
@@ -10,8 +11,9 @@ from fedsched.agents.policy import Policy
 from fedsched.agents.population import play_population
 from fedsched.agents.rollout import Reference
 from fedsched.envs.core import WorldSpec
+from fedsched.envs.intersections.viewer import RecordedWorld, make_picture
 from fedsched.envs.intersections.world import IntersectionsWorld, world_spec
-from fedsched.sim.domains.base import Episodes, FloatArray, Judgement, Simulator, Split
+from fedsched.sim.domains.base import Episodes, FloatArray, Judgement, Scene, Simulator, Split
 from fedsched.sim.domains.intersections.operation import CityOperation
 from fedsched.sim.domains.intersections.worlds import CityWorlds
 from fedsched.sim.scenario import Scenario
@@ -72,6 +74,14 @@ class CitySite(CityWorlds):
         """Starts the first `rows` episodes of a split; the actor is a rule's name or `policy`."""
         del simulator
         return CityOperation(self, self.draw(split, rows), actor, policy)
+
+    def replay(self, split: Split, policy: Policy, every_s: int) -> list[Scene]:
+        """The first episode of a split under a policy: the streets, then what moves on them."""
+        episodes, recorded = self.draw(split, 1), RecordedWorld(self.world(1), every_s)
+        evaluate(policy, recorded, episodes.instances, episodes.seeds)
+        picture = msgspec.msgpack.encode(make_picture(self.problem))
+        frames = [Scene(frame.time_s, "frame", frame.encode()) for frame in recorded.frames]
+        return [Scene(0.0, "picture", picture), *frames]
 
     def _world(self, purpose: str, batch: int) -> IntersectionsWorld:
         if purpose not in self._kept:

@@ -15,7 +15,8 @@ import torch
 
 from fedsched.envs.intersections.actuation import Actuation, make_actuation
 from fedsched.envs.intersections.netfile import read_network
-from fedsched.envs.intersections.network import IntersectionsError
+from fedsched.envs.intersections.network import GapRule, IntersectionsError
+from fedsched.envs.intersections.netwriter import write_network
 from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem
 from fedsched.envs.intersections.programs import webster
 from fedsched.envs.intersections.reference import Simulation
@@ -198,3 +199,11 @@ def test_snapshots_hold_what_detectors_saw() -> None:
     alone.reset(torch.tensor([0]), torch.tensor([2]))
     alone.step({KIND: torch.full((1, len(alone.problem.signals)), alone.problem.phases)}, until(100.0))
     assert not np.array_equal(alone.traffic["forced"][0], world.traffic["forced"][0])
+
+
+def test_what_is_written_for_sumo_has_rules_and_limits(tmp_path: Path) -> None:
+    write_network(problem().network, tmp_path / "net.xml")
+    assert read_network(tmp_path / "net.xml").signals == problem().network.signals
+    rules = {signal.rule for signal in problem().network.signals}
+    assert GapRule(max_gap_s=2.0, detector_gap_s=1.4) in rules
+    assert any(math.isinf(phase.maximum_s) for signal in problem().network.signals for phase in signal.phases)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fedsched.agents.collect import GreedyActor, play
+from fedsched.envs.intersections.viewer import decode_frame
 from fedsched.envs.intersections.world import world_spec
 from fedsched.sim.domains.intersections.domain import DOMAIN
 from fedsched.sim.domains.intersections.site import CitySite
@@ -17,6 +18,7 @@ from fedsched.sim.errors import UserError, WorldSetupError
 from fedsched.sim.evaluate import evaluate_run
 from fedsched.sim.folder import read_run
 from fedsched.sim.progress import PlainProgress
+from fedsched.sim.replay import write_replay
 from fedsched.sim.run import run
 from fedsched.sim.scenario import Scenario, load_scenario
 from fedsched.sim.summary import summary
@@ -112,7 +114,11 @@ def test_pieces_of_an_episode_are_the_episode(site: CitySite) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scenario = cities("a", "b", "c", federation={"rounds": 1, "local_updates": 1, "secure_aggregation": {}})
+    scenario = cities(
+        *("a", "b", "c"),
+        federation={"rounds": 1, "local_updates": 1, "secure_aggregation": {}},
+        evaluation={"windows": 1, "validation": 2, "against": ["max-pressure"], "replay": "60 s"},
+    )
     return run(scenario, tmp_path_factory.mktemp("runs") / "cities", None, PlainProgress(io.StringIO()))
 
 
@@ -140,6 +146,19 @@ def test_evaluating_the_run_gives_the_figures_it_recorded(finished: Path) -> Non
                 }
 
 
+def test_a_replay_is_the_first_test_period_under_the_policy(finished: Path, tmp_path: Path) -> None:
+    rows = [row for row in read_run(finished).frames().to_pylist() if row["site"] == "b"]
+    assert [row["kind"] for row in rows] == ["picture", *["frame"] * 21]
+    assert [row["time"] for row in rows[1:]] == [60.0 * k for k in range(21)]
+    last = decode_frame(rows[-1]["data"])
+    figures = next(e for e in read_run(finished).events if e["kind"] == "operated" and e["actor"] == "policy")
+    assert len(last.position) == figures["sites"]["b"]["running"]
+    page = write_replay(finished, "b", tmp_path / "b.html")
+    assert page.read_text().startswith("<!doctype html>")
+    with pytest.raises(UserError, match="has no site 'd'"):
+        write_replay(finished, "d", None)
+
+
 def test_a_policy_for_cities_is_refused_in_data_centres(finished: Path) -> None:
     with pytest.raises(UserError, match="holds a policy for intersections, the scenario has datacenter"):
         evaluate_run(finished, load_scenario("demo"), PlainProgress(io.StringIO()))
@@ -152,6 +171,7 @@ def test_a_policy_for_cities_is_refused_in_data_centres(finished: Path) -> None:
         ({"agents": {"start": "saf"}}, "no start 'saf'; there are greedy, max-pressure, none"),
         ({"agents": {"constraints": {"wait": {"at_most": 1.0}}}}, "weigh the reward part 'waiting' instead"),
         ({"evaluation": {"against": ["gredy"]}}, "did you mean 'greedy'"),
+        ({"evaluation": {"replay": "1.5 s"}}, "whole seconds are needed"),
         ({"evaluation": {"period": "1h"}}, "a city's period is that of its demand"),
     ],
 )
