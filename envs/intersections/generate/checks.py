@@ -16,7 +16,7 @@ def check_fields(part: Any, bounds: Mapping[str, tuple[float, float]]) -> None: 
     """
     for item in fields(part):
         value = getattr(part, item.name)
-        kind = item.type if isinstance(item.type, str) else item.type.__name__
+        kind = getattr(item.type, "__name__", "")
         if kind == "bool" and not isinstance(value, bool):
             fail(part, item.name, value, "write true or false")
         if kind not in ("int", "float"):
