@@ -28,8 +28,8 @@ PLANNED = 3
 _I32, _BOOL = torch.int32, torch.bool
 _KINDS = {"float64": torch.float64, "float32": torch.float32, "int32": _I32, "bool": _BOOL}
 _NONE = (
-    "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "trip_inserted", "trip_arrived",
-    "behind",
+    "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "edge_failed", "load_at",
+    "trip_inserted", "trip_arrived", "behind",
 )  # fmt: skip
 """Columns in which -1 stands for nothing."""
 
@@ -143,6 +143,7 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: 
         "first_trip": (), "trips": (),
         "behind": (slots, REARS), "lane_first": (lanes,), "lane_last": (lanes,), "rear_first": (lanes,),
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
+        "load": (lanes,), "load_at": (lanes,), "edge_failed": (1 + int(tables.lanes.edge.max(initial=0)),),
         "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
         "approach_first": (links,), "planned": (), "item": (ITEMS + slots * PLANNED,), "state": (links,),

@@ -14,9 +14,10 @@ from fedsched.envs.intersections.kernels.control import (
     shows_green,
 )
 from fedsched.envs.intersections.kernels.inserting import insert
+from fedsched.envs.intersections.kernels.keepclear import keep_clear
 from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge, count, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
-from fedsched.envs.intersections.kernels.planning import keep_clear, plan
+from fedsched.envs.intersections.kernels.planning import plan
 from fedsched.envs.intersections.kernels.state import Road, RoadArrays, Traffic, TrafficArrays
 
 
@@ -57,7 +58,6 @@ def second(r: Road, t: Traffic, b: int):
     switch(r, t, b)
     for s in range(t.count[b]):
         plan(r, t, b, s)
-    for s in range(t.count[b]):
         keep_clear(r, t, b, s)
     list_approaches(t, b)
     move(r, t, b)

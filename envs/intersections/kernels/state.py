@@ -207,6 +207,8 @@ class TrafficArrays:
     rear_at: wp.array2d[real]  # m from the lane's start
     item: wp.array2d[Item]  # [B, J] the items of all plans, vehicle by vehicle
     planned: wp.array1d[wp.int32]  # how many there are
+    load: wp.array2d[real]  # [B, L] m that the vehicles on a lane take
+    load_at: wp.array2d[wp.int32]  # when that was summed
     cursor: wp.array2d[wp.int32]  # [B, L] the next vehicle to consider on a lane
     stack: wp.array2d[wp.int32]  # [B, 32] lanes still to look at
     stack_at: wp.array2d[real]
@@ -223,6 +225,7 @@ class TrafficArrays:
     pending: wp.array2d[wp.int32]  # [B, V] trips that could not be inserted yet, in order
     pending_count: wp.array1d[wp.int32]
     failed: wp.array2d[wp.int32]  # [B, L] the second in which an insertion failed on a lane
+    edge_failed: wp.array2d[wp.int32]  # [B, edges] the same of all lanes of an edge
     trip_inserted: wp.array2d[wp.int32]  # [B, V], -1 before
     trip_arrived: wp.array2d[wp.int32]  # [B, V], -1 before
     trip_loss: wp.array2d[wp.float32]
