@@ -134,19 +134,26 @@ def _last_values(policy: Policy, observation: Observation) -> dict[str, torch.Te
 
 
 class GreedyActor:
-    """A policy as something that acts: the likeliest action of every active agent, the idle one of the others."""
+    """A policy as something that acts: the likeliest action of every active agent, the idle one of the others.
+
+    Attributes:
+        mailbox: What the agents last heard.
+        payload_bytes: Sent between them so far.
+    """
 
     def __init__(self, policy: Policy, spec: WorldSpec, batch: int, device: str = "cpu") -> None:
         """Binds a policy to worlds of a spec; its mailbox starts empty."""
         self._policy, self._spec = policy, spec
         self._idle = idle_actions(spec, batch, device)
         self.mailbox = policy.mailbox(spec, batch, device)
+        self.payload_bytes = 0
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Actions int64 [B, A] by kind."""
         step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox)
         self.mailbox = step.mailbox
+        self.payload_bytes += step.traffic.payload_bytes
         return step.actions({name: part.mode() for name, part in step.distribution.items()}, self._idle)
 
 

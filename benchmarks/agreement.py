@@ -3,6 +3,7 @@
     python -m benchmarks.agreement TRUTH MAPS                       # our traffic, all cells of TRUTH
     python -m benchmarks.agreement TRUTH MAPS --maps grid4x4 --seeds 0 1 2
     python -m benchmarks.agreement TRUTH --ours FOLDER              # results that are there already
+    python -m benchmarks.agreement_page benchmarks/results/agreement.json    # the table of docs/intersections.md
 
 TRUTH is what `benchmarks.sumo_truth` wrote; MAPS the folder it was made from. Bars: S a serious implementation, X an
 exceptional one; in % of SUMO's mean, for the departure delay in s. Agreement is statistical: the same vehicles on the
@@ -96,10 +97,9 @@ def main() -> None:
     counted = Counter(row.verdict for row in rows if row.verdict)
     print("\nVerdicts: " + ", ".join(f"{counted[name]} {name}" for name in ("X", "S", "above")))
     simulators = sorted({cell.simulator for cell in [*truth.values(), *ours.values()]})
-    write(
-        chosen.out,
-        {"simulators": simulators, "rows": msgspec.to_builtins(rows), "orders": msgspec.to_builtins(ranking)},
-    )
+    files = {cell.map: [cell.network_sha256, cell.routes_sha256] for cell in ours.values()}
+    found = {"rows": msgspec.to_builtins(rows), "orders": msgspec.to_builtins(ranking)}
+    write(chosen.out, {"simulators": simulators, "network_and_routes_sha256": files, **found})
 
 
 if __name__ == "__main__":

@@ -16,20 +16,20 @@ import torch
 from benchmarks import report
 from benchmarks.learning import overrides
 from fedsched.agents.collect import evaluate
+from fedsched.sim.domains.datacenter.site import DatacenterSite
 from fedsched.sim.scenario import load_scenario
 from fedsched.sim.training import Trainer
-from fedsched.sim.worlds import SiteWorlds
 
 ENCODERS = ("pointwise", "attention")
 LOGS = ("hpc2n", "lublin-1")
 
 
-def trainer(log: str, encoder: str, seed: int, updates: int) -> tuple[Trainer, SiteWorlds]:
+def trainer(log: str, encoder: str, seed: int, updates: int) -> tuple[Trainer, DatacenterSite]:
     """A learner of the protocol that plans so many updates, without the search."""
     changes = [*overrides(log, seed), f"agents.encoder.kind={encoder}", "agents.search=null"]
     plan = [f"federation.rounds={updates}", "federation.local_updates=1"]
     scenario = load_scenario("datacenter_protocol", [*changes, *plan])
-    worlds = SiteWorlds(scenario, next(iter(scenario.sites)))
+    worlds = DatacenterSite(scenario, next(iter(scenario.sites)))
     worlds.validation  # noqa: B018 rules are judged before the clock runs
     return Trainer(scenario, [worlds]), worlds
 
@@ -47,7 +47,7 @@ def learn(log: str, encoder: str, seed: int, budget_s: float) -> dict[str, Any]:
         updates += 1
     spent = time.process_time() - begin
     validation = learner.judge(worlds)
-    instances = worlds.draw("test", 10)
+    instances = worlds.draw("test", 10).instances
     rules = worlds.rules(instances)
     best = int(rules.bounded_slowdown.mean(0).argmin())
     figures = evaluate(learner.learner.averaged, worlds.world(10), instances, instances)

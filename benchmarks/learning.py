@@ -162,10 +162,10 @@ def transfer(logs: list[str], seeds: list[int], runs: Path) -> dict[str, Any]:
         folder = runs / f"transfer-s{seed}"
         cost = train("datacenter_transfer", [f"seed={seed}"], folder)
         for log in logs:
-            rows = evaluate_run(
+            found = evaluate_run(
                 folder, load_scenario("datacenter_protocol", overrides(log, seed)), PlainProgress(sys.stderr)
             )
-            by_actor = {row["actor"]: row for row in rows}
+            by_actor = {row["actor"]: row for row in found.rows if row["site"]}
             rules = [by_actor[name] for name in by_actor if name.endswith("-easy")]
             best, mine = min(rules, key=lambda row: row["bounded_slowdown"]), by_actor["policy"]
             worst = max(by_actor[name]["bounded_slowdown"] for name in ("saf-easy", "wfp3-easy", "f2-easy"))

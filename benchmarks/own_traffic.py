@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.agreement_measures import Cell, Seed
+from benchmarks.agreement_measures import Cell, EdgeTimes, Seed
+from benchmarks.edge_clock import EdgeClock
 from benchmarks.sumo_truth import CONTROLLED
 from fedsched.envs.intersections.configfile import read_config
 from fedsched.envs.intersections.controllers import ProgramController, greedy, max_pressure
@@ -27,23 +28,24 @@ def problem_of(folder: Path, routes: Path) -> Problem:
 
 
 def simulate(folder: Path, routes: Path, controller: str, seeds: Sequence[int]) -> Cell:
-    """Runs all seeds of a cell as one batch; see `agreement_measures.Simulate`. Edge times are not measured."""
+    """Runs all seeds of a cell as one batch; see `agreement_measures.Simulate`."""
     problem = problem_of(folder, routes)
     world = IntersectionsWorld(problem, len(seeds), "program" if controller == "static" else "resco")
     actor = CONTROLLERS[controller]()
     actor.reset(world)
-    observation = world.reset(torch.zeros(len(seeds), dtype=torch.int64), torch.tensor(list(seeds)))
-    ended = False
-    while not ended:
-        transition = world.step(actor.act(observation))
-        observation, ended = transition.observation, bool(transition.truncated.all())
+    until_s = torch.zeros(len(seeds), dtype=torch.float64)
+    observation = world.reset(torch.zeros(len(seeds), dtype=torch.int64), torch.tensor(list(seeds)), until_s=until_s)
+    clock = EdgeClock(world)
+    for second in range(1, problem.seconds + 1):
+        observation = world.step(actor.act(observation), torch.full_like(until_s, second)).observation
+        clock.second()
     figures = {name: values.tolist() for name, values in world.metrics().items()}
-    found = {str(seed): _seed(figures, row) for row, seed in enumerate(seeds)}
+    found = {str(seed): _seed(figures, row, clock.times(row)) for row, seed in enumerate(seeds)}
     digest = hashlib.sha256(routes.read_bytes()).hexdigest()
-    return Cell(folder.name, controller, "fedsched", digest, found)
+    return Cell(folder.name, controller, "fedsched", digest, found, problem.network.digest)
 
 
-def _seed(figures: dict[str, list[float]], row: int) -> Seed:
+def _seed(figures: dict[str, list[float]], row: int, edges: EdgeTimes) -> Seed:
     own = {name: values[row] for name, values in figures.items()}
     return Seed(
         completed=int(own["completed"]),
@@ -54,5 +56,5 @@ def _seed(figures: dict[str, list[float]], row: int) -> Seed:
         waiting_s=own["waiting_s"],
         depart_delay_s=own["depart_delay_s"],
         delay_s=own["resco_delay_s"],
-        edges={},
+        edges=edges,
     )

@@ -23,9 +23,10 @@ import numpy.typing as npt
 from benchmarks.plan_cases import BENCHMARK, DEVELOPMENT, Case, cases
 from benchmarks.report import parser, table, write
 from fedsched.envs.datacenter.splits import Split
+from fedsched.sim.domains.base import POLICY
 from fedsched.sim.folder import read_run
 from fedsched.sim.operate import Operated, Operator
-from fedsched.sim.site import POLICY, Site
+from fedsched.sim.site import Site
 from fedsched.sim.training import Parameters
 from fedsched.sim.workers import start
 
@@ -78,7 +79,7 @@ def cell(runs: list[dict[str, Any]]) -> dict[str, Any]:
     jobs = float(sum(run["off"]["jobs"].sum() for run in runs))
     found: dict[str, Any] = {
         "jobs": jobs,
-        "moved": sum(run["traffic"]["jobs"] for run in runs),
+        "moved": sum(run["traffic"]["moved"] for run in runs),
         "data_gb": sum(run["traffic"]["data_mb"] for run in runs) / 1e3,
         "processor_hours_committed": sum(run["traffic"]["quantity"] for run in runs),
         "unfinished_off": float(sum(run["off"]["unfinished"].sum() for run in runs)),

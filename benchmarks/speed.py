@@ -21,9 +21,9 @@ from benchmarks.report import parser, table, write
 from fedsched.agents.collect import idle_actions
 from fedsched.agents.learner import Learner
 from fedsched.envs.datacenter.world import KIND, DatacenterWorld
+from fedsched.sim.domains.datacenter.site import DatacenterSite
 from fedsched.sim.scenario import load_scenario
 from fedsched.sim.training import Trainer
-from fedsched.sim.worlds import SiteWorlds
 
 if TYPE_CHECKING:
     from fedsched.agents.rollout import Rollouts
@@ -49,7 +49,7 @@ def measure(repeats: int, prepare: Callable[[], object], run: Callable[[], float
     return max(rates), float(np.median(rates))
 
 
-def trainer_on(log: str) -> tuple[Trainer, SiteWorlds]:
+def trainer_on(log: str) -> tuple[Trainer, DatacenterSite]:
     """The learner of the protocol scenario on a log, without search and bound, which add their own work."""
     changes = [
         f"sites.{SITE}.world.trace={log}",
@@ -58,18 +58,18 @@ def trainer_on(log: str) -> tuple[Trainer, SiteWorlds]:
         "agents.constraints.wait=null",
     ]
     scenario = load_scenario("datacenter_protocol", changes)
-    worlds = SiteWorlds(scenario, SITE)
+    worlds = DatacenterSite(scenario, SITE)
     return Trainer(scenario, [worlds]), worlds
 
 
-def opened(worlds: SiteWorlds, batch: int) -> tuple[DatacenterWorld, Callable[[], object]]:
+def opened(worlds: DatacenterSite, batch: int) -> tuple[DatacenterWorld, Callable[[], object]]:
     """A world of that batch, and what resets it to the ten test windows in turn."""
     world = worlds.world(batch)
-    instances = worlds.draw("test", 10)[torch.arange(batch) % 10]
+    instances = worlds.draw("test", 10).instances[torch.arange(batch) % 10]
     return world, lambda: world.reset(instances, instances)
 
 
-def stepping(worlds: SiteWorlds, batch: int, repeats: int) -> tuple[float, float]:
+def stepping(worlds: DatacenterSite, batch: int, repeats: int) -> tuple[float, float]:
     """Decisions a second with full observations."""
     world, reset = opened(worlds, batch)
 
@@ -83,7 +83,7 @@ def stepping(worlds: SiteWorlds, batch: int, repeats: int) -> tuple[float, float
     return measure(repeats, reset, run)
 
 
-def rules(worlds: SiteWorlds, batch: int, repeats: int) -> tuple[float, float]:
+def rules(worlds: DatacenterSite, batch: int, repeats: int) -> tuple[float, float]:
     """Jobs a second under FCFS with EASY, without observations, from empty machine to the last end."""
     world, reset = opened(worlds, batch)
 
@@ -94,7 +94,7 @@ def rules(worlds: SiteWorlds, batch: int, repeats: int) -> tuple[float, float]:
     return measure(repeats, reset, run)
 
 
-def acting(trainer: Trainer, worlds: SiteWorlds, batch: int, repeats: int) -> tuple[float, float]:
+def acting(trainer: Trainer, worlds: DatacenterSite, batch: int, repeats: int) -> tuple[float, float]:
     """Decisions a second of a sampling policy: features, network and world."""
     world, reset = opened(worlds, batch)
     policy, generator = trainer.policy, torch.Generator().manual_seed(0)
@@ -115,12 +115,12 @@ def acting(trainer: Trainer, worlds: SiteWorlds, batch: int, repeats: int) -> tu
     return measure(repeats, reset, run)
 
 
-def learning(trainer: Trainer, worlds: SiteWorlds, repeats: int) -> dict[str, tuple[float, float]]:
+def learning(trainer: Trainer, worlds: DatacenterSite, repeats: int) -> dict[str, tuple[float, float]]:
     """Decisions a second of updates alone, and of rollouts and updates together."""
     config = trainer.learner.config
     # without the stop by divergence, so that every update has its three epochs
     learner = Learner(trainer.policy, replace(config, ppo=replace(config.ppo, kl_stop=float("inf"))), seed=0)
-    instances = worlds.draw("train", 8)
+    instances = worlds.draw("train", 8).instances
     world = worlds.world(len(instances) * learner.config.rows_per_instance)
     rollouts: list[Rollouts] = []
 

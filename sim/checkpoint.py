@@ -36,6 +36,7 @@ class Checkpoint:
         sites: Names of the sites with a state of their own.
         events_bytes: Length of events.jsonl when it was taken.
         metrics_parts: Closed parts of the metrics then.
+        frames_parts: Closed parts of the replays then.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Checkpoint:
     sites: tuple[str, ...]
     events_bytes: int
     metrics_parts: int
+    frames_parts: int
 
     def shared(self) -> dict[str, Any]:
         """What all sites share. Raises CheckpointError if it is damaged or gone."""
@@ -68,6 +70,7 @@ def write_checkpoint(
     *,
     events_bytes: int,
     metrics_parts: int,
+    frames_parts: int,
 ) -> None:
     """Writes a checkpoint of a run folder and removes those that are too old.
 
@@ -78,6 +81,7 @@ def write_checkpoint(
         sites: Each site's own state.
         events_bytes: Length of events.jsonl.
         metrics_parts: Closed parts of the metrics.
+        frames_parts: Closed parts of the replays.
     """
     from fedsched.sim.encoding import encode
 
@@ -90,8 +94,8 @@ def write_checkpoint(
             temporary.write_bytes(encode(state))
     for parent in (place, folder, run):
         sync_folder(parent)
-    notes = {"round": round, "sites": list(sites), "events_bytes": events_bytes, "metrics_parts": metrics_parts}
-    write_json(folder / POINTER, {"checkpoint": place.name, **notes})
+    lengths = {"events_bytes": events_bytes, "metrics_parts": metrics_parts, "frames_parts": frames_parts}
+    write_json(folder / POINTER, {"checkpoint": place.name, "round": round, "sites": list(sites), **lengths})
     for old in _numbered(folder)[:-KEPT]:
         shutil.rmtree(old)
 
@@ -104,9 +108,8 @@ def newest_checkpoint(run: Path) -> Checkpoint | None:
     except FileNotFoundError:
         return None
     sites = tuple(notes["sites"])
-    return Checkpoint(
-        folder / notes["checkpoint"], notes["round"], sites, notes["events_bytes"], notes["metrics_parts"]
-    )
+    lengths = {name: notes.get(name, 0) for name in ("events_bytes", "metrics_parts", "frames_parts")}
+    return Checkpoint(folder / notes["checkpoint"], notes["round"], sites, **lengths)
 
 
 def _numbered(folder: Path) -> list[Path]:

@@ -132,6 +132,10 @@ def evaluate(
     scenario: Annotated[
         str | None, typer.Option(metavar="SCENARIO", help="Evaluate in another one than the run's own.")
     ] = None,
+    simulator: Annotated[
+        Literal["own", "sumo"],
+        typer.Option(show_default=False, help="What runs the periods: fedsched itself (own), or for cities SUMO."),
+    ] = "own",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Every figure, as JSON.")] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Every figure, as a .csv.")] = None,
 ) -> None:
@@ -146,15 +150,33 @@ def evaluate(
     other = None if scenario is None else load_scenario(scenario)
     from fedsched.sim.evaluate import evaluate_run, save
     from fedsched.sim.progress import open_progress
-    from fedsched.sim.table import table, with_totals
+    from fedsched.sim.table import table
 
     with open_progress() as progress:
         try:
-            rows = with_totals(evaluate_run(run, other, progress))
+            found = evaluate_run(run, other, progress, simulator)
         except WorldSetupError as error:
             raise (locate(scenario, [], error.found) if scenario else error) from error
-    typer.echo("\n".join(table(rows)))
-    save(rows, json_file, csv_file)
+    typer.echo("\n".join(table(found.rows, found.described)))
+    save(found.rows, json_file, csv_file)
+
+
+@app.command(cls=Command)
+def replay(
+    run: Path,
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Whose period; by default the first site's.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The page; by default in the run folder.")] = None,
+) -> None:
+    """A page that plays a recorded period of a city in any browser.
+
+    RUN is the folder of a run whose scenario has `evaluation: {replay: 2 s}`.
+    """
+    from fedsched.sim.folder import read_run
+
+    read_run(run)  # so that a mistyped folder is refused before anything slow is imported
+    from fedsched.sim.replay import write_replay
+
+    typer.echo(f"Open it in a browser: {write_replay(run, site, out)}")
 
 
 @scenarios_app.callback(invoke_without_command=True)

@@ -3,8 +3,10 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
+from fedsched.sim.domains import DOMAINS
 from fedsched.sim.provenance import SILENCE, git_state, versions
 
 
@@ -27,7 +29,7 @@ def examine() -> list[Finding]:
     """Looks at everything; a finding with a remedy is a problem."""
     findings = [*_packages()]
     if not any(finding.remedy for finding in findings):
-        findings += [*_devices(), _own_rooms(), _outside_data()]
+        findings += [*_devices(), _own_rooms(), *_data()]
     return [*findings, _memory(), *_telemetry()]
 
 
@@ -68,16 +70,11 @@ def _memory() -> Finding:
     return Finding("memory", f"{total / 2**30:.1f} GiB")
 
 
-def _outside_data() -> Finding:
-    from fedsched.envs.datacenter.trace import FOLDER_VARIABLE, OUTSIDE
-
-    folder = os.environ.get(FOLDER_VARIABLE)
-    if folder is None:
-        return Finding(FOLDER_VARIABLE, f"not set; {' and '.join(OUTSIDE)} cannot be used, all that is shipped can")
-    found = {log: (Path(folder) / file).is_file() for log, file in OUTSIDE.items()}
-    missing = [OUTSIDE[log] for log, is_there in found.items() if not is_there]
-    state = f"{folder}: {', '.join(log for log, is_there in found.items() if is_there) or 'nothing found'}"
-    return Finding(FOLDER_VARIABLE, state, f"put {' and '.join(missing)} there, or unset it" if missing else "")
+def _data() -> Iterator[Finding]:
+    """What each domain can use beyond what is shipped."""
+    for domain in DOMAINS:
+        for subject, state, remedy in import_module(f"fedsched.sim.domains.{domain}.outside").examine():
+            yield Finding(subject, state, remedy)
 
 
 def _telemetry() -> Iterator[Finding]:

@@ -2,24 +2,26 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedsched.envs.datacenter.splits import Split
+from fedsched.sim.domains import domain_of, figures_of
+from fedsched.sim.domains.base import POLICY, Simulator, Split, device_of
+from fedsched.sim.domains.figures import Figures
 from fedsched.sim.errors import UserError
 from fedsched.sim.files import write_json
 from fedsched.sim.folder import new_id, read_run
-from fedsched.sim.operate import FIGURES, Operated, Operator
+from fedsched.sim.operate import Operated, Operator
 from fedsched.sim.progress import Progress
 from fedsched.sim.record import Metric, Recorder
 from fedsched.sim.scenario import Plan, Scenario
-from fedsched.sim.site import POLICY, Site
-from fedsched.sim.table import Row
+from fedsched.sim.site import Site
+from fedsched.sim.table import Row, with_totals
 from fedsched.sim.trained import trained_parameters
 from fedsched.sim.training import Parameters
 from fedsched.sim.workers import Workers, start
-from fedsched.sim.worlds import check_worlds, device_of
 
 BEST_RULE = "best-rule"
 """Each site under the rule that does best on its own validation windows."""
@@ -34,6 +36,7 @@ def compare_actors(
     recorder: Recorder | None,
     progress: Progress,
     run: str,
+    simulator: Simulator = "own",
 ) -> dict[str, Operated]:
     """Operates the scenario's periods under every actor, without and with the plan.
 
@@ -45,14 +48,13 @@ def compare_actors(
         recorder: Takes figures, plans and settlements; None: nothing is written.
         progress: Where to report.
         run: Id of the run.
+        simulator: What runs the periods.
 
     Returns:
         What each actor achieved; names ending in `+plan` traded.
     """
     best = workers.map("best_rule", dict.fromkeys(scenario.sites, ()))
-    arms: dict[str, Mapping[str, str]] = {
-        rule: dict.fromkeys(scenario.sites, rule) for rule in scenario.evaluation.against
-    }
+    arms: dict[str, Mapping[str, str]] = {rule: dict.fromkeys(scenario.sites, rule) for rule in scenario.against}
     arms |= {BEST_RULE: best, POLICY: dict.fromkeys(scenario.sites, POLICY)}
     runs: list[tuple[str, Mapping[str, str], Plan | None]] = [(name, actors, None) for name, actors in arms.items()]
     if scenario.plan is not None:
@@ -63,7 +65,7 @@ def compare_actors(
         # the plans of the policy are the ones a run folder shows
         writer = recorder if name.startswith(POLICY) else None
         operator = Operator(workers, scenario, writer, run)
-        results[name] = operator.operate(actors, parameters, split, plan, f"{split}/{name}")
+        results[name] = operator.operate(actors, parameters, split, plan, f"{split}/{name}", simulator)
         if recorder is not None:
             _record(name, results[name], split, recorder)
         progress.step("evaluation", name)
@@ -72,7 +74,10 @@ def compare_actors(
 
 def _record(name: str, operated: Operated, split: Split, recorder: Recorder) -> None:
     sites = {
-        site: {"actor": operated.actors[site], **{figure: operated.mean(site, figure) for figure in FIGURES}}
+        site: {
+            "actor": operated.actors[site],
+            **{figure: operated.mean(site, figure) for figure in operated.described.names},
+        }
         for site in operated.figures
     }
     recorder.event("operated", split=split, actor=name, sites=sites, traffic=vars(operated.traffic))
@@ -86,34 +91,57 @@ def _record(name: str, operated: Operated, split: Split, recorder: Recorder) -> 
     )
 
 
-def evaluate_run(folder: Path, scenario: Scenario | None, progress: Progress) -> list[dict[str, Any]]:
-    """The trained policy of a run and the rules on test periods; one row per site and actor (`table.Row`).
+@dataclass(frozen=True)
+class Evaluated:
+    """The figures of an evaluation.
+
+    Attributes:
+        rows: One per site and actor, and one per actor about all sites (`table.Row`).
+        described: What the figures are.
+    """
+
+    rows: list[dict[str, Any]]
+    described: Figures
+
+
+def evaluate_run(
+    folder: Path, scenario: Scenario | None, progress: Progress, simulator: Simulator = "own"
+) -> Evaluated:
+    """The trained policy of a run and the rules on test periods.
 
     Args:
         folder: A run folder with a checkpoint.
         scenario: Evaluate in this scenario instead of the run's own; sites take the policy of the run's site of the
             same name, or of its first one.
         progress: Where to report.
+        simulator: What runs the periods.
 
     Raises:
-        UserError: The run has no checkpoint yet.
+        UserError: The run has no checkpoint yet, its policy is of another domain, or there is no such simulator there.
     """
     run = read_run(folder)
     trained = trained_parameters(run)
     # the policy's sizes are those it was trained with
     chosen = scenario.model_copy(update={"agents": run.scenario.agents}) if scenario else run.scenario
-    check_worlds(chosen)
+    if chosen.domain != run.scenario.domain:
+        raise UserError(f"{folder}: holds a policy for {run.scenario.domain}, the scenario has {chosen.domain}")
+    domain = domain_of(chosen)
+    domain.check(chosen)
+    if simulator != "own":
+        domain.check_simulator(chosen, simulator)
     parameters = {name: trained.get(name, next(iter(trained.values()))) for name in chosen.sites}
     factories = {name: partial(Site, chosen, name, device_of(chosen)) for name in chosen.sites}
     with start(factories, chosen.workers) as workers:
-        results = compare_actors(chosen, workers, parameters, "test", None, progress, new_id())
-    return [row for name, operated in results.items() for row in _rows(name, operated)]
+        results = compare_actors(chosen, workers, parameters, "test", None, progress, new_id(), simulator)
+    described = figures_of(chosen)
+    rows = [row for name, operated in results.items() for row in _rows(name, operated)]
+    return Evaluated(with_totals(rows, described), described)
 
 
 def _rows(name: str, operated: Operated) -> list[dict[str, Any]]:
     return [
         {"site": site, "actor": name, "rule": operated.actors[site]}
-        | {figure: operated.mean(site, figure) for figure in FIGURES}
+        | {figure: operated.mean(site, figure) for figure in operated.described.names}
         for site in operated.figures
     ]
 

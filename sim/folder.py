@@ -89,6 +89,12 @@ class Run:
 
         return read_parts(self.folder / "metrics", METRICS)
 
+    def frames(self) -> "pa.Table":
+        """Replays: columns time, site, row, kind, data, in the order in which they were recorded."""
+        from fedsched.sim.parts import FRAMES, read_parts
+
+        return read_parts(self.folder / "frames", FRAMES)
+
     def plans(self) -> dict[tuple[int, int], dict[str, Any]]:
         """Settled plans by row and epoch."""
         found = {}

@@ -10,13 +10,14 @@ import numpy as np
 from fedsched.agents.evolution import Cma
 from fedsched.envs.core import stream
 from fedsched.federation import Federation, SecureAggregation, make_strategy
+from fedsched.sim.domains import domain_of
+from fedsched.sim.domains.base import FloatArray
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.scenario.learning import Search
 from fedsched.sim.selection import groups
 from fedsched.sim.site import REPORTED_LOSSES, Site
-from fedsched.sim.training import FloatArray, Parameters, Trainer
+from fedsched.sim.training import Parameters, Trainer
 from fedsched.sim.workers import Workers
-from fedsched.sim.worlds import SiteWorlds
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ class Learning(ABC):
         """What each site would act with now."""
 
     def judge(self, number: int) -> Answers[Mapping[str, float]]:
-        """Slowdown, wait and score of those parameters on every site's validation windows, after round `number`."""
+        """What those parameters are worth on validation windows, by site, after round `number` (`Judgement.report`)."""
         del number
         current = self.parameters()
         return Answers(self._workers.map("evaluate", {site: (current[site], {}) for site in self._sites}))
@@ -188,7 +189,7 @@ class CentralLearning(Learning):
 
     def __init__(self, scenario: Scenario, workers: Workers[Site]) -> None:
         super().__init__(scenario, workers)
-        self._worlds = {name: SiteWorlds(scenario, name) for name in self._sites}
+        self._worlds = {name: domain_of(scenario).site(scenario, name) for name in self._sites}
         self._trainer = Trainer(scenario, list(self._worlds.values()))
 
     def round(self, number: int) -> Report:

@@ -3,43 +3,23 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from fedsched.consensus import Council, Settlement
 from fedsched.envs.core import Delivery
-from fedsched.envs.datacenter.metrics import SHORTEST_RUN_S
-from fedsched.envs.datacenter.splits import Split
+from fedsched.sim.domains import domain_of, figures_of
+from fedsched.sim.domains.base import Cargo, FloatArray, Outcome, Simulator, Split
+from fedsched.sim.domains.figures import Figures
 from fedsched.sim.market import bid_of, deliveries_of, make_council, settlement_event
 from fedsched.sim.record import Recorder
 from fedsched.sim.scenario import Plan, Scenario
-from fedsched.sim.site import Outcome, Site
+from fedsched.sim.site import Site
 from fedsched.sim.training import Parameters
 from fedsched.sim.workers import Result, Workers
-from fedsched.sim.worlds import plays_windows
-
-if TYPE_CHECKING:
-    from fedsched.envs.datacenter.exchange import Cargo
 
 Gives = dict[str, dict[int, list[Delivery]]]
 """What every giver hands over, by site and row."""
-
-FIGURES = (
-    "bounded_slowdown",
-    "wait_s",
-    "p99_wait_s",
-    "utilization",
-    "energy_kwh",
-    "carbon_kg",
-    "cost",
-    "jobs",
-    "unfinished",
-)
-"""What is known of each site and row after a period."""
-DRAIN = 1.0
-"""Periods of drain after the period of arrivals, so that all work of the period is done and paid for."""
 
 
 @dataclass
@@ -49,8 +29,8 @@ class Traffic:
     Attributes:
         settlements: Plans settled.
         transfers: Commitments in them.
-        quantity: Processor-hours committed.
-        jobs: Jobs that moved.
+        quantity: Units of the resource committed.
+        moved: Pieces of work that moved, such as jobs.
         data_mb: Data that moved with them, megabytes.
         consensus_bytes: Sent between replicas.
         message_bytes: Sent between agents.
@@ -61,7 +41,7 @@ class Traffic:
     settlements: int = 0
     transfers: int = 0
     quantity: int = 0
-    jobs: int = 0
+    moved: int = 0
     data_mb: float = 0.0
     consensus_bytes: int = 0
     message_bytes: int = 0
@@ -86,22 +66,24 @@ class Operated:
 
     Attributes:
         actors: Who drove each site: a rule's name or `policy`.
-        figures: float64 [rows] by site and figure; waits and slowdowns count at the home site.
+        figures: float64 [rows] by site and figure.
+        described: What the figures are.
         traffic: Over the network.
     """
 
     actors: Mapping[str, str]
-    figures: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
+    figures: Mapping[str, Mapping[str, FloatArray]]
+    described: Figures
     traffic: Traffic = field(default_factory=Traffic)
 
     def mean(self, site: str, figure: str) -> float:
-        """A figure of a site over all rows: means over all their jobs, or means over rows."""
+        """A figure of a site over all rows: weighted by its jobs or trips where it is a mean over these."""
         values = self.figures[site][figure]
-        if figure in ("bounded_slowdown", "wait_s"):
-            return float(np.average(values, weights=self.figures[site]["jobs"]))
+        if self.described[figure].over == "unit":
+            return float(np.average(values, weights=self.figures[site][self.described.unit]))
         return float(np.mean(values))
 
-    def total(self, figure: str) -> npt.NDArray[np.float64]:
+    def total(self, figure: str) -> FloatArray:
         """Sum of a figure over sites, [rows]."""
         return np.asarray(np.sum([by_name[figure] for by_name in self.figures.values()], axis=0))
 
@@ -129,8 +111,9 @@ class Operator:
         split: Split,
         plan: Plan | None = None,
         occasion: str = "",
+        simulator: Simulator = "own",
     ) -> Operated:
-        """Runs all periods once, from empty sites to the end of the drain.
+        """Runs all periods once, from empty sites to their end.
 
         Args:
             actors: Who drives each site: a rule's name or `policy`.
@@ -138,11 +121,11 @@ class Operator:
             split: Which periods.
             plan: Settled and carried out at every epoch boundary; None: sites do not trade.
             occasion: Short name for records and certificates.
+            simulator: What runs them.
         """
-        evaluation = self._scenario.evaluation
-        opened = {s: (actors[s], split, evaluation.windows, parameters.get(s)) for s in self._sites}
-        self._workers.map("open", opened)
-        horizon = math.inf if plays_windows(self._scenario) else evaluation.period * (1.0 + DRAIN)
+        domain, rows = domain_of(self._scenario), self._scenario.evaluation.windows
+        self._workers.map("open", {s: (actors[s], split, rows, parameters.get(s), simulator) for s in self._sites})
+        horizon = domain.horizon_s(self._scenario)
         traffic = Traffic()
         if plan is not None:
             council = make_council(self._scenario, plan, occasion, self._run)
@@ -154,7 +137,7 @@ class Operator:
         self._all("advance", horizon)
         outcomes: dict[str, Outcome] = self._all("outcome")
         traffic.message_bytes = sum(outcome.message_bytes for outcome in outcomes.values())
-        return Operated(actors, figures_at_home(outcomes), traffic)
+        return Operated(actors, domain.figures(outcomes), figures_of(self._scenario), traffic)
 
     def _all(self, method: str, *arguments: object) -> dict[str, Result]:
         return self._workers.map(method, dict.fromkeys(self._sites, arguments))
@@ -184,39 +167,6 @@ class Operator:
             for row, by_peer in by_row.items():
                 for taker, cargo in by_peer.items():
                     takes.setdefault(taker, {}).setdefault(row, {})[giver] = cargo
-                    traffic.jobs += len(cargo.jobs)
-                    traffic.data_mb += float(cargo.data_mb.sum())
+                    traffic.moved += len(cargo)
+                    traffic.data_mb += cargo.megabytes
         self._workers.map("take", {site: (cargos,) for site, cargos in takes.items()})
-
-
-def figures_at_home(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
-    """Figures by site, waits and slowdowns of handed-over jobs counted at their home site."""
-    rows = len(next(iter(outcomes.values())).records)
-    figures = {site: {name: np.full(rows, np.nan) for name in FIGURES} for site in outcomes}
-    for site, outcome in outcomes.items():
-        for name in ("energy_kwh", "carbon_kg", "cost", "utilization"):
-            figures[site][name] = np.asarray(getattr(outcome, name), dtype=np.float64)
-        for row in range(rows):
-            for name, value in _job_figures(outcomes, site, row).items():
-                figures[site][name][row] = value
-    return figures
-
-
-def _job_figures(outcomes: Mapping[str, Outcome], home: str, row: int) -> dict[str, float]:
-    waits, slowdowns, unfinished = [], [], 0
-    for site, outcome in outcomes.items():
-        record = outcome.records[row]
-        label = "" if site == home else home
-        mine = np.array([name == label for name in record.home], dtype=bool)
-        wait, run = record.wait_s[mine], record.run_s[mine]
-        waits.append(wait)
-        slowdowns.append(np.maximum(1.0, (wait + run) / np.maximum(run, SHORTEST_RUN_S)))
-        unfinished += int((~record.started[mine]).sum())
-    wait, slowdown = np.concatenate(waits), np.concatenate(slowdowns)
-    return {
-        "bounded_slowdown": float(slowdown.mean()),
-        "wait_s": float(wait.mean()),
-        "p99_wait_s": float(np.quantile(wait, 0.99)),
-        "jobs": float(len(wait)),
-        "unfinished": float(unfinished),
-    }

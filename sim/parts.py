@@ -25,6 +25,20 @@ METRICS = pa.schema(
 )
 """Long rows: one number each."""
 
+FRAMES = pa.schema(
+    [
+        ("time", pa.float64()),
+        ("site", pa.dictionary(pa.int16(), pa.string())),
+        ("row", pa.int32()),
+        ("kind", pa.dictionary(pa.int16(), pa.string())),
+        ("data", pa.large_binary()),
+    ]
+)
+"""Replays: a moment each, in the form of its domain."""
+
+FRAME_ROWS = 1_000
+"""Frames after which a part is closed."""
+
 
 class PartWriter:
     """Appends rows to the parts of one table.
@@ -32,10 +46,11 @@ class PartWriter:
     Args:
         folder: Where the parts are; made with the first of them.
         schema: Columns of the table.
+        most: Rows after which a part is closed; by default PART_ROWS.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self._folder, self._schema = folder, schema
+    def __init__(self, folder: Path, schema: pa.Schema, most: int | None = None) -> None:
+        self._folder, self._schema, self._most = folder, schema, most
         self._rows: list[Sequence[object]] = []
         self._opened_s = 0.0
         self.parts = len(list_parts(folder))
@@ -49,7 +64,7 @@ class PartWriter:
 
     def close_due(self) -> None:
         """Closes the part if it is large or old enough."""
-        if len(self._rows) >= PART_ROWS or time.monotonic() - self._opened_s >= PART_S:
+        if len(self._rows) >= (self._most or PART_ROWS) or time.monotonic() - self._opened_s >= PART_S:
             self.close_part()
 
     def close_part(self) -> None:

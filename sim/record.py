@@ -16,7 +16,7 @@ import msgspec
 from fedsched.sim.checkpoint import write_checkpoint
 from fedsched.sim.files import plain, write_json
 from fedsched.sim.folder import RunFolderError, new_id, read_run
-from fedsched.sim.parts import METRICS, PartWriter, list_parts
+from fedsched.sim.parts import FRAME_ROWS, FRAMES, METRICS, PartWriter, list_parts
 from fedsched.sim.provenance import git_state, versions
 from fedsched.sim.scenario import Scenario, resolved
 
@@ -43,6 +43,24 @@ class Metric(NamedTuple):
     agent: str
     name: str
     value: float
+
+
+class Moment(NamedTuple):
+    """One moment of a replay, or what all moments of a replay share.
+
+    Attributes:
+        time: Seconds since the start of the episode.
+        site: Name of the site.
+        row: Row of the operated batch.
+        kind: What `data` is; the domain says how it is read. Such as `picture` and `frame` of streets.
+        data: In the domain's own form.
+    """
+
+    time: float
+    site: str
+    row: int
+    kind: str
+    data: bytes
 
 
 class Recorder:
@@ -80,6 +98,7 @@ class Recorder:
         self.heartbeat()
         self._events = (folder / "events.jsonl").open("ab")
         self._metrics = PartWriter(folder / "metrics", METRICS)
+        self._frames = PartWriter(folder / "frames", FRAMES, FRAME_ROWS)
         self._log = logging.FileHandler(folder / "log.txt", encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         log.addHandler(self._log)
@@ -99,6 +118,11 @@ class Recorder:
         with self._lock:
             self._metrics.add(rows)
 
+    def frames(self, moments: Sequence[Moment]) -> None:
+        """Moments of replays, in order of time within a row."""
+        with self._lock:
+            self._frames.add(moments)
+
     def plan(self, row: int, epoch: int, plan: Mapping[str, object]) -> None:
         """Bids, plan and certificate of one epoch of one row."""
         folder = self.folder / "plans" / str(row)
@@ -115,9 +139,10 @@ class Recorder:
         """
         with self._lock:
             self._metrics.close_part()
+            self._frames.close_part()
             os.fsync(self._events.fileno())
-            lengths = {"events_bytes": self._events.tell(), "metrics_parts": self._metrics.parts}
-            write_checkpoint(self.folder, round, shared, sites, **lengths)
+            parts = {"metrics_parts": self._metrics.parts, "frames_parts": self._frames.parts}
+            write_checkpoint(self.folder, round, shared, sites, events_bytes=self._events.tell(), **parts)
 
     def heartbeat(self) -> None:
         """Says that the run is alive."""
@@ -137,6 +162,7 @@ class Recorder:
         self._ended.set()
         self._beat.join()
         self._metrics.close_part()
+        self._frames.close_part()
         self._events.close()
         log.removeHandler(self._log)
         self._log.close()
@@ -164,6 +190,7 @@ class Recorder:
             self.heartbeat()
             with self._lock:
                 self._metrics.close_due()
+                self._frames.close_due()
 
 
 def _rewind(folder: Path) -> dict[str, Any]:
@@ -179,6 +206,7 @@ def _rewind(folder: Path) -> dict[str, Any]:
     if newest is None:
         raise RunFolderError(f"{folder}: has no checkpoint to continue from; start a new run of its scenario")
     os.truncate(folder / "events.jsonl", newest.events_bytes)
-    for part in list_parts(folder / "metrics")[newest.metrics_parts :]:
-        part.unlink()
+    for name, parts in (("metrics", newest.metrics_parts), ("frames", newest.frames_parts)):
+        for part in list_parts(folder / name)[parts:]:
+            part.unlink()
     return run.record

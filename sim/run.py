@@ -5,17 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedsched.sim.domains import domain_of
+from fedsched.sim.domains.base import FloatArray, Notice, device_of
 from fedsched.sim.evaluate import compare_actors
 from fedsched.sim.folder import make_folder, read_run
 from fedsched.sim.learning import Answers, Learning, Report, make_learning, search
 from fedsched.sim.progress import Progress
-from fedsched.sim.record import Metric, Recorder, log
+from fedsched.sim.record import Metric, Moment, Recorder, log
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.selection import Selection
 from fedsched.sim.site import Site
-from fedsched.sim.training import FloatArray
-from fedsched.sim.workers import start
-from fedsched.sim.worlds import TooWide, check_worlds, device_of
+from fedsched.sim.workers import Workers, start
 
 LONG_WAIT = 1.05
 """Mean wait relative to the best rule's above which a run without a bound warns."""
@@ -39,8 +39,8 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
         FederationError: Too few sites took part in a round.
         UnsettledError: The replicas could not agree.
     """
-    progress.say("reading the logs")
-    too_wide = check_worlds(scenario)
+    progress.say("reading the data")
+    notices = domain_of(scenario).check(scenario)
     if resume is None and folder is not None and folder.exists():
         make_folder(scenario, folder)  # says that it exists
     checkpoint = read_run(resume).checkpoint() if resume is not None else None
@@ -52,7 +52,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
         place = resume if resume is not None else make_folder(scenario, folder)
         with Recorder(place, scenario, resume=resume is not None) as recorder:
             if resume is None:
-                _record_too_wide(too_wide, recorder)
+                _record_notices(notices, recorder)
             learning, selection = make_learning(scenario, workers), Selection(scenario)
             done = -1
             if checkpoint is not None and states is not None:
@@ -62,6 +62,7 @@ def run(scenario: Scenario, folder: Path | None, resume: Path | None, progress: 
             learn(scenario, learning, selection, recorder, progress, done)
             _warn_of_waits(scenario, selection, recorder, progress)
             compare_actors(scenario, workers, selection.parameters, "test", recorder, progress, recorder.id)
+            _record_replays(scenario, workers, selection, recorder)
     return place
 
 
@@ -88,13 +89,10 @@ def learn(
         progress.step("rounds", note)
 
 
-def _record_too_wide(found: list[TooWide], recorder: Recorder) -> None:
-    for one in found:
-        recorder.event("too_wide", **vars(one))
-        log.warning(
-            "%s: %d of %d jobs of %s are wider than every cluster, too_wide: %s; %d dropped from the test periods",
-            one.site, one.jobs, one.of, one.trace, one.rule, one.test,
-        )  # fmt: skip
+def _record_notices(found: list[Notice], recorder: Recorder) -> None:
+    for notice in found:
+        recorder.event(notice.kind, **notice.facts)
+        log.warning("%s", notice.line)
 
 
 def _judge(number: int, learning: Learning, selection: Selection, recorder: Recorder) -> str:
@@ -109,10 +107,15 @@ def _judge(number: int, learning: Learning, selection: Selection, recorder: Reco
     ]
     recorder.metrics(rows)
     recorder.event("validation", round=number, sites=judged, selected=better, **_exchanged(answers))
-    slowdown = sum(figures["slowdown_ratio"] for figures in judged.values()) / len(judged)
-    wait = sum(figures["wait_ratio"] for figures in judged.values()) / len(judged)
-    note = f"slowdown x{slowdown:.3f}, wait x{wait:.3f} of the best rules" + (", best so far" if better else "")
+    note = f"{_ratios(judged)} of the best rules" + (", best so far" if better else "")
     return f"{note} {_absent('not judged', answers.left_out)}".rstrip()
+
+
+def _ratios(judged: Mapping[str, Mapping[str, float]]) -> str:
+    """Means over sites of what a policy was judged by: `slowdown x0.950, wait x1.010`."""
+    names = [name for name in next(iter(judged.values()), {}) if name.endswith("_ratio")]
+    means = {name: sum(figures[name] for figures in judged.values()) / len(judged) for name in names}
+    return ", ".join(f"{name.removesuffix('_ratio')} x{mean:.3f}" for name, mean in means.items())
 
 
 def _warn_of_waits(scenario: Scenario, selection: Selection, recorder: Recorder, progress: Progress) -> None:
@@ -125,6 +128,16 @@ def _warn_of_waits(scenario: Scenario, selection: Selection, recorder: Recorder,
     line = f"jobs wait longer than under the best rules ({sites}); {_BOUND} bounds that"
     log.warning(line)
     progress.say(f"warning: {line}")
+
+
+def _record_replays(scenario: Scenario, workers: Workers[Site], selection: Selection, recorder: Recorder) -> None:
+    """The first test period of every site under its policy, if the scenario asks for it."""
+    if scenario.evaluation.replay is None:
+        return
+    every_s = round(scenario.evaluation.replay)
+    asked = {site: ("test", selection.parameters[site], every_s) for site in scenario.sites}
+    for site, scenes in workers.map("replay", asked).items():
+        recorder.frames([Moment(scene.time_s, site, 0, scene.kind, scene.data) for scene in scenes])
 
 
 def _after_generation(recorder: Recorder, progress: Progress, number: int, tried: Answers[FloatArray]) -> None:

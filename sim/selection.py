@@ -23,7 +23,7 @@ class Selection:
     Attributes:
         parameters: Those kept, by site.
         round: After which round they were judged, by site.
-        waits: Mean wait under them relative to the bounding rule's, by site; of sites that were judged.
+        waits: Mean wait under them relative to the bounding rule's, by site; of sites that were judged by waits.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -51,7 +51,7 @@ class Selection:
                 taken = True
                 for site in group:
                     self.round[site], self.parameters[site] = number, parameters[site]
-                self.waits |= {site: judged[site]["wait_ratio"] for site in now}
+                self.waits |= {site: judged[site]["wait_ratio"] for site in now if "wait_ratio" in judged[site]}
         return taken
 
     def state(self) -> dict[str, Any]:

@@ -5,50 +5,27 @@ by step (`open`, `advance`, `lots`, `give`, `take`, `outcome`); nothing else of 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from fedsched.agents.collect import idle_actions
 from fedsched.agents.parameters import parameters_from_numpy
-from fedsched.agents.policy import Policy
 from fedsched.envs.core import Delivery, Lot
-from fedsched.envs.datacenter.exchange import Cargo, DatacenterExchange, Market, Records, records
-from fedsched.envs.datacenter.splits import Split
-from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld
 from fedsched.federation import Update
+from fedsched.sim.domains import domain_of
+from fedsched.sim.domains.base import (
+    POLICY,
+    FloatArray,
+    Operation,
+    Outcome,
+    Replaying,
+    Scene,
+    Simulator,
+    Split,
+    Trading,
+)
 from fedsched.sim.scenario import Scenario
-from fedsched.sim.training import FloatArray, Parameters, Trainer, make_policy
-from fedsched.sim.worlds import SiteWorlds
-
-POLICY = "policy"
-"""Name of the actor that is not a rule."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of the operated rows of a site.
-
-    Attributes:
-        records: The jobs each row answers for.
-        energy_kwh: Facility energy until now, [rows].
-        carbon_kg: Of that energy, [rows].
-        cost: Of that energy, [rows].
-        utilization: Busy share of the processors over the period in which jobs arrive, [rows].
-        decisions: Taken by the agents, [rows].
-        message_bytes: Sent between the agents, over all rows.
-    """
-
-    records: list[Records]
-    energy_kwh: npt.NDArray[np.float64]
-    carbon_kg: npt.NDArray[np.float64]
-    cost: npt.NDArray[np.float64]
-    utilization: npt.NDArray[np.float64]
-    decisions: npt.NDArray[np.float64]
-    message_bytes: int
+from fedsched.sim.training import Parameters, Trainer, make_policy
 
 
 class Site:
@@ -62,12 +39,8 @@ class Site:
 
     def __init__(self, scenario: Scenario, name: str, device: str = "cpu") -> None:
         self._scenario, self.name = scenario, name
-        self.worlds = SiteWorlds(scenario, name, device)
+        self.worlds = domain_of(scenario).site(scenario, name, device)
         self.trainer = Trainer(scenario, [self.worlds])
-        market = scenario.plan.market if scenario.plan else None
-        self._exchange = DatacenterExchange(
-            Market(market.wait_value, market.carbon_price) if market is not None else Market()
-        )
         self._operated: Operation | None = None
 
     def train(self, parameters: Parameters, config: Mapping[str, bool | int | float | str | bytes]) -> Update:
@@ -85,15 +58,7 @@ class Site:
         if "generation" in config:
             costs = self.trial(parameters["candidates"].astype(np.float64), int(config["generation"]))
             return {f"cost_{k:06d}": float(cost) for k, cost in enumerate(costs)}
-        judgement = self.trainer.judge(self.worlds, parameters)
-        wait = self._scenario.agents.constraints.wait
-        score = judgement.score(None if wait is None else wait.at_most)
-        return {
-            "slowdown_ratio": judgement.slowdown,
-            "wait_ratio": judgement.wait,
-            "score": score,
-            "noise": judgement.noise,
-        }
+        return self.trainer.judge(self.worlds, parameters).report()
 
     def trial(self, candidates: FloatArray, generation: int) -> FloatArray:
         """Costs [P] of linear scores [P, n] on this site's training windows."""
@@ -125,13 +90,17 @@ class Site:
         """The classical rule that does best on this site's validation windows."""
         return self.worlds.best_rule
 
-    def open(self, actor: str, split: Split, rows: int, parameters: Parameters | None) -> None:
+    def open(
+        self, actor: str, split: Split, rows: int, parameters: Parameters | None, simulator: Simulator = "own"
+    ) -> None:
         """Starts the first `rows` periods of a split; the actor is a rule's name or `policy`."""
         policy = None
         if actor == POLICY:
-            policy = make_policy(self._scenario, self.worlds)
+            policy = make_policy(self._scenario, self.worlds.device)
             parameters_from_numpy(policy, parameters or {})
-        self._operated = Operation(self.worlds, split, rows, actor, policy, self._scenario.evaluation.period)
+        if self._operated is not None:
+            self._operated.close()
+        self._operated = self.worlds.operate(split, rows, actor, policy, simulator)
 
     def advance(self, until_s: float) -> None:
         """Runs all operated rows to a moment of the common clock."""
@@ -139,24 +108,26 @@ class Site:
 
     def lots(self, window: tuple[int, int]) -> list[list[Lot]]:
         """What each row offers and asks for in the coming epoch."""
-        operated = self._now()
-        return [self._exchange.lots(operated.world, row, window) for row in range(operated.world.batch)]
+        return self._trading().lots(window)
 
-    def give(self, deliveries: Mapping[int, list[Delivery]]) -> dict[int, dict[str, Cargo]]:
+    def give(self, deliveries: Mapping[int, list[Delivery]]) -> dict[int, dict[str, Any]]:
         """Hands over the work that the deliveries of each row cover, by row and peer."""
-        world = self._now().world
-        return {row: self._exchange.give(world, row, wanted) for row, wanted in deliveries.items()}
+        return self._trading().give(deliveries)
 
-    def take(self, cargos: Mapping[int, Mapping[str, Cargo]]) -> None:
+    def take(self, cargos: Mapping[int, Mapping[str, Any]]) -> None:
         """Accepts the work that peers handed over, by row and peer."""
-        world = self._now().world
-        for row, by_home in cargos.items():
-            for home, cargo in sorted(by_home.items()):
-                self._exchange.take(world, row, home, cargo)
+        self._trading().take(cargos)
 
     def outcome(self) -> Outcome:
-        """What became of the operated rows."""
+        """What became of the operated rows, as the domain tells it."""
         return self._now().outcome()
+
+    def replay(self, split: Split, parameters: Parameters, every_s: int) -> list[Scene]:
+        """The first period of a split under the policy, a frame every so many seconds."""
+        policy = make_policy(self._scenario, self.worlds.device)
+        parameters_from_numpy(policy, parameters)
+        assert isinstance(self.worlds, Replaying), "the scenario has been checked to ask no others"
+        return self.worlds.replay(split, policy, every_s)
 
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs to go on exactly."""
@@ -166,7 +137,12 @@ class Site:
         """Continues from a state."""
         self.trainer.load(state)
 
-    def _now(self) -> "Operation":
+    def _trading(self) -> Trading:
+        operated = self._now()
+        assert isinstance(operated, Trading), "the scenario has been checked to have no plan for others"
+        return operated
+
+    def _now(self) -> Operation:
         if self._operated is None:
             raise RuntimeError(f"site {self.name} operates nothing yet: call open first")
         return self._operated
@@ -177,66 +153,3 @@ REPORTED_LOSSES = (
     "greedy_ratio",
 )  # fmt: skip
 """Diagnostics of the last local update that a site reports."""
-
-
-class Operation:
-    """The operated batch of a site: row b is the b-th period, driven by a rule or by a policy."""
-
-    def __init__(
-        self, worlds: SiteWorlds, split: Split, rows: int, actor: str, policy: Policy | None, period_s: float
-    ) -> None:
-        self.world: DatacenterWorld = worlds.world(rows, worlds.periods)
-        self._actor, self._policy, self._period = actor, policy, period_s
-        self._windows = worlds.plays_windows
-        instances = torch.tensor([worlds.period(split, k) for k in range(rows)], device=worlds.device)
-        self.world.reset(instances, instances, until_s=torch.zeros(rows, dtype=torch.float64, device=worlds.device))
-        self._mailbox = policy.mailbox(self.world.spec, rows, self.world.device) if policy else None
-        self._busy = torch.zeros(rows, dtype=torch.float64)
-        self._message_bytes = 0
-
-    def advance(self, until_s: float) -> None:
-        """Runs all rows to a moment, noting the utilisation when the period of arrivals ends."""
-        if self._windows:
-            self._drive(until_s)
-            self._busy = self.world.metrics()["utilization"]
-            return
-        if float(self.world.arrays.state["now"].min()) < self._period <= until_s:
-            self._drive(self._period)
-            totals = self.world.arrays.state["total"][:, :, REWARD_PARTS.index("utilization")]
-            self._busy = totals.sum(1).clone() * 3600.0 / self._period
-        self._drive(until_s)
-
-    def outcome(self) -> Outcome:
-        """The jobs and the energy of every row."""
-        figures = {name: values.cpu().numpy() for name, values in self.world.metrics().items()}
-        return Outcome(
-            records=[records(self.world, row) for row in range(self.world.batch)],
-            energy_kwh=figures["energy_kwh"],
-            carbon_kg=figures["carbon_kg"],
-            cost=figures["cost"],
-            utilization=self._busy.cpu().numpy(),
-            decisions=figures["decisions"],
-            message_bytes=self._message_bytes,
-        )
-
-    def _drive(self, until_s: float) -> None:
-        until = torch.full((self.world.batch,), until_s, dtype=torch.float64, device=self.world.device)
-        if self._policy is None:
-            self.world.run_rules([self._actor] * self.world.batch, until)
-            return
-        self._act(self._policy, until)
-
-    @torch.no_grad()
-    def _act(self, policy: Policy, until: torch.Tensor) -> None:
-        spec = self.world.spec
-        idle = idle_actions(spec, self.world.batch, self.world.device)
-        observation = self.world.observe()
-        mailbox = self._mailbox
-        assert mailbox is not None
-        while bool(((observation.time_s < until) & observation.kinds[KIND].alive.any(1)).any()):
-            step = policy(spec, observation, None, mailbox)
-            mailbox = step.mailbox
-            self._message_bytes += step.traffic.payload_bytes
-            actions = step.actions({name: d.mode() for name, d in step.distribution.items()}, idle)
-            observation = self.world.step(actions, until).observation
-        self._mailbox = mailbox

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedsched.sim.domains import figures_of
+from fedsched.sim.domains.figures import Figure, Figures
 from fedsched.sim.folder import Run
 from fedsched.sim.table import ALL_SITES, LABELS, rows_of, table
 
@@ -14,10 +16,11 @@ _LEARNED = ("policy", "policy+plan")
 def summary(finished: Run) -> list[str]:
     """What a finished run achieved: sites by actors, what was settled, what was sent, and where to look."""
     traffic = {event["actor"]: event["traffic"] for event in finished.events if event["kind"] == "operated"}
+    figures = figures_of(finished.scenario)
     return [
-        *table(rows_of(finished.events), short=True),
+        *table(rows_of(finished.events, figures), figures, short=True),
         "",
-        *_settled(traffic),
+        *_settled(traffic, figures),
         *_network(finished, traffic),
         f"Look at it: fedsched evaluate {finished.folder}; {finished.folder}/events.jsonl",
         f"Run folder: {finished.folder}",
@@ -26,58 +29,64 @@ def summary(finished: Run) -> list[str]:
 
 def in_one_line(finished: Run) -> str:
     """The learned policy of a run over all sites, and relative to the best rules."""
+    shown = _headline(figures_of(finished.scenario))
     line = "; ".join(
-        f"{LABELS[actor]} slowdown {slowdown:.2f} (x{by_slowdown:.3f}), wait {wait_h:.2f} h (x{by_wait:.3f})"
-        for actor, (slowdown, wait_h, by_slowdown, by_wait) in _learned(finished).items()
+        f"{LABELS[actor]} "
+        + ", ".join(
+            f"{one.title} {value * one.factor:.2f} (x{ratio:.3f})"
+            for one, (value, ratio) in zip(shown, found, strict=True)
+        )
+        for actor, found in _learned(finished).items()
     )
     return f"{line}; {finished.folder}"
 
 
 def several(runs: Mapping[str, Run]) -> list[str]:
-    """A table of several runs by what tells them apart: the learned policies over all sites."""
-    lines = []
+    """A table of several runs of one domain by what tells them apart: the learned policies over all sites."""
+    figures = figures_of(next(iter(runs.values())).scenario)
+    shown, lines = _headline(figures), []
     for label, finished in runs.items():
-        for actor, figures in _learned(finished).items():
-            lines.append((f"{label}, with plan" if actor.endswith("+plan") else label, figures))
+        for actor, found in _learned(finished).items():
+            lines.append((f"{label}, with plan" if actor.endswith("+plan") else label, found))
     width = max(len(label) for label, _ in lines) + 2
-    heads = ("slowdown", "wait h", "slowdown x", "wait x")
-    notes = ["Learned policies, over all jobs; x: relative to the best rules without a plan.", ""]
+    heads = [one.title for one in shown] + [f"{one.title} x" for one in shown]
+    notes = [f"Learned policies, over all {figures.unit_title}; x: relative to the best rules without a plan.", ""]
     return [
         *notes,
         " " * width + "".join(head.rjust(12) for head in heads),
-        *(label.ljust(width) + _figures(figures) for label, figures in lines),
+        *(label.ljust(width) + _cells(found, shown) for label, found in lines),
     ]
 
 
-def _figures(figures: Sequence[float]) -> str:
-    slowdown, wait_h, *ratios = figures
-    return f"{slowdown:12.2f}{wait_h:12.2f}" + "".join(f"{ratio:12.3f}" for ratio in ratios)
+def _cells(found: Sequence[tuple[float, float]], shown: Sequence[Figure]) -> str:
+    values = "".join(f"{value * one.factor:12.2f}" for one, (value, _) in zip(shown, found, strict=True))
+    return values + "".join(f"{ratio:12.3f}" for _, ratio in found)
 
 
-def _learned(finished: Run) -> dict[str, tuple[float, float, float, float]]:
-    """Slowdown, wait in hours, and both relative to the best rules without a plan; by learned actor."""
-    rows = {row["actor"]: row for row in rows_of(finished.events) if row["site"] == ALL_SITES}
+def _headline(figures: Figures) -> list[Figure]:
+    return [figures[name] for name in figures.headline]
+
+
+def _learned(finished: Run) -> dict[str, list[tuple[float, float]]]:
+    """The headline's figures, and each relative to the best rules without a plan; by learned actor."""
+    figures = figures_of(finished.scenario)
+    rows = {row["actor"]: row for row in rows_of(finished.events, figures) if row["site"] == ALL_SITES}
     best = rows["best-rule"]
     return {
-        actor: (
-            rows[actor]["bounded_slowdown"],
-            rows[actor]["wait_s"] / 3600.0,
-            rows[actor]["bounded_slowdown"] / best["bounded_slowdown"],
-            rows[actor]["wait_s"] / max(best["wait_s"], 1e-9),
-        )
+        actor: [(rows[actor][name], rows[actor][name] / max(best[name], 1e-9)) for name in figures.headline]
         for actor in _LEARNED
         if actor in rows
     }
 
 
-def _settled(traffic: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _settled(traffic: Mapping[str, Mapping[str, Any]], figures: Figures) -> list[str]:
     if "policy+plan" not in traffic:
         return []
     plans = traffic["policy+plan"]
     return [
         f"Settled: {plans['settlements']} plans with {plans['transfers']} transfers of {plans['quantity']} "
-        "processor-hours;",
-        f"  {plans['jobs']} jobs moved, {plans['data_mb'] / 1e3:.0f} GB with them",
+        f"{figures.traded};",
+        f"  {plans['moved']} {figures.unit_title} moved, {plans['data_mb'] / 1e3:.0f} GB with them",
         f"Certificate of the last plan: {plans['certificate']}",
     ]
 

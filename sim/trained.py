@@ -8,11 +8,9 @@ from fedsched.agents.collect import GreedyActor
 from fedsched.agents.parameters import parameters_from_numpy
 from fedsched.agents.policy import Policy
 from fedsched.envs.core import Observation, World
-from fedsched.envs.datacenter.model import Cluster, SiteModel
-from fedsched.envs.datacenter.world import site_spec
 from fedsched.sim.errors import UserError
 from fedsched.sim.folder import Run, read_run
-from fedsched.sim.training import Parameters, new_policy
+from fedsched.sim.training import Parameters, make_policy
 
 
 class TrainedPolicy:
@@ -61,9 +59,7 @@ def load_policy(run: str | Path, site: str | None = None) -> TrainedPolicy:
     name = site or next(iter(parameters))
     if name not in parameters:
         raise UserError(f"{run}: has no site {name!r}; its sites are {', '.join(parameters)}")
-    clusters = told.scenario.sites[name].world.clusters
-    spec = site_spec(SiteModel(tuple(Cluster(cluster.processors) for cluster in clusters)))
-    policy = new_policy(told.scenario, spec)
+    policy = make_policy(told.scenario)
     parameters_from_numpy(policy, parameters[name])
     return TrainedPolicy(f"policy of {name}", policy)
 

@@ -57,6 +57,9 @@ def forbidden(room: str, path: Path) -> list[str]:
             or (room == "agents" and is_domain(parts))
         ):
             wrong.append(name)
+    if room == "sim":
+        own = path.relative_to(ROOT / "sim").parts[:2]
+        wrong += [n for n in imported_modules(path) if is_domain(n.split(".")) and own != ("domains", n.split(".")[2])]
     if room == "envs" and path.relative_to(ROOT / "envs").parts[0] == "core":
         domains = {p.name for p in (ROOT / "envs").iterdir() if p.is_dir()} - {"core", "__pycache__"}
         wrong += [n for n in imported_modules(path) if n.startswith("fedsched.envs.") and n.split(".")[2] in domains]
@@ -76,6 +79,14 @@ def test_arrows_catch_a_wrong_import() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys.modules[__name__], "imported_modules", lambda _path, name=name: {name})
             assert bool(forbidden("agents", probe)) is wrong, name
+
+
+def test_only_the_part_of_sim_for_a_domain_knows_it() -> None:
+    domain = "fedsched.envs.datacenter.world"
+    for place, wrong in (("run.py", True), ("domains/intersections/site.py", True), ("domains/datacenter/x.py", False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys.modules[__name__], "imported_modules", lambda _path: {domain})
+            assert bool(forbidden("sim", ROOT / "sim" / place)) is wrong, place
 
 
 def test_no_room_is_imported_under_its_bare_name() -> None:

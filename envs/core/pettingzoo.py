@@ -44,10 +44,14 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
         strict: Raises for an illegal action; else it becomes the idle one (or the first legal one; a vector is clipped)
             and the agent's next `info["illegal_action"]` is True.
         instance: Problem of an episode unless `reset(options={"instance": k})` names another.
+        render_mode: What `render` returns, one of `RENDER_MODES`; None: nothing.
 
     Raises:
         WorldError: A larger batch, or weights of parts that the world does not have.
     """
+
+    RENDER_MODES: tuple[str, ...] = ()
+    """Those that the domain draws."""
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
         flatten: bool = False,
         strict: bool = False,
         instance: int = 0,
+        render_mode: str | None = None,
     ) -> None:
         parts = world.spec.reward_parts
         if world.batch != 1:
@@ -64,8 +69,8 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
         if unknown := set(weights) - set(parts):
             raise WorldError(f"no reward part {', '.join(sorted(unknown))}; {world.spec.name} has {', '.join(parts)}")
         self.world, self.flatten, self.strict, self.instance = world, flatten, strict, instance
-        self.metadata = {"name": f"fedsched/{world.spec.name}-v0", "render_modes": []}
-        self.render_mode = None
+        self.metadata = {"name": f"fedsched/{world.spec.name}-v0", "render_modes": list(self.RENDER_MODES)}
+        self.render_mode = render_mode
         self.weights = np.array([weights.get(part, 0.0) for part in parts])
         self._place = {name: (kind, a) for kind in world.spec.kinds for a, name in enumerate(kind.agents)}
         self.possible_agents = list(self._place)
@@ -136,8 +141,16 @@ class WorldParallelEnv(pettingzoo.ParallelEnv):
             self._infos(acting, illegal, parts, float(moved.elapsed_s[0])),
         )
 
-    def render(self) -> None:
-        """Nothing: the domains draw their replays (`viewer.py`)."""
+    def render(self) -> Array | str | None:
+        """The present moment as a domain draws it; here nothing.
+
+        Raises:
+            WorldError: A mode that the domain does not draw.
+        """
+        if self.render_mode not in (None, *self.RENDER_MODES):
+            known = ", ".join(self.RENDER_MODES) or "none"
+            raise WorldError(f"{self.world.spec.name} has no render mode {self.render_mode!r}; there are: {known}")
+        return None
 
     def _look(self, observation: Observation) -> None:
         """One copy of everything to the host, of which agents get their rows."""

@@ -31,6 +31,15 @@ class Cargo:
     first_submit_s: FloatArray
     data_mb: FloatArray
 
+    def __len__(self) -> int:
+        """How many jobs."""
+        return len(self.jobs)
+
+    @property
+    def megabytes(self) -> float:
+        """Data that crossed the link with all of them."""
+        return float(self.data_mb.sum())
+
 
 @dataclass(frozen=True)
 class Records:

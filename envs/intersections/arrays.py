@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedsched.envs.intersections.districts import Districts
+from fedsched.envs.intersections.gate_arrays import gate_sizes, gate_tables
 from fedsched.envs.intersections.kernels.state import (
     ITEMS,
     REARS,
@@ -19,6 +21,7 @@ from fedsched.envs.intersections.kernels.state import (
     real,
 )
 from fedsched.envs.intersections.tables import LinkKind, Tables
+from fedsched.envs.intersections.timing import Timing
 
 Columns = dict[str, torch.Tensor]
 REAL = torch.float64 if "64" in real.__name__ else torch.float32
@@ -29,18 +32,22 @@ _I32, _BOOL = torch.int32, torch.bool
 _KINDS = {"float64": torch.float64, "float32": torch.float32, "int32": _I32, "bool": _BOOL}
 _NONE = (
     "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "edge_failed", "load_at",
-    "trip_inserted", "trip_arrived", "behind",
+    "trip_inserted", "trip_arrived", "behind", "gate_limit",
 )  # fmt: skip
 """Columns in which -1 stands for nothing."""
 
 
-def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
+def road_columns(
+    tables: Tables, begin_s: float, device: str, districts: Districts | None = None, timing: Timing | None = None
+) -> Columns:
     """The static tables as the kernels read them.
 
     Args:
         tables: Network, programs, routes and demand.
         begin_s: The clock of the files at second 0 of an episode.
         device: Where the tensors live.
+        districts: Whose gates count; none by default.
+        timing: Of their yellow.
     """
     lanes, links, conflicts, signals = tables.lanes, tables.links, tables.conflicts, tables.signals
     ways, types, vehicles = tables.ways, tables.types, tables.vehicles
@@ -79,6 +86,7 @@ def road_columns(tables: Tables, begin_s: float, device: str) -> Columns:
         "trip_depart": np.ceil(vehicles.depart_s).astype(np.int32), "trip_way": vehicles.way,
         "trip_last": vehicles.edges - 1, "trip_type": vehicles.type, "trip_lane": vehicles.lane,
         "trip_speed": vehicles.speed, "trip_position": vehicles.position,
+        **gate_tables(districts, len(links.source), timing),
     }  # fmt: skip
     return {name: to_tensor(values, device) for name, values in columns.items()}
 
@@ -125,7 +133,14 @@ def _cycles(tables: Tables, begin_s: float) -> tuple[npt.NDArray[np.int32], npt.
     return ends, offsets
 
 
-def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: int | None = None) -> Columns:
+def traffic_columns(
+    tables: Tables,
+    batch: int,
+    slots: int,
+    device: str,
+    trips: int | None = None,
+    districts: Districts | None = None,
+) -> Columns:
     """Empty streets: everything that changes, for `batch` worlds with room for `slots` vehicles each.
 
     Args:
@@ -134,6 +149,7 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: 
         slots: Most vehicles that are on the road at once.
         device: Where the tensors live.
         trips: Most trips of a world; all of the tables by default.
+        districts: Whose gates count; none by default.
     """
     lanes, links = len(tables.lanes.length), len(tables.links.source)
     trips = len(tables.vehicles.way) if trips is None else trips
@@ -147,8 +163,9 @@ def traffic_columns(tables: Tables, batch: int, slots: int, device: str, trips: 
         "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
         "approach_first": (links,), "planned": (), "item": (ITEMS + slots * PLANNED,), "state": (links,),
-        "last_green": (links,), "forced": (signals, most), "shown": (signals,), "pending": (trips,),
+        "forced": (signals, most), "shown": (signals,), "pending": (trips,),
         **dict.fromkeys(("trip_inserted", "trip_arrived", "trip_loss", "trip_waiting", "trip_stops"), (trips,)),
+        **gate_sizes(districts),
     }  # fmt: skip
     columns = empty_columns(columns_of(Traffic), batch, sizes, (slots,), device)
     return {**columns, **fields_of(columns["vehicle"])}

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from fedsched.envs.core import Observation, World, WorldError
+from fedsched.envs.intersections.inflow import open_links
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
@@ -59,7 +60,7 @@ class PressureController:
     def act(self, observation: Observation) -> dict[str, torch.Tensor]:
         """A phase for every signal that must decide, `keep` for the others; int64 [B, A]."""
         counts = self._world.counts
-        demand = self._tables.before(counts[self._before])
+        demand = self._tables.before(counts[self._before] * open_links(self._world))
         if self._behind:
             demand = demand - self._tables.behind(counts[self._behind])
         return {KIND: choose(demand, self._tables.exists, self._world, observation)}
@@ -106,8 +107,9 @@ class Sotl:
     def act(self, observation: Observation) -> dict[str, torch.Tensor]:
         """A phase for every signal that must decide, `keep` for the others; int64 [B, A]."""
         counts, current = self._world.counts, self._world.control["target"].long()
-        served = self._tables.before(counts["seen"])
-        waiting = self._tables.all(counts["seen"]) - served.gather(2, current[:, :, None])[:, :, 0]
+        seen = counts["seen"] * open_links(self._world)
+        served = self._tables.before(seen)
+        waiting = self._tables.all(seen) - served.gather(2, current[:, :, None])[:, :, 0]
         passed = observation.time_s - self._time_s
         self._gathered[passed < 0] = 0.0  # a new episode
         self._gathered += waiting * passed.clamp(min=0.0)[:, None].float()
@@ -117,6 +119,8 @@ class Sotl:
         due = (self._gathered >= self._threshold) & ~platoon
         chosen = torch.where(due, self._next(served, current), current)
         active = observation.kinds[KIND].active
+        legal = observation.kinds[KIND].action_mask[:, :, :-1]
+        chosen = torch.where(legal.gather(2, chosen[:, :, None])[:, :, 0], chosen, self._next(legal.long(), current))
         self._gathered[active & (chosen != current)] = 0.0
         return {KIND: torch.where(active, chosen, self._world.problem.phases)}
 
@@ -172,13 +176,18 @@ class PhaseTables:
 def choose(
     demand: torch.Tensor, exists: torch.Tensor, world: IntersectionsWorld, observation: Observation
 ) -> torch.Tensor:
-    """The phase of greatest demand [B, A, N] where a signal must decide; ties keep the current one, else the lowest."""
-    demand = demand.masked_fill(~exists, torch.iinfo(demand.dtype).min)
+    """The legal phase of greatest demand [B, A, N] where a signal must decide; ties: the current one, else the lowest.
+
+    Phases that would serve used gates alone are not legal (see `inflow`).
+    """
+    tokens = observation.kinds[KIND]
+    legal = exists & (tokens.action_mask[:, :, :-1] | ~tokens.active[:, :, None])
+    demand = demand.masked_fill(~legal, torch.iinfo(demand.dtype).min)
     most = demand.amax(2)
     current = world.control["target"].long()
     stays = demand.gather(2, current[:, :, None])[:, :, 0] == most
     chosen = torch.where(stays, current, (demand == most[:, :, None]).int().argmax(2))
-    return torch.where(observation.kinds[KIND].active, chosen, world.problem.phases)
+    return torch.where(tokens.active, chosen, world.problem.phases)
 
 
 def _sum(counts: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -4,13 +4,16 @@ History: v0, the features of `fedsched.envs.intersections.world`.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fedsched.envs.core import stream
-from fedsched.envs.core.pettingzoo import WorldParallelEnv
+from fedsched.envs.core.pettingzoo import Array, WorldParallelEnv
+from fedsched.envs.intersections.drawing import Canvas, frame_pixels, frame_svg
 from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
 from fedsched.envs.intersections.timing import Timing
+from fedsched.envs.intersections.viewer import frame, make_picture
 from fedsched.envs.intersections.world import IntersectionsWorld
 
 WEIGHTS: Mapping[str, float] = {"queue": 1.0}
@@ -25,12 +28,22 @@ class IntersectionsParallelEnv(WorldParallelEnv):
         weights: As in `WorldParallelEnv`, like the other options.
         flatten: One Box instead of a dict.
         strict: Raises for an illegal action.
+        render_mode: `rgb_array` (pixels) or `svg` (text); see `drawing`.
     """
 
+    RENDER_MODES = ("rgb_array", "svg")
+
     def __init__(
-        self, world: IntersectionsWorld, weights: Mapping[str, float], *, flatten: bool = False, strict: bool = False
+        self,
+        world: IntersectionsWorld,
+        weights: Mapping[str, float],
+        *,
+        flatten: bool = False,
+        strict: bool = False,
+        render_mode: str | None = None,
     ) -> None:
-        super().__init__(world, weights, flatten=flatten, strict=strict)
+        super().__init__(world, weights, flatten=flatten, strict=strict, render_mode=render_mode)
+        self._streets = world
         self._demands = len(world.problem.demands)
 
     def reset(
@@ -45,6 +58,22 @@ class IntersectionsParallelEnv(WorldParallelEnv):
         drawn = int(stream(number, "intersections/env").integers(self._demands))
         return super().reset(number, {"instance": drawn, **(options or {})})
 
+    def render(self) -> Array | str | None:
+        """The streets now: uint8 [H, W, 3], or an SVG image; None without a mode.
+
+        Raises:
+            WorldError: An unknown mode.
+        """
+        super().render()
+        if self.render_mode is None:
+            return None
+        draw = frame_svg if self.render_mode == "svg" else frame_pixels
+        return draw(self._canvas, frame(self._streets))
+
+    @cached_property
+    def _canvas(self) -> Canvas:
+        return Canvas(make_picture(self._streets.problem))
+
 
 def parallel_env(
     city: str | Path | Problem | None = None,
@@ -54,6 +83,7 @@ def parallel_env(
     weights: Mapping[str, float] | None = None,
     flatten: bool = False,
     strict: bool = False,
+    render_mode: str | None = None,
 ) -> IntersectionsParallelEnv:
     """The signals of a city, one agent each.
 
@@ -64,6 +94,7 @@ def parallel_env(
         weights: Weight of every reward part that counts, see `world.REWARD_PARTS`; by default WEIGHTS.
         flatten: Observations as one Box.
         strict: Raises for an illegal action instead of replacing it.
+        render_mode: `rgb_array` or `svg`.
 
     Raises:
         IntersectionsError: A city that cannot be used, or an unknown timing.
@@ -72,4 +103,5 @@ def parallel_env(
     if not isinstance(city, Problem):
         city = grid_problem() if city is None else read_problem(city, controlled)
     world = IntersectionsWorld(city, 1, timing)
-    return IntersectionsParallelEnv(world, WEIGHTS if weights is None else weights, flatten=flatten, strict=strict)
+    wanted = WEIGHTS if weights is None else weights
+    return IntersectionsParallelEnv(world, wanted, flatten=flatten, strict=strict, render_mode=render_mode)

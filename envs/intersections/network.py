@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fedsched.envs.core import WorldError
+
 FloatArray = npt.NDArray[np.float64]
 
 CLASSES = (
@@ -38,7 +40,7 @@ CLASSES = (
 """Vehicle classes that permissions tell apart; SUMO's remaining ones (rail, ships, custom) count as `other`."""
 
 
-class IntersectionsError(ValueError):
+class IntersectionsError(WorldError):
     """A network, a demand or a signal program that cannot be used; says file, line, element and remedy."""
 
     def __init__(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:

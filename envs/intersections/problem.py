@@ -201,8 +201,13 @@ def make_problem(
     return Problem(network, tuple(demands), tables, first, begin_s, end_s, signals, name)
 
 
-def read_problem(config: str | Path, controlled: Sequence[str] | None = None) -> Problem:
-    """A problem of one instance from a `.sumocfg`.
+def read_problem(config: str | Path, controlled: Sequence[str] | None = None, demands: int = 1) -> Problem:
+    """A problem from a `.sumocfg`.
+
+    Args:
+        config: Its path.
+        controlled: Ids of the signals that are agents; by default all with a green phase.
+        demands: How many instances; demand k is what seed k draws from the flows and distributions of the files.
 
     Raises:
         IntersectionsError: With file, line, element and remedy.
@@ -211,8 +216,9 @@ def read_problem(config: str | Path, controlled: Sequence[str] | None = None) ->
     if found.end_s == float("inf"):
         raise IntersectionsError("does not say when it ends; add <end value=.../> to its <time>", config)
     network = read_network(found.network)
-    demand = read_demand((*found.additional, *found.routes), network, found.begin_s, found.end_s)
-    return make_problem(network, [demand], found.begin_s, found.end_s, controlled, Path(config).stem)
+    files = (*found.additional, *found.routes)
+    drawn = [read_demand(files, network, found.begin_s, found.end_s, seed) for seed in range(demands)]
+    return make_problem(network, drawn, found.begin_s, found.end_s, controlled, Path(config).stem)
 
 
 def grid_problem(demands: int = 8) -> Problem:

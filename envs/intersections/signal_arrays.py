@@ -200,7 +200,9 @@ def count_columns(problem: Problem, batch: int, parts: int, device: str) -> Colu
     return empty_columns(columns_of(Count), batch, sizes, (links,), device)
 
 
-def view_columns(problem: Problem, batch: int, own: int, entity: int, device: str) -> Columns:
+def view_columns(
+    problem: Problem, batch: int, own: int, entity: int, device: str, link_gate: npt.NDArray[np.int32]
+) -> Columns:
     """The tokens and how movements are laid out (`kernels.observe.View` without its number)."""
     signals, number, place = problem.signals, _signal_numbers(problem), _out_numbers(problem)
     moves = [move for signal in signals for move in signal.movements]
@@ -219,6 +221,7 @@ def view_columns(problem: Problem, batch: int, own: int, entity: int, device: st
         "movement_link": to_tensor(np.concatenate(links), device),
         "movement_out_begin": to_ints(begins(outs), device), "movement_out": to_tensor(np.concatenate(outs), device),
         "movement_lanes": to_ints([len(move.lanes) for move in moves], device),
+        "movement_gate": to_ints([int(link_gate[own[0]]) for signal in signals for own in signal.links], device),
         "movement_turn": to_ints([_TURN[move.turn] for move in moves], device),
         "own": torch.zeros((batch, agents, own), device=device),
         "entities": torch.zeros((batch, agents, most, entity), device=device),

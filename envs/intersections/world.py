@@ -17,8 +17,9 @@ from fedsched.envs.core import (
     WorldSpec,
     stream,
 )
-from fedsched.envs.intersections import metrics
+from fedsched.envs.intersections import inflow, metrics
 from fedsched.envs.intersections.arrays import clear_rows, fill, host, road_columns, stored, structs, traffic_columns
+from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, second
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
 from fedsched.envs.intersections.kernels.measure import Count, Sight
@@ -41,6 +42,7 @@ OWN_FEATURES = (
 MOVEMENT_FEATURES = (
     "log_queue", "log_approaching", "log_near", "log_waiting", "speed_share", "room_share", "log_queue_behind",
     "lanes", "right", "straight", "left", "back", "protected", "permissive", "yellow", "log_since_green",
+    "gate", "inflow_left",
 )  # fmt: skip
 PHASE_FEATURES = ("current", "protected_share", "permissive_share")
 REWARD_PARTS = (
@@ -53,8 +55,8 @@ pressure: queue minus the halting ones on the first 200 m behind it. stops: vehi
 throughput: passed its stop line (positive). fuel: ml. co2: g. priority_delay: delay, emergency x 10, bus x 3."""
 
 
-def world_spec(problem: Problem) -> WorldSpec:
-    """The static description of a problem's world."""
+def world_spec(problem: Problem, districts: Districts | None = None) -> WorldSpec:
+    """The static description of a problem's world; where it has districts, each is a site."""
     kind = KindSpec(
         name=KIND,
         agents=tuple(signal.id for signal in problem.signals),
@@ -66,7 +68,9 @@ def world_spec(problem: Problem) -> WorldSpec:
         idle=problem.phases,
         relation=np.pad(problem.served > 0, ((0, 0), (0, 1), (0, 0))),
     )
-    return WorldSpec("intersections", (kind,), problem.neighbours.agent, REWARD_PARTS, metrics.names(problem))
+    site = None if districts is None else districts.site
+    names = metrics.names(problem)
+    return WorldSpec("intersections", (kind,), problem.neighbours.agent, REWARD_PARTS, names, site=site)
 
 
 class IntersectionsWorld:
@@ -78,6 +82,7 @@ class IntersectionsWorld:
         timing: When signals decide, by name or as it is.
         device: `cpu` or a CUDA device.
         slots: Room for vehicles on the road at once; by default as many as there can be.
+        districts: Of this problem: its sites, and the gates between them, see `inflow`.
 
     Raises:
         IntersectionsError: An unknown timing.
@@ -91,22 +96,25 @@ class IntersectionsWorld:
         timing: str | Timing = "resco",
         device: str = "cpu",
         slots: int | None = None,
+        districts: Districts | None = None,
     ) -> None:
         if batch < 1:
             raise WorldError(f"a world needs at least one copy, got batch={batch}")
         if not problem.signals:
             raise WorldError("no signal is controlled; name one that has a green phase")
-        self.problem, self.batch, self.device = problem, batch, device
+        self.problem, self.batch, self.device, self.districts = problem, batch, device, districts
         self.timing = named_timing(timing, problem.name) if isinstance(timing, str) else timing
-        self.spec = world_spec(problem)
+        self.spec = world_spec(problem, districts)
+        self._identity = problem.digest + (districts.digest if districts else "")
         self.slots = most_vehicles(problem) if slots is None else slots
         trips = int(np.diff(problem.first_trip).max())
         parts = len(REWARD_PARTS)
-        self.road = road_columns(problem.tables, problem.begin_s, device)
-        self.traffic = traffic_columns(problem.tables, batch, self.slots, device, trips)
+        self.road = road_columns(problem.tables, problem.begin_s, device, districts, self.timing)
+        self.traffic = traffic_columns(problem.tables, batch, self.slots, device, trips, districts)
         self.control = control_columns(problem, batch, device)
         self.counts = count_columns(problem, batch, parts, device)
-        self.view = view_columns(problem, batch, len(OWN_FEATURES), len(MOVEMENT_FEATURES), device)
+        features = len(OWN_FEATURES), len(MOVEMENT_FEATURES)
+        self.view = view_columns(problem, batch, *features, device, self.road["link_gate"].cpu().numpy())
         self._plan, self._numbers = plan_columns(problem, self.timing, device)
         self._sight = sight_columns(problem, device)
         self._first = torch.as_tensor(problem.first_trip, device=device)
@@ -156,6 +164,14 @@ class IntersectionsWorld:
             truncated=self.control["ended"].clone(),
         )
 
+    def limit_inflow(
+        self, vehicles: torch.Tensor, until_s: torch.Tensor, where: torch.Tensor | None = None
+    ) -> Observation:
+        """Lets so many vehicles [B, G] cross each gate between districts until `until_s` [B]; see `inflow`."""
+        inflow.begin_epoch(self, vehicles, until_s, where)
+        wp.launch(observe.observe, tuple(self._chosen.shape), inputs=self._bound(), device=self.device)
+        return self.observe()
+
     def metrics(self) -> dict[str, torch.Tensor]:
         """The episodes so far, each float64 [B]; see `fedsched.envs.intersections.metrics`."""
         return metrics.of_world(self)
@@ -163,15 +179,15 @@ class IntersectionsWorld:
     def snapshot(self) -> Snapshot:
         """The exact state of all rows."""
         arrays = {f"{t}.{name}": column for t, own in self._tables().items() for name, column in host(own).items()}
-        return Snapshot(arrays, {"problem": self.problem.digest})
+        return Snapshot(arrays, {"problem": self._identity})
 
     def restore(self, snapshot: Snapshot) -> Observation:
-        """Continues from a snapshot of a world of the same problem, batch and slots.
+        """Continues from a snapshot of a world of the same problem, districts, batch and slots.
 
         Raises:
             WorldError: A snapshot of another problem.
         """
-        if snapshot.extra["problem"] != self.problem.digest:
+        if snapshot.extra["problem"] != self._identity:
             raise WorldError("the snapshot is of another problem")
         for t, own in self._tables().items():
             for name, column in own.items():
@@ -242,17 +258,20 @@ class IntersectionsWorld:
         if self._graph is None:
             for module in (second, observe):  # loaded before the capture, since a capture compiles nothing
                 wp.load_module(module, device=self.device)
-            road, traffic = structs(self.road, self.traffic)
-            plan, control = bind(Plan, {**self._plan, **self._numbers}), bind(Control, self.control)
-            sight, counts = bind(Sight, self._sight), bind(Count, self.counts)
-            view = bind(View, {**self.view, "begin_s": self.problem.begin_s})
-            shared = [road, traffic, plan, control, sight, counts]
+            *shared, view = self._bound()
             inputs = [wp.from_torch(self._go), wp.from_torch(self._chosen), wp.from_torch(self._until)]
             with wp.ScopedCapture(device=self.device) as capture:
                 wp.launch(second.run_to_decision, self.batch, inputs=[*shared, *inputs], device=self.device)
                 wp.launch(observe.observe, tuple(self._chosen.shape), inputs=[*shared, view], device=self.device)
             self._graph = capture.graph
         return self._graph
+
+    def _bound(self) -> list[object]:
+        """The kernels' structs over the columns."""
+        plan, control = bind(Plan, {**self._plan, **self._numbers}), bind(Control, self.control)
+        sight, counts = bind(Sight, self._sight), bind(Count, self.counts)
+        view = bind(View, {**self.view, "begin_s": self.problem.begin_s})
+        return [*structs(self.road, self.traffic), plan, control, sight, counts, view]
 
 
 def fold(seed: int) -> int:

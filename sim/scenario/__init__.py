@@ -6,6 +6,7 @@
 from fedsched.sim.scenario.agreement import Consensus, Data, Link, Market, Network, Plan
 from fedsched.sim.scenario.datacenter import Cluster, DatacenterWorld, Generator, Rule, Tariff, Window
 from fedsched.sim.scenario.grid import Point, expand
+from fedsched.sim.scenario.intersections import IntersectionsWorld, SignalRule
 from fedsched.sim.scenario.learning import (
     Agents,
     Constraints,
@@ -19,14 +20,21 @@ from fedsched.sim.scenario.learning import (
     WaitBound,
 )
 from fedsched.sim.scenario.load import load_scenario, locate, scenario_text, shipped
-from fedsched.sim.scenario.model import Evaluation, Scenario, Site, Weights, Workers
+from fedsched.sim.scenario.model import Evaluation, Scenario, Workers
 from fedsched.sim.scenario.problems import Problem, ScenarioError
 from fedsched.sim.scenario.show import commented, resolved, schema
+from fedsched.sim.scenario.sites import DatacenterSite, IntersectionsSite, SignalWeights, Site, Weights, as_kind
 
 __all__ = [
     "Scenario",
     "Site",
+    "as_kind",
+    "DatacenterSite",
     "DatacenterWorld",
+    "IntersectionsSite",
+    "IntersectionsWorld",
+    "SignalRule",
+    "SignalWeights",
     "Cluster",
     "Generator",
     "Tariff",

@@ -1,13 +1,12 @@
 """The world of a data centre: which jobs arrive, on what machine, and what power costs there."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
-from pydantic_core import PydanticCustomError
 
 from fedsched.sim.scenario.base import Part, Place
+from fedsched.sim.scenario.places import name_or_file
 from fedsched.sim.scenario.units import Seconds, Watts
 
 TRACES = ("hpc2n", "lublin-1", "lublin-2", "sdsc-sp2", "generated")
@@ -20,39 +19,16 @@ Rule = Literal[
 """The classical rules by name, each alone and with EASY backfilling."""
 
 
-def _name_or_file(value: str, info: ValidationInfo, names: tuple[str, ...], suffixes: tuple[str, ...]) -> str:
-    """A known name as it is, a file as an absolute path.
-
-    A relative path is looked up beside the scenario file, then in the current folder.
-    """
-    if value in names:
-        return value
-    folder: Path = (info.context or {}).get("folder", Path())
-    places = [folder / value, Path(value)]
-    if any(place.is_dir() for place in places):
-        raise PydanticCustomError("folder", "{text}", {"text": f"{value!r} is a folder; name the file in it"})
-    expected = ", ".join(repr(name) for name in names)
-    if not value.endswith(suffixes):
-        known = f"one of {expected} or " if names else ""
-        text = f"{known}a file that ends in {' or '.join(suffixes)} is needed"
-        raise PydanticCustomError("unknown_name", "{text}", {"text": text, "expected": expected})
-    for place in places:
-        if place.is_file():
-            return str(place.resolve())
-    tried = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
-    raise PydanticCustomError("missing_file", "{text}", {"text": f"there is no file {value!r}; looked for {tried}"})
-
-
 def _trace(value: str, info: ValidationInfo) -> str:
-    return _name_or_file(value, info, TRACES, (".swf", ".swf.gz"))
+    return name_or_file(value, info, TRACES, (".swf", ".swf.gz"))
 
 
 def _carbon(value: str, info: ValidationInfo) -> str:
-    return _name_or_file(value, info, CARBON, (".csv", ".csv.gz"))
+    return name_or_file(value, info, CARBON, (".csv", ".csv.gz"))
 
 
 def _prices(value: str, info: ValidationInfo) -> str:
-    return _name_or_file(value, info, (), (".csv", ".csv.gz"))
+    return name_or_file(value, info, (), (".csv", ".csv.gz"))
 
 
 class Cluster(Part):

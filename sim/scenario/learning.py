@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import Field
 
 from fedsched.sim.scenario.base import Part, Place
-from fedsched.sim.scenario.datacenter import Rule
 from fedsched.sim.scenario.units import Seconds
 
 
@@ -67,7 +66,7 @@ class WaitBound(Part):
 
     at_most: float = Field(gt=0, description="Multiple of the rule's mean wait that a chosen policy keeps to")
     aim: float = Field(default=1.0, gt=0, description="Multiple that training aims at, lower to leave a margin")
-    of: Literal["best-rule"] | Rule = Field(default="best-rule", description="The rule: best-rule, or one by name")
+    of: str = Field(default="best-rule", description="The rule: best-rule, or one by name")
 
 
 class Constraints(Part):
@@ -98,8 +97,10 @@ class Agents(Part):
     encoder: Encoder = Field(default=Encoder(), description="The network")
     messages: Messages = Field(default=Messages(), description="Messages between the agents of a site")
     ppo: Ppo = Field(default=Ppo(), description="The learner")
-    start: Literal["saf", "wfp3", "fcfs", "f2", "none"] = Field(
-        default="saf", description="Rule that the untrained policy follows softly"
+    start: str | None = Field(
+        default=None,
+        description="Rule that the untrained policy follows softly: saf, wfp3, fcfs, f2 in data centres, greedy, "
+        "max-pressure in cities; none: none; null: the first of these",
     )
     search: Search | None = Field(default=None, description="Search for a better start before PPO; null: none")
     constraints: Constraints = Field(default=Constraints(), description="Bounds that hold beside the reward")

@@ -1,14 +1,16 @@
 """The whole scenario, and what its parts need of each other."""
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from fedsched.sim.scenario.agreement import Consensus, Plan
 from fedsched.sim.scenario.base import Part, Place
-from fedsched.sim.scenario.datacenter import DatacenterWorld, Rule
+from fedsched.sim.scenario.datacenter import DatacenterWorld
 from fedsched.sim.scenario.learning import Agents, Federation
+from fedsched.sim.scenario.sites import AGAINST, RULES, STARTS, Site
 from fedsched.sim.scenario.units import Seconds
 
 # Names of pairs ('north-east') are read at the hyphen, so names of sites have none
@@ -16,28 +18,7 @@ SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 ScenarioName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
-class Weights(Part):
-    """How the parts of the reward add up; parts that are not named count nothing."""
-
-    utilization: float = Field(default=0.0, ge=0, description="Busy share of the processors")
-    qos: float = Field(default=0.0, ge=0, description="Bounded slowdown of the jobs")
-    wait: float = Field(default=0.0, ge=0, description="Hours that jobs wait")
-    energy_efficiency: float = Field(default=0.0, ge=0, description="Energy of the facility")
-    carbon: float = Field(default=0.0, ge=0, description="Carbon dioxide from that energy")
-    cost: float = Field(default=0.0, ge=0, description="Price of that energy")
-
-    def problems(self) -> Iterable[tuple[Place, str]]:
-        """Something must count."""
-        if not any(getattr(self, name) for name in type(self).model_fields):
-            yield (), "all weights are zero, so there is nothing to learn; give one of them a value"
-
-
-class Site(Part):
-    """One organisation: its world, its copies of it for training, and what it wants."""
-
-    world: DatacenterWorld = Field(description="What the site simulates")
-    copies: int = Field(default=32, ge=1, description="Worlds simulated in parallel for training")
-    weights: Weights = Field(default=Weights(qos=1.0), description="What the site wants: weights of the reward's parts")
+DAY_S = 24 * 3600.0
 
 
 class Workers(Part):
@@ -79,15 +60,22 @@ class Evaluation(Part):
     validation: int = Field(
         default=24, ge=2, description="Validation windows that policies are chosen by and the best rule is found on"
     )
-    period: Seconds = Field(default=24 * 3600.0, gt=0, description="Length of an evaluation period")
-    against: tuple[Rule, ...] = Field(
-        default=("fcfs-easy", "saf-easy", "f2-easy"), strict=False, description="Rules to compare with"
+    period: Seconds = Field(
+        default=DAY_S, gt=0, description="Length of an evaluation period; a city's is that of its demand"
+    )
+    replay: Seconds | None = Field(
+        default=None,
+        ge=1,
+        description="Cities: time between frames of the first test period, for `fedsched replay`; null: none",
+    )
+    against: tuple[str, ...] | None = Field(
+        default=None, strict=False, description="Rules to compare with; null: three usual ones of the domain"
     )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """The table compares a policy with something."""
-        if not self.against:
-            yield ("against",), "at least one rule is needed, such as [fcfs-easy]"
+        if self.against is not None and not self.against:
+            yield ("against",), "at least one rule is needed; null stands for three usual ones"
 
 
 class Scenario(Part):
@@ -110,17 +98,31 @@ class Scenario(Part):
     workers: Workers = Field(default=Workers(), description="Where sites live")
     evaluation: Evaluation = Field(default=Evaluation(), description="How policies are judged")
 
+    @property
+    def domain(self) -> str:
+        """The kind of its sites."""
+        return next(iter(self.sites.values())).world.domain
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """The rules to compare with."""
+        return AGAINST[self.domain] if self.evaluation.against is None else self.evaluation.against
+
+    @property
+    def start(self) -> str:
+        """The rule that the untrained policy follows softly."""
+        return STARTS[self.domain][0] if self.agents.start is None else self.agents.start
+
     def problems(self) -> Iterable[tuple[Place, str]]:
         """What the parts need of each other."""
         if not self.sites:
             yield ("sites",), "zero sites; a scenario needs at least one, such as north: {world: {...}}"
+            return
         yield from self._group_problems()
-        yield from self._engine_problems()
+        yield from self._domain_problems()
+        yield from self._replay_problems()
         if self.learning == "central" and len({site.weights for site in self.sites.values()}) > 1:
             yield ("learning",), "one learner has one aim: give all sites the same weights, or learn federated or local"
-        for name, site in self.sites.items():
-            if self.agents.search is not None and site.world.engine == "committing":
-                yield ("agents", "search"), f"tries scores in the event engine, {name} has the committing one"
         if self.plan is not None:
             yield from self._plan_problems(self.plan)
         yield from self._fault_problems()
@@ -139,15 +141,53 @@ class Scenario(Part):
                 message = f"a multiple of agents.ppo.rollouts ({ppo.rollouts}) is needed, got {site.copies}"
                 yield ("sites", name, "copies"), message
 
-    def _engine_problems(self) -> Iterable[tuple[Place, str]]:
-        windows = self.plan is None and all(site.world.window.jobs for site in self.sites.values())
+    def _domain_problems(self) -> Iterable[tuple[Place, str]]:
+        """One kind of site, and only rules that it knows."""
         for name, site in self.sites.items():
-            if site.world.engine == "committing" and not windows:
+            if site.world.domain != self.domain:
+                where = ("sites", name, "world", "domain")
+                yield where, f"sites of a scenario share a policy, so all are of one kind: the first is {self.domain}"
+                return
+        bound = self.agents.constraints.wait
+        named: list[tuple[Place, str]] = [
+            (("evaluation", "against", k), rule) for k, rule in enumerate(self.evaluation.against or ())
+        ]
+        named += [(("agents", "constraints", "wait", "of"), bound.of)] if bound and bound.of != "best-rule" else []
+        for place, rule in named:
+            yield from _one_of(place, rule, RULES[self.domain], "rule")
+        if self.agents.start is not None:
+            yield from _one_of(("agents", "start"), self.agents.start, STARTS[self.domain], "start")
+        if self.domain == "datacenter":
+            yield from self._engine_problems()
+        else:
+            yield from self._city_problems()
+
+    def _replay_problems(self) -> Iterable[tuple[Place, str]]:
+        if self.evaluation.replay is not None and self.evaluation.replay % 1:
+            yield ("evaluation", "replay"), f"whole seconds are needed, got {self.evaluation.replay:g} s"
+        if self.evaluation.replay is not None and self.domain != "intersections":
+            yield ("evaluation", "replay"), "belongs to cities; data centres have no replay yet"
+
+    def _engine_problems(self) -> Iterable[tuple[Place, str]]:
+        worlds = {n: site.world for n, site in self.sites.items() if isinstance(site.world, DatacenterWorld)}
+        windows = self.plan is None and all(world.window.jobs for world in worlds.values())
+        for name, world in worlds.items():
+            if world.engine == "committing" and not windows:
                 where = ("sites", name, "world", "engine")
                 yield (
                     where,
                     "committing runs windows of jobs to their end: every site needs 'window: {jobs: ...}'",
                 )
+            if world.engine == "committing" and self.agents.search is not None:
+                yield ("agents", "search"), f"tries scores in the event engine, {name} has the committing one"
+
+    def _city_problems(self) -> Iterable[tuple[Place, str]]:
+        if self.plan is not None:
+            yield ("plan",), "belongs to data centres; cities have nothing to trade, so remove it"
+        if self.agents.constraints.wait is not None:
+            yield ("agents", "constraints", "wait"), "belongs to data centres; weigh the reward part 'waiting' instead"
+        if self.evaluation.period != DAY_S:
+            yield ("evaluation", "period"), "belongs to data centres; a city's period is that of its demand"
 
     def _plan_problems(self, plan: Plan) -> Iterable[tuple[Place, str]]:
         if len(self.sites) > 64:
@@ -183,3 +223,10 @@ class Scenario(Part):
                 ("consensus", "faults"),
                 f"{len(faults)} faulty replicas of {len(self.sites)}: at most {bearable} can be borne",
             )
+
+
+def _one_of(place: Place, name: str, known: Sequence[str], what: str) -> Iterable[tuple[Place, str]]:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        yield place, f"no {what} {name!r}{hint}; there are {', '.join(known)}"

@@ -13,6 +13,7 @@ from fedsched.sim.errors import UserError
 from fedsched.sim.scenario.base import Place
 from fedsched.sim.scenario.marks import Finding
 from fedsched.sim.scenario.model import Scenario
+from fedsched.sim.scenario.sites import SITES
 
 _YAML_BOOL = "YAML reads yes, no, on and off as true and false; put it in quotes"
 
@@ -62,14 +63,17 @@ def findings(error: ValidationError) -> list[Finding]:
     for detail in error.errors(include_url=False):
         if detail["type"] == "inconsistent":
             inner: Iterable[tuple[Place, str]] = detail["ctx"]["problems"]
-            found += [Finding((*detail["loc"], *place), message) for place, message in inner]
+            found += [Finding((*_without_kind(detail["loc"]), *place), message) for place, message in inner]
         else:
             found.append(_finding(detail))
     return found
 
 
 def _finding(detail: ErrorDetails) -> Finding:
-    place, kind, value = detail["loc"], detail["type"], detail["input"]
+    place, kind, value = _without_kind(detail["loc"]), detail["type"], detail["input"]
+    if kind == "literal_error" and place[-1] == "domain":
+        known = " or ".join(repr(name) for name in SITES)
+        return Finding(place, f"should be {known}, got {value!r}{_value_hint(value, known)}")
     if place and place[-1] == "[key]":
         message = f"{value!r} cannot be a name here: lower-case letters, digits and _, with a letter first"
         return Finding(place[:-1], message, about_key=True)
@@ -77,7 +81,7 @@ def _finding(detail: ErrorDetails) -> Finding:
         words = "lower-case letters, digits, _ and -, with a letter or digit first, at most 64"
         return Finding(place, f"{value!r} cannot be a name here: {words}")
     if kind == "extra_forbidden":
-        return Finding(place, f"unknown key {place[-1]!r}{_key_hint(place)}", about_key=True)
+        return Finding(place, f"unknown key {place[-1]!r}{_key_hint(detail['loc'])}", about_key=True)
     if kind == "missing":
         return Finding(place, f"{place[-1]!r} is missing")
     if kind in {"model_type", "dict_type", "model_attributes_type"}:
@@ -111,17 +115,23 @@ def _key_hint(place: Place) -> str:
 
 
 def _model_at(place: Place) -> type[BaseModel]:
-    """The part of a scenario that is described at this path."""
+    """The part of a scenario that is described at this path, as pydantic gives it: with the kind behind each site."""
     model: type[BaseModel] = Scenario
     names = iter(place)
     for name in names:
-        annotation = model.model_fields[str(name)].annotation
-        inner, is_container = _model_in(annotation)
+        inner, is_container = _model_in(model.model_fields[str(name)].annotation)
         if is_container:
             next(names)
+        if name == "sites":
+            inner = SITES[str(next(names))]
         assert inner is not None
         model = inner
     return model
+
+
+def _without_kind(place: Place) -> Place:
+    """The path in the file: there, the kind of a site is no key of its own."""
+    return (*place[:2], *place[3:]) if place[:1] == ("sites",) and len(place) > 2 and place[2] in SITES else place
 
 
 def _model_in(annotation: object) -> tuple[type[BaseModel] | None, bool]:

@@ -55,7 +55,7 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 
 def write(folder: Path, k: int) -> None:
     sites = {site: {"round": k, "moments": np.full(3, k)} for site in SITES}
-    write_checkpoint(folder, k, {"round": k}, sites, events_bytes=10 * k, metrics_parts=k)
+    write_checkpoint(folder, k, {"round": k}, sites, events_bytes=10 * k, metrics_parts=k, frames_parts=2 * k)
 
 
 def told(checkpoint: Checkpoint | None) -> int:
@@ -64,7 +64,7 @@ def told(checkpoint: Checkpoint | None) -> int:
     k = checkpoint.round
     assert checkpoint.shared() == {"round": k}
     assert [state["moments"].tolist() for state in checkpoint.site_states().values()] == [[k] * 3] * 2
-    assert (checkpoint.events_bytes, checkpoint.metrics_parts) == (10 * k, k)
+    assert (checkpoint.events_bytes, checkpoint.metrics_parts, checkpoint.frames_parts) == (10 * k, k, 2 * k)
     return k
 
 

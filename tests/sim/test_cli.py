@@ -13,12 +13,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fedsched.sim import cli, doctor, evaluate
+from fedsched.sim.domains.datacenter.figures import FIGURES
 from fedsched.sim.errors import UserError
 from fedsched.sim.folder import make_folder, read_run
-from fedsched.sim.operate import FIGURES
 from fedsched.sim.progress import PlainProgress, Progress
 from fedsched.sim.record import Recorder
 from fedsched.sim.scenario import Scenario, load_scenario, shipped
+from fedsched.sim.table import with_totals
 
 
 def call(*arguments: str) -> Result:
@@ -50,7 +51,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Scenario, Path | None,
             if scenario.seed == 2:
                 raise UserError("mend the log")
             for actor, wait_s in (("best-rule", 3600.0), ("policy", 1800.0 + 360.0 * scenario.seed)):
-                figures = dict.fromkeys(FIGURES, 2.0) | {"wait_s": wait_s}
+                figures = dict.fromkeys(FIGURES.names, 2.0) | {"wait_s": wait_s}
                 recorder.event("operated", actor=actor, sites={"north": {"actor": "saf-easy", **figures}}, traffic={})
         progress.step("rounds", "all well")
         return place
@@ -226,16 +227,19 @@ def test_resume_continues_the_scenario_of_the_folder(
 
 
 def test_evaluate_prints_a_table_and_writes_every_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen: list[tuple[Path, Scenario | None]] = []
+    seen: list[tuple[Path, Scenario | None, str]] = []
 
-    def evaluate_run(folder: Path, scenario: Scenario | None, _progress: Progress) -> list[dict[str, object]]:
-        seen.append((folder, scenario))
+    def evaluate_run(
+        folder: Path, scenario: Scenario | None, _progress: Progress, simulator: str
+    ) -> evaluate.Evaluated:
+        seen.append((folder, scenario, simulator))
         rows = [("north", 29.65812, 30.0), ("south", 3.0, 10.0)]
-        known = dict.fromkeys(FIGURES, 1.0)
-        return [
+        known = dict.fromkeys(FIGURES.names, 1.0)
+        found = [
             {"site": site, "actor": "policy", "rule": "policy", **known, "bounded_slowdown": value, "jobs": jobs}
             for site, value, jobs in rows
         ]
+        return evaluate.Evaluated(with_totals(found, FIGURES), FIGURES)
 
     monkeypatch.setattr(evaluate, "evaluate_run", evaluate_run)
     folder = make_folder(load_scenario("demo"), tmp_path / "run")
@@ -244,7 +248,7 @@ def test_evaluate_prints_a_table_and_writes_every_figure(monkeypatch: pytest.Mon
     files = ("--json", "all.json", "--csv", "all.csv")
     result = call("evaluate", str(folder), "--scenario", "datacenter_protocol", *files)
     assert result.exit_code == 0, result.output
-    assert seen == [(folder, load_scenario("datacenter_protocol"))]
+    assert seen == [(folder, load_scenario("datacenter_protocol"), "own")]
     assert "  learned     29.66" in result.stdout
     rows = json.loads(Path("all.json").read_bytes())
     assert [row["site"] for row in rows] == ["north", "south", ""]

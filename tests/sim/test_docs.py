@@ -12,10 +12,11 @@ from fedsched.agents import play
 from fedsched.envs.core import IllegalActionError
 from fedsched.envs.datacenter import RuleController
 from fedsched.envs.datacenter.trace import DATA, SHIPPED
+from fedsched.sim.domains import domain_of
+from fedsched.sim.domains.base import Notice
 from fedsched.sim.errors import UserError
-from fedsched.sim.scenario import load_scenario
+from fedsched.sim.scenario import Scenario, load_scenario
 from fedsched.sim.trained import load_policy
-from fedsched.sim.worlds import check_worlds
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,16 +77,20 @@ def test_scenarios_of_the_readme_are_valid_and_bound_the_wait(tmp_path: Path) ->
     assert agents.constraints.wait is not None
 
 
+def _check(scenario: Scenario) -> list[Notice]:
+    return domain_of(scenario).check(scenario)
+
+
 def test_a_thousand_jobs_will_do_for_the_own_log_of_the_readme(tmp_path: Path) -> None:
     lines = gzip.decompress((DATA / SHIPPED["hpc2n"]).read_bytes()).decode().splitlines()
     head = sum(line.startswith(";") for line in lines)
     (tmp_path / "own.swf").write_text("\n".join(lines[: head + 1000]))
     [text] = [text for text in blocks("README.md", "yaml") if "own.swf" in text]
     (tmp_path / "own.yaml").write_text(text)
-    assert check_worlds(load_scenario(tmp_path / "own.yaml")) == []
+    assert _check(load_scenario(tmp_path / "own.yaml")) == []
     (tmp_path / "own.yaml").write_text(text.replace("window: {jobs: 32}", "window: {duration: 1d}, load: 0.3"))
     with pytest.raises(UserError, match=r"a period of 24 h at load 0\.3 covers .*`window: \{jobs: \.\.\.\}`"):
-        check_worlds(load_scenario(tmp_path / "own.yaml"))
+        _check(load_scenario(tmp_path / "own.yaml"))
 
 
 def test_a_policy_that_is_not_there_is_refused(finished: Path, tmp_path: Path) -> None:
@@ -96,10 +101,16 @@ def test_a_policy_that_is_not_there_is_refused(finished: Path, tmp_path: Path) -
     assert load_policy(str(finished), "west").name == "policy of west"
 
 
-def test_streets_in_own_code_end_with_every_vehicle_accounted_for() -> None:
+def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names = executed(*blocks("docs/intersections.md", "python"))
     world = names["world"]
     found = world.metrics()
     trips = torch.tensor([len(world.problem.demands[k % 8].trips) for k in range(16)], dtype=torch.float64)
     assert torch.equal(found["completed"] + found["running"] + found["never_inserted"], trips)
     assert torch.isfinite(found["duration_s"]).all()
+    assert [frame.time_s for frame in names["recorded"].frames] == list(range(201))
+    assert "const replay = {" in (tmp_path / "replay.html").read_text()
+    assert (tmp_path / "now.svg").read_text().endswith("</svg>")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fedsched.sim.domains.datacenter.figures import FIGURES
 from fedsched.sim.errors import UserError
 from fedsched.sim.evaluate import evaluate_run
 from fedsched.sim.folder import make_folder, read_run
-from fedsched.sim.operate import FIGURES
 from fedsched.sim.progress import PlainProgress
 from fedsched.sim.record import Recorder
 from fedsched.sim.scenario import Scenario
@@ -20,20 +20,20 @@ def quiet() -> PlainProgress:
 
 
 def test_evaluating_a_run_gives_the_figures_it_recorded(finished: Path) -> None:
-    rows = {(row["site"], row["actor"]): row for row in evaluate_run(finished, None, quiet())}
+    rows = {(row["site"], row["actor"]): row for row in evaluate_run(finished, None, quiet()).rows}
     events = [event for event in read_run(finished).events if event["kind"] == "operated"]
-    assert len(rows) == 4 * len(events) == 20
+    assert len(rows) == 5 * len(events) == 25, "four sites, and all of them together"
     for event in events:
         for site, by_name in event["sites"].items():
-            assert {name: rows[site, event["actor"]][name] for name in FIGURES} == {
-                name: by_name[name] for name in FIGURES
+            assert {name: rows[site, event["actor"]][name] for name in FIGURES.names} == {
+                name: by_name[name] for name in FIGURES.names
             }
 
 
 def test_a_policy_can_be_tried_in_another_scenario(finished: Path, tiny: Callable[..., Scenario]) -> None:
     before = sorted(finished.rglob("*"))
     other = tiny("south", "west", evaluation={"windows": 1, "against": ["saf-easy"]})
-    rows = evaluate_run(finished, other, quiet())
+    rows = [row for row in evaluate_run(finished, other, quiet()).rows if row["site"]]
     assert {(row["site"], row["actor"]) for row in rows} == {
         (site, actor) for site in ("south", "west") for actor in ("saf-easy", "best-rule", "policy")
     }

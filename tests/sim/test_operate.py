@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from fedsched.envs.datacenter.exchange import Records
-from fedsched.sim.operate import FIGURES, Operated, Operator, figures_at_home
+from fedsched.sim.domains.base import POLICY
+from fedsched.sim.domains.datacenter.figures import FIGURES
+from fedsched.sim.domains.datacenter.operation import Outcome, figures_at_home
+from fedsched.sim.operate import Operated, Operator
 from fedsched.sim.scenario import Scenario
-from fedsched.sim.site import POLICY, Outcome, Site
+from fedsched.sim.site import Site
 from fedsched.sim.workers import Workers
 
 if TYPE_CHECKING:
@@ -26,8 +29,8 @@ def operate(scenario: Scenario, workers: Workers[Site], actor: str, with_plan: b
 
 
 def assert_equal(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> None:
-    assert set(a) == set(FIGURES)
-    for name in FIGURES:
+    assert set(a) == set(FIGURES.names)
+    for name in FIGURES.names:
         np.testing.assert_array_equal(a[name], b[name], name)
 
 
@@ -42,7 +45,7 @@ def test_without_a_plan_a_site_does_as_it_would_alone(
     for site in together.sites:
         alone = tiny(site, sites=by_time)
         assert_equal(operate(alone, at_work(alone), actor).figures[site], found.figures[site])
-    assert found.traffic.settlements == found.traffic.jobs == 0
+    assert found.traffic.settlements == found.traffic.moved == 0
 
 
 def test_sites_that_bid_nothing_do_as_without_a_plan(
@@ -99,7 +102,7 @@ def test_a_plan_is_carried_out_within_what_was_settled(tiny: Callable[..., Scena
             assert cargo.jobs.processors.max() <= max(bound["width"] for bound in bounds)
             assert cargo.jobs.estimate_s.max() <= max(bound["estimate_s"] for bound in bounds)
             moved += len(cargo.jobs)
-    assert moved == found.traffic.jobs > 0
+    assert moved == found.traffic.moved > 0
     handed = {(giver, row, peer): cargo for giver, row, _, cargos in watching.given for peer, cargo in cargos.items()}
     assert {(home, row, site) for site, row, home, _ in watching.taken} == set(handed)
     assert sum(float(cargo.data_mb.sum()) for *_, cargo in watching.taken) == pytest.approx(found.traffic.data_mb)
@@ -111,7 +114,7 @@ def test_a_job_counts_at_home_wherever_it_ran(tiny: Callable[..., Scenario], at_
     apart, traded = (operate(scenario, workers, "fcfs-easy", with_plan=on) for on in (False, True))
     outcomes = workers.map("outcome", dict.fromkeys(scenario.sites, ()))
     foreign = sum(home != "" for outcome in outcomes.values() for kept in outcome.records for home in kept.home)
-    assert foreign == traded.traffic.jobs > 0
+    assert foreign == traded.traffic.moved > 0
     for site in scenario.sites:
         np.testing.assert_array_equal(apart.figures[site]["jobs"], traded.figures[site]["jobs"])
     assert traded.total("wait_s").shape == (ROWS,)
@@ -145,7 +148,7 @@ def test_figures_at_home_worked_out_by_hand() -> None:
     assert found["b"]["wait_s"].tolist() == [10.0]
     assert found["b"]["bounded_slowdown"].tolist() == [(1.0 + 2.5) / 2]
     assert (found["b"]["jobs"][0], found["b"]["unfinished"][0], found["b"]["energy_kwh"][0]) == (2, 0, 2.0)
-    both = Operated({"a": "saf-easy", "b": "policy"}, found)
+    both = Operated({"a": "saf-easy", "b": "policy"}, found, FIGURES)
     assert both.mean("a", "wait_s") == 65.0
     assert both.total("energy_kwh").tolist() == [3.0]
 
@@ -155,6 +158,6 @@ def test_a_faulty_replica_does_not_stop_the_trade(fault: str, tiny: Callable[...
     scenario = tiny(consensus={"faults": {"west": fault}}, evaluation={"windows": 1})
     found = operate(scenario, at_work(scenario), "fcfs-easy", with_plan=True)
     assert found.traffic.settlements == EPOCHS
-    assert found.traffic.jobs > 0
+    assert found.traffic.moved > 0
     assert found.traffic.certificate.endswith("of 4 sites")
     assert all(np.isfinite(values).all() for by_name in found.figures.values() for values in by_name.values())

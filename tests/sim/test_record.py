@@ -13,7 +13,7 @@ import pytest
 
 from fedsched.sim import parts, record
 from fedsched.sim.folder import RunFolderError, folder_name, make_folder, read_run
-from fedsched.sim.record import Metric, Recorder
+from fedsched.sim.record import Metric, Moment, Recorder
 from fedsched.sim.scenario import Scenario, load_scenario
 
 
@@ -45,6 +45,29 @@ def test_a_run_reads_back_as_it_was_recorded(tmp_path: Path, scenario: Scenario)
     assert run.plans() == {(2, 7): {"bids": [1, 2], "certificate": "abc"}}
     assert run.record["versions"]["fedsched"]
     assert (folder / "plans" / "2" / "epoch-0007.json").is_file()
+
+
+def test_replays_are_kept_and_made_again_after_a_checkpoint(
+    tmp_path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "FRAME_ROWS", 4)
+    folder = make_folder(scenario, tmp_path / "run")
+    with Recorder(folder, scenario) as recorder:
+        recorder.frames([Moment(0.0, "north", 3, "picture", b"\x00lanes")])
+        recorder.frames([Moment(float(k), "north", 3, "frame", bytes([k])) for k in range(2)])
+        recorder.checkpoint(1, {}, {})
+        for k in range(2, 7):
+            recorder.frames([Moment(float(k), "north", 3, "frame", bytes([k]))])
+        assert read_run(folder).frames().num_rows == 7  # what a kill would leave: closed parts
+        recorder.close("interrupted", "test")
+    table = read_run(folder).frames()
+    assert table.column_names == ["time", "site", "row", "kind", "data"]
+    assert table["data"].to_pylist() == [b"\x00lanes", *(bytes([k]) for k in range(7))]
+    assert table["kind"].to_pylist() == ["picture", *["frame"] * 7]
+    assert set(table["row"].to_pylist()) == {3}
+    with Recorder(folder, scenario, resume=True) as recorder:
+        recorder.frames([Moment(2.0, "north", 3, "frame", b"again")])
+    assert read_run(folder).frames()["data"].to_pylist() == [b"\x00lanes", b"\x00", b"\x01", b"again"]
 
 
 def test_the_name_of_a_folder_says_when_what_and_which_seed(scenario: Scenario) -> None:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from fedsched.envs.datacenter.reference import simulate_rule
+from fedsched.sim.domains.base import POLICY
+from fedsched.sim.domains.datacenter.operation import Outcome
 from fedsched.sim.scenario import Scenario
-from fedsched.sim.site import POLICY, Outcome, Site
+from fedsched.sim.site import Site
 
 HOURS = 3600.0
 

@@ -57,4 +57,4 @@ def test_several_runs_are_compared_with_their_best_rules(finished: Path) -> None
     ]
     assert planned.startswith("seed 0, with plan ")
     assert planned.split()[-1] == f"{ratio:.3f}"
-    assert f"wait {mean('policy+plan', 'wait_s') / 3600:.2f} h (x{ratio:.3f})" in in_one_line(told)
+    assert f"wait h {mean('policy+plan', 'wait_s') / 3600:.2f} (x{ratio:.3f})" in in_one_line(told)

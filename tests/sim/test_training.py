@@ -7,23 +7,26 @@ import pytest
 import torch
 
 from fedsched.agents.collect import evaluate
+from fedsched.sim.domains.datacenter.site import WAIT_PRICE, DatacenterSite
+from fedsched.sim.domains.datacenter.worlds import EASY_RULES
 from fedsched.sim.scenario import Scenario
-from fedsched.sim.training import WAIT_PRICE, Judgement, Trainer, learner_config, make_policy
-from fedsched.sim.worlds import EASY_RULES, SiteWorlds
+from fedsched.sim.training import Trainer, learner_config, make_policy
 
 CROWDED = {"north": {"world": {"window": {"jobs": 150}}}}
 
 
-def make(scenario: Scenario, *names: str) -> tuple[Trainer, list[SiteWorlds]]:
-    worlds = [SiteWorlds(scenario, name) for name in names or ("north",)]
+def make(scenario: Scenario, *names: str) -> tuple[Trainer, list[DatacenterSite]]:
+    worlds = [DatacenterSite(scenario, name) for name in names or ("north",)]
     return Trainer(scenario, worlds), worlds
 
 
-def test_a_score_is_the_slowdown_and_a_price_for_waits_beyond_the_bound() -> None:
-    judgement = Judgement(slowdown=0.9, noise=0.0, wait=1.25, rule="saf-easy")
-    assert judgement.score(None) == 0.9
-    assert judgement.score(1.25) == judgement.score(2.0) == 0.9
-    assert judgement.score(1.05) == pytest.approx(0.9 + WAIT_PRICE * 0.2)
+def test_a_score_is_the_slowdown_and_a_price_for_waits_beyond_the_bound(tiny: Callable[..., Scenario]) -> None:
+    def score(**bound: float) -> float:
+        constraints = {"wait": {**bound}} if bound else {}
+        return DatacenterSite(tiny(agents={"constraints": constraints}), "north").score(slowdown=0.9, wait=1.25)
+
+    assert score() == score(at_most=1.25) == score(at_most=2.0) == 0.9
+    assert score(at_most=1.05) == pytest.approx(0.9 + WAIT_PRICE * 0.2)
 
 
 def test_every_site_starts_from_the_same_policy(tiny: Callable[..., Scenario]) -> None:
@@ -53,10 +56,12 @@ def test_a_judgement_compares_with_the_best_rule_on_the_same_windows(tiny: Calla
     judgement = trainer.judge(worlds, trainer.parameters)
     instances, totals = worlds.validation
     world = worlds.world(len(instances))
-    figures = evaluate(make_policy(scenario, worlds), world, instances, instances)
+    figures = evaluate(make_policy(scenario), world, instances, instances)
     best = totals.bounded_slowdown[:, EASY_RULES.index(worlds.best_rule)]
     assert judgement.rule == worlds.best_rule
-    assert judgement.slowdown == pytest.approx(float(figures["bounded_slowdown"].mean() / best.mean()), rel=1e-9)
+    assert judgement.ratios["slowdown"] == pytest.approx(
+        float(figures["bounded_slowdown"].mean() / best.mean()), rel=1e-9
+    )
     assert judgement.noise == pytest.approx(
         float(torch.std(figures["bounded_slowdown"] - best) / best.mean() / 5**0.5), rel=1e-9
     )
@@ -66,9 +71,9 @@ def test_the_bound_on_the_wait_is_that_of_the_rule_it_names(tiny: Callable[..., 
     def ratio(of: str) -> float:
         bound = {"wait": {"at_most": 1.1, "aim": 1.0, "of": of}}
         trainer, [worlds] = make(tiny(sites=CROWDED, agents={"constraints": bound}))
-        return trainer.judge(worlds, trainer.parameters).wait
+        return trainer.judge(worlds, trainer.parameters).ratios["wait"]
 
-    worlds = SiteWorlds(tiny(sites=CROWDED), "north")
+    worlds = DatacenterSite(tiny(sites=CROWDED), "north")
     waits = dict(zip(EASY_RULES, worlds.validation[1].wait_s.mean(0).tolist(), strict=True))
     assert waits["fcfs-easy"] != waits["sjf-easy"]
     assert ratio("fcfs") * waits["fcfs-easy"] == pytest.approx(ratio("sjf-easy") * waits["sjf-easy"], rel=1e-9)

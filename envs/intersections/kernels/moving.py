@@ -4,6 +4,7 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.draws import DAWDLE, uniform
 from fedsched.envs.intersections.kernels.following import brake_gap, stop_speed
+from fedsched.envs.intersections.kernels.gates import pass_gate
 from fedsched.envs.intersections.kernels.junctions import is_open
 from fedsched.envs.intersections.kernels.lists import clear_rears, is_ahead, link_in, list_rears, move_slot, unlink
 from fedsched.envs.intersections.kernels.state import (
@@ -180,6 +181,7 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
             position = length
             break
         link = t.item[b, at + i].link
+        pass_gate(r, t, b, link)
         i += 1
         position -= length
         for k in range(REARS - 1):

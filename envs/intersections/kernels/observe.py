@@ -6,7 +6,8 @@ lanes are / 4, numbers of phases / 8, of movements / 16. Sums run over the lanes
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.control import Control, ControlArrays, Plan, PlanArrays
+from fedsched.envs.intersections.kernels.control import Control, ControlArrays, Plan, PlanArrays, shows_green
+from fedsched.envs.intersections.kernels.gates import is_used
 from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays
 from fedsched.envs.intersections.kernels.state import (
     BIG_YELLOW,
@@ -35,6 +36,7 @@ class ViewArrays:
     movement_out_begin: wp.array1d[wp.int32]  # [M + 1]
     movement_out: wp.array1d[wp.int32]  # lanes O
     movement_lanes: wp.array1d[wp.int32]
+    movement_gate: wp.array1d[wp.int32]  # -1: it stays in its district
     movement_turn: wp.array1d[wp.int32]  # 0 right, 1 straight, 2 left, 3 back
     begin_s: wp.float64
     own: wp.array3d[wp.float32]
@@ -113,7 +115,7 @@ def see_queues(v: Sight, m: Count, w: View, b: int, a: int, e: int, move: int):
 
 
 @wp.func
-def see_lights(r: Road, t: Traffic, w: View, b: int, a: int, e: int, move: int):
+def see_lights(r: Road, t: Traffic, m: Count, w: View, b: int, a: int, e: int, move: int):
     """Layout and colour."""
     w.entities[b, a, e, 7] = float(w.movement_lanes[move]) / 4.0
     for k in range(TURNS):
@@ -124,17 +126,61 @@ def see_lights(r: Road, t: Traffic, w: View, b: int, a: int, e: int, move: int):
     last = int(0)
     for i in range(w.movement_link_begin[move], w.movement_link_begin[move + 1]):
         q = w.movement_link[i]
-        link = r.signal_link[q]
-        state = t.state[b, link]
+        state = t.state[b, r.signal_link[q]]
         strong = strong or state == GREEN
         weak = weak or state == SMALL_GREEN
         yellow = yellow or state == YELLOW or state == BIG_YELLOW
-        last = wp.max(last, t.last_green[b, link])
+        last = wp.max(last, m.last_green[b, q])
     w.entities[b, a, e, 12] = flag(strong)
     w.entities[b, a, e, 13] = flag(weak and not strong)
     w.entities[b, a, e, 14] = flag(yellow)
     since = wp.where(strong or weak, 0, t.now[b] - last)
     w.entities[b, a, e, 15] = log_seconds(float(since))
+
+
+@wp.func
+def see_gate(t: Traffic, w: View, b: int, a: int, e: int, move: int):
+    """Whether it leads into another district, and what share of the epoch's limit is left."""
+    g = w.movement_gate[move]
+    left = float(1.0)
+    if g >= 0 and t.gate_limit[b, g] >= 0 and t.now[b] < t.gate_end[b, g]:
+        used = t.gate_passed[b, g] - t.gate_base[b, g]
+        left = float(wp.max(t.gate_limit[b, g] - used, 0)) / float(wp.max(t.gate_limit[b, g], 1))
+    w.entities[b, a, e, 16] = flag(g >= 0)
+    w.entities[b, a, e, 17] = left
+
+
+@wp.func
+def is_void(r: Road, t: Traffic, p: Plan, w: View, b: int, a: int, k: int) -> bool:
+    """Whether a phase gives green to links at used gates and to no other."""
+    closed = bool(False)
+    for move in range(w.movement_first[a], w.movement_first[a + 1]):
+        for i in range(w.movement_link_begin[move], w.movement_link_begin[move + 1]):
+            link = r.signal_link[w.movement_link[i]]
+            if shows_green(p.green[p.phase_first[a] + k, r.link_signal_index[link]]):
+                g = r.link_gate[link]
+                if g < 0 or not is_used(t, b, g):
+                    return False
+                closed = True
+    return closed
+
+
+@wp.func
+def mask_phases(r: Road, t: Traffic, p: Plan, c: Control, w: View, b: int, a: int):
+    """All phases where the signal must decide, but void ones only where there is no other."""
+    active = c.active[b, a]
+    count = p.phase_first[a + 1] - p.phase_first[a]
+    legal = int(0)
+    for k in range(count):
+        w.action_mask[b, a, k] = active
+        if active and t.gate_limit.shape[1] > 0:
+            w.action_mask[b, a, k] = not is_void(r, t, p, w, b, a, k)
+        if w.action_mask[b, a, k]:
+            legal += 1
+    if active and legal == 0:
+        for k in range(count):
+            w.action_mask[b, a, k] = True
+    w.action_mask[b, a, p.phases] = not active
 
 
 @wp.kernel
@@ -152,10 +198,8 @@ def observe(
     first = w.movement_first[a]
     for move in range(first, w.movement_first[a + 1]):
         see_queues(v, m, w, b, a, move - first, move)
-        see_lights(r, t, w, b, a, move - first, move)
-    active = c.active[b, a]
-    count = p.phase_first[a + 1] - p.phase_first[a]
-    for k in range(count):
-        w.action_mask[b, a, k] = active
+        see_lights(r, t, m, w, b, a, move - first, move)
+        see_gate(t, w, b, a, move - first, move)
+    for k in range(p.phase_first[a + 1] - p.phase_first[a]):
         w.actions[b, a, k, 0] = flag(p.period > 0 and c.target[b, a] == k)
-    w.action_mask[b, a, p.phases] = not active
+    mask_phases(r, t, p, c, w, b, a)

@@ -11,8 +11,8 @@ from fedsched.envs.intersections.kernels.control import (
     choose,
     detect,
     end_yellow,
-    shows_green,
 )
+from fedsched.envs.intersections.kernels.gates import close_gates, hold_gates
 from fedsched.envs.intersections.kernels.inserting import insert
 from fedsched.envs.intersections.kernels.keepclear import keep_clear
 from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge, count, pay
@@ -31,13 +31,6 @@ again, for a few seconds of compiling."""
 
 
 @wp.func
-def set_state(t: Traffic, b: int, link: int, state: int):
-    if shows_green(t.state[b, link]) and not shows_green(state):
-        t.last_green[b, link] = t.now[b]
-    t.state[b, link] = state
-
-
-@wp.func
 def switch(r: Road, t: Traffic, b: int):
     """Shows the states that are in force: those set from outside, else those of the programs."""
     for n in range(r.offset_s.shape[0]):
@@ -45,7 +38,7 @@ def switch(r: Road, t: Traffic, b: int):
         if t.forced[b, n, 0] != 0:
             for i in range(first, r.signal_link_begin[n + 1]):
                 link = r.signal_link[i]
-                set_state(t, b, link, t.forced[b, n, r.link_signal_index[link]])
+                t.state[b, link] = t.forced[b, n, r.link_signal_index[link]]
             t.shown[b, n] = -1
         else:
             start, end = r.phase_begin[n], r.phase_begin[n + 1]
@@ -58,13 +51,15 @@ def switch(r: Road, t: Traffic, b: int):
                 t.shown[b, n] = phase
                 for i in range(first, r.signal_link_begin[n + 1]):
                     link = r.signal_link[i]
-                    set_state(t, b, link, r.phase_state[phase, r.link_signal_index[link]])
+                    t.state[b, link] = r.phase_state[phase, r.link_signal_index[link]]
 
 
 @wp.func
 def second(r: Road, t: Traffic, b: int):
     """One second."""
+    close_gates(r, t, b)
     switch(r, t, b)
+    hold_gates(r, t, b)
     for s in range(t.count[b]):
         plan(r, t, b, s)
         keep_clear(r, t, b, s)

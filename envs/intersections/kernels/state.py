@@ -83,6 +83,10 @@ class RoadArrays:
     link_cont: wp.array1d[wp.bool]
     link_clear: wp.array1d[wp.bool]  # has foes and is to be kept clear
     link_through: wp.array1d[real]  # m of the internal lane behind the link
+    link_gate: wp.array1d[wp.int32]  # the gate between districts that it leads through, -1 for none; G gates
+    gate_guard_begin: wp.array1d[wp.int32]  # [G + 1]
+    gate_guard: wp.array1d[wp.int32]  # [H] links with a signal that lead through a gate
+    guard_yellow_s: wp.array1d[wp.int32]  # [H]
     response_begin: wp.array1d[wp.int32]
     response: wp.array1d[wp.int32]
     foe_begin: wp.array1d[wp.int32]
@@ -218,7 +222,13 @@ class TrafficArrays:
     forced: wp.array3d[wp.int32]  # [B, N, most links] a state that holds a signal; 0: its program runs
     shown: wp.array2d[wp.int32]  # [B, N] the phase of the program that is shown, -1: another state
     state: wp.array2d[wp.int32]  # [B, K] the links' states in force
-    last_green: wp.array2d[wp.int32]  # [B, K] s when a link lost its green
+    gate_passed: wp.array2d[wp.int32]  # [B, G] vehicles since the start
+    gate_base: wp.array2d[wp.int32]  # [B, G] of these, before the epoch
+    gate_limit: wp.array2d[wp.int32]  # [B, G] vehicles that may cross in the epoch, -1: no limit
+    gate_begin: wp.array2d[wp.int32]  # [B, G] s, the epoch
+    gate_end: wp.array2d[wp.int32]  # [B, G]
+    gate_closed: wp.array2d[wp.bool]  # [B, G]
+    guard_yellow: wp.array2d[wp.int32]  # [B, H] s, when the yellow of a closed gate ends
     first_trip: wp.array1d[wp.int32]  # where a world's demand begins among all trips; trips are counted from there
     trips: wp.array1d[wp.int32]  # how many there are
     departed: wp.array1d[wp.int32]  # trips whose time has come

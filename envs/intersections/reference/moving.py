@@ -160,6 +160,8 @@ def move(street: Street, ego: Vehicle, plan: Plan, decision: Decision, speed: fl
 
 def _pass(street: Street, ego: Vehicle, link: int, now: int) -> None:
     """Takes the front over a link."""
+    if street.gates is not None:
+        street.gates.count(link)
     ego.position -= street.length[ego.lane]
     ego.behind.insert(0, ego.lane)
     del ego.behind[REARS:]

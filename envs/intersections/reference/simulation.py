@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fedsched.envs.intersections.reference.changing import change_lanes
 from fedsched.envs.intersections.reference.draws import DAWDLE, PLACE, speed_factor, uniform
+from fedsched.envs.intersections.reference.gates import Gates
 from fedsched.envs.intersections.reference.inserting import RANDOM_TRIES, depart_lane, places, try_insert
 from fedsched.envs.intersections.reference.keepclear import keep_clear
 from fedsched.envs.intersections.reference.moving import decide, final_speed, move
@@ -46,11 +47,18 @@ class Simulation:
         trips: Trips that have ended.
     """
 
-    def __init__(self, tables: Tables, begin_s: float, seed: int, factors: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        begin_s: float,
+        seed: int,
+        factors: Sequence[float] | None = None,
+        gates: Gates | None = None,
+    ) -> None:
         self.tables = tables
         self.begin_s = begin_s
         self.seed = seed
-        self.street = Street(tables)
+        self.street = Street(tables, gates)
         self.now = 0
         self.running: list[Vehicle] = []
         self.waiting: list[int] = []
@@ -109,11 +117,15 @@ class Simulation:
 
     def _switch(self) -> None:
         street, links = self.street, self.tables.links
+        if street.gates is not None:
+            street.gates.close(street, self.now)
         states = self.states()
         for link in range(len(street.source)):
             signal = street.signal[link]
             if signal >= 0 and street.link_kind[link] == LinkKind.ENTRY:
                 street.link_state[link] = states[signal][links.signal_index[link]]
+        if street.gates is not None:
+            street.gates.hold(street, self.now)
 
     def _insert(self) -> None:
         vehicles = self.tables.vehicles

@@ -1,8 +1,12 @@
 """What changes: vehicles, the lists of lanes, and the signals in force."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fedsched.envs.intersections.tables import LinkKind, Tables
+
+if TYPE_CHECKING:
+    from fedsched.envs.intersections.reference.gates import Gates
 
 NEVER = 1 << 30
 """A time that has not come: of vehicles that are not on a junction, or that gave up their right of way."""
@@ -118,8 +122,8 @@ class Vehicle:
 class Street:
     """The static tables as Python lists, the vehicles lane by lane, and the signals' states."""
 
-    def __init__(self, tables: Tables) -> None:
-        self.tables = tables
+    def __init__(self, tables: Tables, gates: "Gates | None" = None) -> None:
+        self.tables, self.gates = tables, gates
         lanes, links, ways, types, conflicts = tables.lanes, tables.links, tables.ways, tables.types, tables.conflicts
         self.length, self.limit = lanes.length.tolist(), lanes.speed.tolist()
         self.edge, self.number = lanes.edge.tolist(), lanes.index.tolist()

@@ -47,12 +47,15 @@ def delays(*args: Any) -> list[float]:
     return play(*args).metrics()["resco_delay_s"].tolist()
 
 
-def test_ties_keep_the_current_phase_else_the_lowest() -> None:
-    world: Any = SimpleNamespace(control={"target": torch.tensor([[2, 2, 0, 1]])}, problem=SimpleNamespace(phases=3))
-    observation: Any = SimpleNamespace(kinds={KIND: SimpleNamespace(active=torch.tensor([[True, True, True, False]]))})
-    demand = torch.tensor([[[5, 1, 5], [4, 4, 1], [-3, -2, 9], [0, 0, 9]]])
-    exists = torch.tensor([[True, True, True]] * 2 + [[True, True, False]] * 2)
-    assert choose(demand, exists, world, observation).tolist() == [[2, 0, 1, 3]]
+def test_the_best_legal_phase_and_ties_keep_the_current_one_else_the_lowest() -> None:
+    target = torch.tensor([[2, 2, 0, 1, 1]])
+    world: Any = SimpleNamespace(control={"target": target}, problem=SimpleNamespace(phases=3))
+    active = torch.tensor([[True, True, True, False, True]])
+    mask = torch.tensor([[[True] * 3 + [False]] * 3 + [[False] * 3 + [True], [True, False, True, False]]])
+    observation: Any = SimpleNamespace(kinds={KIND: SimpleNamespace(active=active, action_mask=mask)})
+    demand = torch.tensor([[[5, 1, 5], [4, 4, 1], [-3, -2, 9], [0, 0, 9], [0, 7, 2]]])
+    exists = torch.tensor([[True, True, True]] * 2 + [[True, True, False]] * 2 + [[True, True, True]])
+    assert choose(demand, exists, world, observation).tolist() == [[2, 0, 1, 3, 2]]
 
 
 def test_phase_demand_is_a_sum_over_green_links_and_each_lane_behind_once() -> None:

@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pettingzoo
 import pytest
+from pettingzoo.test.render_test import render_test
+from pettingzoo.utils.conversions import parallel_to_aec
 
 import fedsched.envs.intersections
 from fedsched.envs.core import WorldError
@@ -77,6 +80,23 @@ def test_episodes_end_by_being_cut_off_at_the_hour() -> None:
     assert all(cut.values())
     assert not any(ended.values())
     assert np.isfinite(float(env.world.metrics()["resco_delay_s"][0]))
+
+
+def test_the_streets_are_rendered_as_pixels_and_as_svg() -> None:
+    def as_aec(render_mode: str | None) -> Any:
+        return parallel_to_aec(parallel_env(problem(), render_mode=render_mode))
+
+    render_test(as_aec, {"svg": lambda text: text.startswith("<svg")})
+    env = parallel_env(problem(), render_mode="rgb_array")
+    env.reset(seed=1)
+    first = env.render()
+    assert isinstance(first, np.ndarray)
+    for _ in range(6):
+        env.step(dict.fromkeys(env.agents, 0))
+    assert not np.array_equal(first, env.render())
+    assert make().render() is None
+    with pytest.raises(WorldError, match="no render mode 'human'; there are: rgb_array, svg"):
+        parallel_env(problem(), render_mode="human").render()
 
 
 def test_importing_the_package_registers_and_loads_nothing_heavy() -> None:

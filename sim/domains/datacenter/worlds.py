@@ -1,4 +1,4 @@
-"""From a scenario to worlds: what each site trains on, is validated on and operates."""
+"""From a scenario to a data centre's worlds: what it trains on, is validated on and operates."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,9 +17,10 @@ from fedsched.envs.datacenter.splits import PER_SPLIT, Split, Splits, chronologi
 from fedsched.envs.datacenter.trace import Trace, load
 from fedsched.envs.datacenter.workload import LogPeriods, LogWindows, Workload
 from fedsched.envs.datacenter.world import KIND, REWARD_PARTS, DatacenterWorld
+from fedsched.sim.domains.base import Episodes
 from fedsched.sim.errors import WorldSetupError
 from fedsched.sim.scenario import DatacenterWorld as WorldSettings
-from fedsched.sim.scenario import Scenario
+from fedsched.sim.scenario import Scenario, as_kind
 from fedsched.sim.scenario.marks import Finding
 
 EASY_RULES = tuple(f"{rule}-easy" for rule in ("fcfs", "sjf", "saf", "wfp3", "unicep", "f1", "f2", "f3", "f4"))
@@ -39,7 +40,9 @@ def plays_windows(scenario: Scenario) -> bool:
 
     So it is where windows are counted in jobs and nobody trades; else rows are periods of equal duration on one clock.
     """
-    return scenario.plan is None and all(site.world.window.jobs for site in scenario.sites.values())
+    return scenario.plan is None and all(
+        as_kind(site.world, WorldSettings).window.jobs for site in scenario.sites.values()
+    )
 
 
 def soft_rule(start: str) -> dict[str, SoftRule]:
@@ -62,8 +65,8 @@ class RuleTotals:
     costs: torch.Tensor
 
 
-class SiteWorlds:
-    """The worlds of one site.
+class DatacenterWorlds:
+    """The worlds of one data centre, and what the classical rules do on them.
 
     Args:
         scenario: The whole scenario.
@@ -76,7 +79,7 @@ class SiteWorlds:
 
     def __init__(self, scenario: Scenario, name: str, device: str = "cpu") -> None:
         self.name, self.device = name, device
-        self.settings = scenario.sites[name].world
+        self.settings = as_kind(scenario.sites[name].world, WorldSettings)
         self._order = list(scenario.sites).index(name)
         self._seed = scenario.seed
         self._evaluation = scenario.evaluation
@@ -118,12 +121,15 @@ class SiteWorlds:
             self.site, workload or self.training, batch, self.settings.engine, self.settings.backfill, self.device
         )
 
-    def draw(self, split: Split, count: int, *keys: int) -> torch.Tensor:
-        """Training or validation instances drawn by seed, int64 [count]; of the test split the first ones."""
+    def draw(self, split: Split, count: int, *keys: int) -> Episodes:
+        """Training or validation windows drawn by seed; of the test split the first ones."""
         if split == "test":
-            return torch.tensor([self.training.instance("test", k) for k in range(count)], device=self.device)
-        picked = stream(self._seed, f"sim/{split}", self._order, *keys).integers(PER_SPLIT, size=count)
-        return torch.tensor([self.training.instance(split, int(k)) for k in picked], device=self.device)
+            numbers = [self.training.instance("test", k) for k in range(count)]
+        else:
+            picked = stream(self._seed, f"sim/{split}", self._order, *keys).integers(PER_SPLIT, size=count)
+            numbers = [self.training.instance(split, int(k)) for k in picked]
+        instances = torch.tensor(numbers, device=self.device)
+        return Episodes(instances, instances)
 
     def rules(self, instances: torch.Tensor, names: tuple[str, ...] = EASY_RULES) -> RuleTotals:
         """Runs rules on instances [n], each from an empty site to the last job."""
@@ -145,7 +151,7 @@ class SiteWorlds:
     @cached_property
     def validation(self) -> tuple[torch.Tensor, RuleTotals]:
         """Validation instances [n] and what the rules do on them."""
-        instances = self.draw("validation", self._evaluation.validation)
+        instances = self.draw("validation", self._evaluation.validation).instances
         return instances, self.rules(instances)
 
     @cached_property
@@ -242,69 +248,6 @@ class SiteWorlds:
         """Sites draw different stretches; a generated site's own seed says which log it has."""
         own = self.settings.generator.seed if self.settings.generator else self._order
         return int(stream(self._seed, "sim/stretch", own).integers(1 << 31))
-
-
-@dataclass(frozen=True)
-class TooWide:
-    """Jobs of a site's log that no cluster holds.
-
-    Attributes:
-        site: The site.
-        trace: Its log.
-        rule: What was done with them: `drop` or `narrow`.
-        jobs: How many in the site's part of the log.
-        of: How many jobs that part has.
-        test: How many were dropped from the operated test periods.
-    """
-
-    site: str
-    trace: str
-    rule: str
-    jobs: int
-    of: int
-    test: int
-
-
-def check_worlds(scenario: Scenario) -> list[TooWide]:
-    """Says what is wrong with a log or a window before anything is written.
-
-    Returns:
-        What was done with jobs that are too wide, for the sites that have some.
-
-    Raises:
-        WorldSetupError: All sites whose worlds cannot be built or have an empty or unfit window.
-    """
-    wide: list[TooWide] = []
-    wrong: list[Finding] = []
-    for name in scenario.sites:
-        try:
-            wide += _check_site(scenario, SiteWorlds(scenario, name))
-        except WorldSetupError as error:
-            wrong += error.found
-    if wrong:
-        raise WorldSetupError(wrong)
-    return wide
-
-
-def _check_site(scenario: Scenario, worlds: SiteWorlds) -> list[TooWide]:
-    drawn = [
-        *worlds.draw("train", 1, 0).tolist(),
-        *worlds.draw("validation", scenario.evaluation.validation).tolist(),
-    ]
-    with worlds.blame_log():
-        for instance in drawn:
-            worlds.training.window(instance)
-        periods = [worlds.periods.window(worlds.period("test", k)) for k in range(scenario.evaluation.windows)]
-    wide, jobs = worlds.too_wide
-    if not wide:
-        return []
-    test = sum(period.dropped for period in periods)
-    return [TooWide(worlds.name, worlds.training.name, worlds.settings.too_wide, wide, jobs, test)]
-
-
-def device_of(scenario: Scenario) -> str:
-    """Where sites compute: on a GPU if they have a share of one."""
-    return "cuda:0" if scenario.workers.gpus_per_site else "cpu"
 
 
 def _clusters(world: WorldSettings) -> tuple[Cluster, ...]:

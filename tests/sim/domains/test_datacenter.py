@@ -9,30 +9,32 @@ import pytest
 from fedsched.envs.datacenter.reference import simulate_rule
 from fedsched.envs.datacenter.splits import locate
 from fedsched.envs.datacenter.world import REWARD_PARTS
+from fedsched.sim.domains.datacenter.worlds import EASY_RULES, DatacenterWorlds, plays_windows, soft_rule
 from fedsched.sim.errors import UserError, WorldSetupError
 from fedsched.sim.scenario import Scenario
-from fedsched.sim.worlds import EASY_RULES, SiteWorlds, plays_windows, soft_rule
 
 
 @pytest.fixture
-def north(tiny: Callable[..., Scenario]) -> SiteWorlds:
-    return SiteWorlds(tiny(), "north")
+def north(tiny: Callable[..., Scenario]) -> DatacenterWorlds:
+    return DatacenterWorlds(tiny(), "north")
 
 
-def test_draws_come_from_their_split_and_from_the_seed_alone(tiny: Callable[..., Scenario], north: SiteWorlds) -> None:
+def test_draws_come_from_their_split_and_from_the_seed_alone(
+    tiny: Callable[..., Scenario], north: DatacenterWorlds
+) -> None:
     for split in ("train", "validation"):
-        drawn = north.draw(split, 20, 3).tolist()
+        drawn = north.draw(split, 20, 3).instances.tolist()
         assert {locate(k)[0] for k in drawn} == {split}
         assert len(set(drawn)) == 20
-        assert drawn == SiteWorlds(tiny(), "north").draw(split, 20, 3).tolist()
-        assert drawn != north.draw(split, 20, 4).tolist()
-        assert drawn != SiteWorlds(tiny(), "east").draw(split, 20, 3).tolist()
-        assert drawn != SiteWorlds(tiny(seed=1), "north").draw(split, 20, 3).tolist()
-    assert north.draw("test", 3).tolist() == [0, 1, 2]
+        assert drawn == DatacenterWorlds(tiny(), "north").draw(split, 20, 3).instances.tolist()
+        assert drawn != north.draw(split, 20, 4).instances.tolist()
+        assert drawn != DatacenterWorlds(tiny(), "east").draw(split, 20, 3).instances.tolist()
+        assert drawn != DatacenterWorlds(tiny(seed=1), "north").draw(split, 20, 3).instances.tolist()
+    assert north.draw("test", 3).instances.tolist() == [0, 1, 2]
 
 
 def test_a_period_begins_at_the_same_hour_at_every_site(tiny: Callable[..., Scenario]) -> None:
-    worlds = [SiteWorlds(tiny(), name) for name in ("north", "east", "south")]
+    worlds = [DatacenterWorlds(tiny(), name) for name in ("north", "east", "south")]
     hours = set()
     for k in range(6):
         windows = [one.periods.window(one.period("test", k)) for one in worlds]
@@ -47,14 +49,14 @@ def test_a_load_is_that_of_training_too(trace: str, tiny: Callable[..., Scenario
     log = {} if trace == "generated" else {"trace": trace, "generator": None, "too_wide": "narrow"}
     spans = []
     for load in (0.4, 0.8):
-        worlds = SiteWorlds(tiny(sites={"north": {"world": {**log, "load": load}}}), "north")
-        [instance] = worlds.draw("train", 1).tolist()
+        worlds = DatacenterWorlds(tiny(sites={"north": {"world": {**log, "load": load}}}), "north")
+        [instance] = worlds.draw("train", 1).instances.tolist()
         spans.append(float(worlds.training.window(instance).jobs.submit_s[-1]))
     assert spans[0] > 1.5 * spans[1]
 
 
-def test_rules_are_what_the_slow_twin_says(north: SiteWorlds) -> None:
-    instances = north.draw("train", 3)
+def test_rules_are_what_the_slow_twin_says(north: DatacenterWorlds) -> None:
+    instances = north.draw("train", 3).instances
     names = ("fcfs-easy", "f2-easy")
     totals = north.rules(instances, names)
     for row, instance in enumerate(instances.tolist()):
@@ -73,7 +75,7 @@ def test_rules_are_what_the_slow_twin_says(north: SiteWorlds) -> None:
 
 def test_the_best_rule_is_best_on_the_validation_windows(tiny: Callable[..., Scenario]) -> None:
     crowded = {"north": {"world": {"window": {"jobs": 200}}}}
-    north = SiteWorlds(tiny(sites=crowded, evaluation={"validation": 6}), "north")
+    north = DatacenterWorlds(tiny(sites=crowded, evaluation={"validation": 6}), "north")
     instances, totals = north.validation
     assert len(instances) == 6
     means = dict(zip(EASY_RULES, totals.bounded_slowdown.mean(0).tolist(), strict=True))
@@ -83,7 +85,7 @@ def test_the_best_rule_is_best_on_the_validation_windows(tiny: Callable[..., Sce
 def test_windows_are_operated_where_nobody_trades(tiny: Callable[..., Scenario]) -> None:
     assert not plays_windows(tiny())
     assert plays_windows(tiny(plan=None))
-    alone = SiteWorlds(tiny(plan=None), "north")
+    alone = DatacenterWorlds(tiny(plan=None), "north")
     assert alone.periods is alone.training
     assert len(alone.periods.window(alone.period("test", 0)).jobs) == 60
 
@@ -113,7 +115,7 @@ def test_what_cannot_be_built_is_named_with_its_site(
     monkeypatch.delenv("FEDSCHED_DATA", raising=False)
     scenario = tiny(sites={"north": {"world": changes}})
     with pytest.raises(WorldSetupError, match=r"^sites\.north\.world\.(trace|generator): ") as caught:
-        SiteWorlds(scenario, "north")
+        DatacenterWorlds(scenario, "north")
     assert message in str(caught.value)
     assert isinstance(caught.value, UserError)
 
@@ -122,4 +124,4 @@ def test_a_broken_series_is_named_with_file_and_line(tiny: Callable[..., Scenari
     (tmp_path / "carbon.csv").write_text("g/kWh\n300\nmuch\n")
     scenario = tiny(sites={"north": {"world": {"carbon": str(tmp_path / "carbon.csv")}}})
     with pytest.raises(WorldSetupError, match=r"sites\.north\.world\.carbon: .*carbon\.csv:3: 'much' is not a number"):
-        SiteWorlds(scenario, "north")
+        DatacenterWorlds(scenario, "north")

@@ -1,0 +1,1 @@
+"""Data centres in a run."""

@@ -1,0 +1,69 @@
+"""What a domain measures, and how tables add it up and show it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that is known of each site and period.
+
+    Attributes:
+        name: Its name in records and files.
+        title: Head of its column; empty: no table shows it.
+        digits: After the point.
+        factor: From the unit of the record to that of the table.
+        over: How sites and periods make one number: means weighted by the domain's `unit` figure, plain means, sums; or
+            `none`, where that of all sites does not follow from those of each.
+        short: Whether the short table has it.
+        warning: What a value above zero means; such values are listed below the table.
+    """
+
+    name: str
+    title: str = ""
+    digits: int = 2
+    factor: float = 1.0
+    over: Literal["unit", "mean", "sum", "none"] = "unit"
+    short: bool = False
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All figures of a domain.
+
+    Attributes:
+        all: In the order of records.
+        unit: The figure that weighs means: how many jobs or trips there were.
+        unit_title: Its name for people.
+        note: What the table says first.
+        headline: The two figures that stand for a run in one line: what is learned, and what it must not cost.
+        plain: The simple rule that the short table shows beside the best one, and what it is called there.
+        traded: Unit of what a plan moves between sites.
+    """
+
+    all: tuple[Figure, ...]
+    unit: str
+    unit_title: str
+    note: str
+    headline: tuple[str, str]
+    plain: tuple[str, str]
+    traded: str = ""
+
+    def __iter__(self) -> Iterator[Figure]:
+        """All of them."""
+        return iter(self.all)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(figure.name for figure in self.all)
+
+    def __getitem__(self, name: str) -> Figure:
+        """The figure of that name."""
+        return next(figure for figure in self.all if figure.name == name)
+
+    def columns(self, short: bool) -> Iterable[Figure]:
+        """Those that a table shows."""
+        return (figure for figure in self.all if figure.title and (figure.short or not short))

@@ -1,0 +1,1 @@
+"""Cities with signals in a run."""

@@ -1,0 +1,103 @@
+"""Cities as a domain (contract: `fedsched.sim.domains.base.Domain`)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from fedsched.agents.network import SoftRule
+from fedsched.envs.core import KindSpec, WorldSpec
+from fedsched.envs.intersections import metrics
+from fedsched.envs.intersections.replay_page import replay_html
+from fedsched.envs.intersections.viewer import Picture, decode_frame
+from fedsched.envs.intersections.world import (
+    KIND,
+    MOVEMENT_FEATURES,
+    OWN_FEATURES,
+    PHASE_FEATURES,
+    REWARD_PARTS,
+)
+from fedsched.sim.domains.base import FloatArray, Notice, Scene, Simulator
+from fedsched.sim.domains.intersections.operation import Outcome
+from fedsched.sim.domains.intersections.site import CitySite
+from fedsched.sim.errors import UserError, WorldSetupError
+from fedsched.sim.scenario import Scenario
+
+if TYPE_CHECKING:
+    from fedsched.sim.scenario.marks import Finding
+
+_SOFT_RULES = {
+    "greedy": {"log_near": 80.0, "current": 2.0},
+    "max-pressure": {"log_queue": 80.0, "log_queue_behind": -80.0, "current": 2.0},
+}
+"""Linear scores that prefer the phases that the controllers would; they see means over a phase's movements."""
+
+
+class IntersectionsDomain:
+    """Cities with signals."""
+
+    name = "intersections"
+
+    def site(self, scenario: Scenario, name: str, device: str = "cpu") -> CitySite:
+        """The worlds of a city."""
+        return CitySite(scenario, name, device)
+
+    def check(self, scenario: Scenario) -> list[Notice]:
+        """Reads every city.
+
+        Raises:
+            WorldSetupError: All sites whose city cannot be used.
+        """
+        wrong: list[Finding] = []
+        for name in scenario.sites:
+            try:
+                site = CitySite(scenario, name)
+                with site.blame():
+                    site.world(1)
+            except WorldSetupError as error:
+                wrong += error.found
+        if wrong:
+            raise WorldSetupError(wrong)
+        return []
+
+    def check_simulator(self, scenario: Scenario, simulator: Simulator) -> None:
+        """Raises UserError where SUMO is missing."""
+        raise UserError(f"--simulator {simulator}: not for {scenario.name}")
+
+    def policy_spec(self) -> WorldSpec:
+        """Of a city with one signal: features are the same at all."""
+        kind = KindSpec(
+            name=KIND,
+            agents=("signal",),
+            own=OWN_FEATURES,
+            entity=MOVEMENT_FEATURES,
+            entities=1,
+            action=PHASE_FEATURES,
+            actions=2,
+            idle=1,
+            relation=np.array([[[True], [False]]]),
+        )
+        return WorldSpec("intersections", (kind,), np.full((1, 1), -1), REWARD_PARTS, metrics.NAMES)
+
+    def soft_rules(self, start: str) -> dict[str, SoftRule]:
+        """The soft rule that prefers the phases that `start` would."""
+        return {KIND: SoftRule(_SOFT_RULES.get(start, {}))}
+
+    def horizon_s(self, scenario: Scenario) -> float:
+        """Episodes run to their end."""
+        del scenario
+        return math.inf
+
+    def page(self, scenes: Sequence[Scene]) -> str:
+        """The streets with a time slider."""
+        [picture] = [msgspec.msgpack.decode(scene.data, type=Picture) for scene in scenes if scene.kind == "picture"]
+        return replay_html(picture, [decode_frame(scene.data) for scene in scenes if scene.kind == "frame"])
+
+    def figures(self, outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, FloatArray]]:
+        """Each city's own."""
+        return {site: dict(outcome.figures) for site, outcome in outcomes.items()}
+
+
+DOMAIN = IntersectionsDomain()

@@ -1,0 +1,63 @@
+"""A city operated: episodes driven by a controller or a policy, in our world or in SUMO."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedsched.agents.collect import Ended, GreedyActor, quieten
+from fedsched.agents.policy import Policy
+from fedsched.sim.domains.base import Episodes, FloatArray
+from fedsched.sim.domains.intersections.figures import FIGURES
+from fedsched.sim.domains.intersections.worlds import CityWorlds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the operated rows of a city.
+
+    Attributes:
+        figures: Those of the domain, [rows] each.
+        message_bytes: Sent between the signals, over all rows.
+    """
+
+    figures: Mapping[str, FloatArray]
+    message_bytes: int
+
+
+class CityOperation:
+    """The operated batch of a city: row b is the b-th episode, driven by a rule or by a policy."""
+
+    def __init__(self, worlds: CityWorlds, episodes: Episodes, actor: str, policy: Policy | None) -> None:
+        rows = len(episodes)
+        self._actor: GreedyActor | None = None
+        if policy is None:
+            self.world, controller = worlds.controlled(actor, rows)
+            controller.reset(self.world)
+            self._act = controller.act
+        else:
+            self.world = worlds.world(rows)
+            self._act = self._actor = GreedyActor(policy, self.world.spec, rows, self.world.device)
+        self._ended = Ended(self.world.spec, rows, self.world.device)
+        start = torch.zeros(rows, dtype=torch.float64, device=self.world.device)
+        self._observation = self.world.reset(episodes.instances, episodes.seeds, until_s=start)
+
+    def advance(self, until_s: float) -> None:
+        """Runs all rows to a moment of the clock, or to their end."""
+        until = torch.full((self.world.batch,), until_s, dtype=torch.float64, device=self.world.device)
+        while bool((~self._ended.over & (self._observation.time_s < until)).any()):
+            actions = self._act(quieten(self._observation, self._ended.over))
+            moved = self.world.step(actions, until)
+            self._ended.observe(moved)
+            self._observation = moved.observation
+
+    def outcome(self) -> Outcome:
+        """Figures of every row until now."""
+        found = {name: values.cpu().numpy().astype(np.float64) for name, values in self.world.metrics().items()}
+        found["trips"] = found["completed"] + found["running"] + found["never_inserted"]
+        sent = self._actor.payload_bytes if self._actor is not None else 0
+        return Outcome({name: found[name] for name in FIGURES.names}, sent)
+
+    def close(self) -> None:
+        """Nothing runs outside this process."""

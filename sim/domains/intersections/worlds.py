@@ -1,0 +1,125 @@
+"""From a scenario to a city: its problem, its episodes, and what the classical controllers do in them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import torch
+
+from fedsched.agents.collect import play
+from fedsched.envs.core import Controller, World, WorldError, stream
+from fedsched.envs.intersections import controllers
+from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
+from fedsched.envs.intersections.programs import green_wave, webster
+from fedsched.envs.intersections.world import IntersectionsWorld
+from fedsched.sim.domains.base import Episodes, Split
+from fedsched.sim.errors import WorldSetupError
+from fedsched.sim.scenario import IntersectionsWorld as WorldSettings
+from fedsched.sim.scenario import Scenario, as_kind
+from fedsched.sim.scenario.marks import Finding
+
+Figures = dict[str, torch.Tensor]
+"""A world's metrics, float64 [rows] each."""
+
+_CONTROLLERS: dict[str, Callable[[], Controller]] = {
+    "sotl": controllers.Sotl,
+    "max-pressure": controllers.max_pressure,
+    "max-pressure-all": lambda: controllers.max_pressure("all"),
+    "greedy": controllers.greedy,
+}
+_PROGRAMS: dict[str, Callable[[Problem], Problem]] = {
+    "program": lambda problem: problem,
+    "webster": webster,
+    "green-wave": green_wave,
+}
+RULES = (*_PROGRAMS, *_CONTROLLERS)
+"""The classical controllers that `best-rule` is chosen from."""
+
+SHARES = (0.6, 0.8)
+"""Where the demands of a city end that train, and those that validate; the rest are for tests."""
+
+
+class CityWorlds:
+    """The worlds of one city, and what the classical controllers do in them.
+
+    Args:
+        scenario: The whole scenario.
+        name: The site.
+        device: Where its worlds live.
+
+    Raises:
+        WorldSetupError: A city that cannot be used.
+    """
+
+    def __init__(self, scenario: Scenario, name: str, device: str = "cpu") -> None:
+        self.name, self.device = name, device
+        self.settings = as_kind(scenario.sites[name].world, WorldSettings)
+        self._order = list(scenario.sites).index(name)
+        self._seed, self._validation = scenario.seed, scenario.evaluation.validation
+        with self.blame():
+            self.problem = _problem(self.settings)
+
+    @contextmanager
+    def blame(self) -> Iterator[None]:
+        """Says of an error of the domain that it comes from this site's city."""
+        try:
+            yield
+        except WorldError as error:
+            raise WorldSetupError([Finding(("sites", self.name, "world", "city"), str(error))]) from error
+
+    def world(self, batch: int) -> IntersectionsWorld:
+        """A batch in which signals decide as the scenario says."""
+        return IntersectionsWorld(self.problem, batch, self.settings.timing, self.device)
+
+    def draw(self, split: Split, count: int, *keys: int) -> Episodes:
+        """Demands of a split, each with its own random numbers; those of tests do not depend on the seed of the run."""
+        first, last = demands_of(split, len(self.problem.demands))
+        seed = 0 if split == "test" else self._seed
+        drawn = stream(seed, f"sim/{split}", self._order, *keys).integers(1 << 31, size=count)
+        numbers = torch.as_tensor(drawn, device=self.device)
+        places = torch.arange(count, device=self.device) if split == "test" else numbers
+        return Episodes(first + places % (last - first), numbers)
+
+    def controlled(self, rule: str, batch: int) -> tuple[IntersectionsWorld, Controller]:
+        """A world and what drives it under a rule; programs have worlds in which nobody decides."""
+        if rule in _PROGRAMS:
+            problem = _PROGRAMS[rule](self.problem)
+            return IntersectionsWorld(problem, batch, "program", self.device), controllers.ProgramController()
+        return self.world(batch), _CONTROLLERS[rule]()
+
+    def rule(self, rule: str, episodes: Episodes) -> Figures:
+        """What a rule makes of episodes."""
+        world, controller = self.controlled(rule, len(episodes))
+        return play_rule(world, controller, episodes)
+
+    @cached_property
+    def validation(self) -> tuple[Episodes, dict[str, Figures]]:
+        """The validation episodes, and what each rule makes of them."""
+        episodes = self.draw("validation", self._validation)
+        return episodes, {rule: self.rule(rule, episodes) for rule in RULES}
+
+    @cached_property
+    def best_rule(self) -> str:
+        """The rule with the least mean delay (RESCO's) on the validation episodes."""
+        _, found = self.validation
+        return min(RULES, key=lambda rule: float(found[rule]["resco_delay_s"].mean()))
+
+
+def play_rule(world: World, controller: Controller, episodes: Episodes) -> Figures:
+    """The metrics of episodes that a controller has driven to their end."""
+    controller.reset(world)
+    return play(world, episodes.instances, episodes.seeds, controller.act)
+
+
+def demands_of(split: Split, count: int) -> tuple[int, int]:
+    """The first demand of a split and one past its last; few demands serve all splits, with other random numbers."""
+    if count < 5:
+        return 0, count
+    train, validation = (round(share * count) for share in SHARES)
+    return {"train": (0, train), "validation": (train, validation), "test": (validation, count)}[split]
+
+
+def _problem(settings: WorldSettings) -> Problem:
+    if settings.city == "grid3x3":
+        return grid_problem(settings.demands)
+    return read_problem(settings.city, settings.controlled, settings.demands)
