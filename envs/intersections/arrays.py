@@ -26,15 +26,18 @@ from fedsched.envs.intersections.timing import Timing
 Columns = dict[str, torch.Tensor]
 REAL = torch.float64 if "64" in real.__name__ else torch.float32
 STACK = 32
-PLANNED = 3
+PLANNED = 2
 """Links that a vehicle plans to pass, on average: more than that is an error, since there is no room for them."""
 _I32, _BOOL = torch.int32, torch.bool
 _KINDS = {"float64": torch.float64, "float32": torch.float32, "int32": _I32, "bool": _BOOL}
 _NONE = (
     "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "edge_failed", "load_at",
-    "trip_inserted", "trip_arrived", "behind", "gate_limit",
+    "trip_inserted", "trip_arrived", "gate_limit",
 )  # fmt: skip
 """Columns in which -1 stands for nothing."""
+BY_SLOT = {"vehicle": 1, "behind": 1, "rear_next": REARS, "rear_at": REARS, "item": ITEMS}
+"""Columns by slots, and how many entries a slot has at most: never touched, and so without memory of their own on a
+CPU, behind the last slot that was used."""
 
 
 def road_columns(
@@ -155,7 +158,7 @@ def traffic_columns(
     trips = len(tables.vehicles.way) if trips is None else trips
     signals, most = len(tables.signals.offset_s), max(1, tables.signals.state.shape[1])
     sizes = {
-        "now": (), "seed": (), "flag": (), "count": (), "departed": (), "pending_count": (), "arrived": (),
+        "now": (), "seed": (), "flag": (), "count": (), "most": (), "departed": (), "pending_count": (), "arrived": (),
         "first_trip": (), "trips": (),
         "behind": (slots, REARS), "lane_first": (lanes,), "lane_last": (lanes,), "rear_first": (lanes,),
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
@@ -209,8 +212,10 @@ def clear_rows(
         first: Where the demand of each begins among the trips of the tables, [R].
         trips: How many trips it has, [R].
     """
+    used = int(columns["most"][rows].max()) if len(rows) else 0
     for name, tensor in stored(columns).items():
-        fill(tensor, rows, -1 if name in _NONE else 0)
+        part = tensor[:, : used * BY_SLOT[name]] if name in BY_SLOT else tensor
+        fill(part, rows, -1 if name in _NONE else 0)
     for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips)):
         columns[name][rows] = values.to(_I32)
     columns["state"][rows] = road["link_fixed"]

@@ -166,6 +166,7 @@ def enter(t: Traffic, b: int, s: int):
     t.vehicle[b, s].inserted = now
     t.trip_inserted[b, t.vehicle[b, s].id] = now
     t.count[b] = s + 1
+    t.most[b] = wp.max(t.most[b], s + 1)
     link_in(t, b, s, t.vehicle[b, s].lane)
 
 

@@ -200,6 +200,7 @@ class TrafficArrays:
     seed: wp.array1d[wp.int32]
     flag: wp.array1d[wp.int32]
     count: wp.array1d[wp.int32]
+    most: wp.array1d[wp.int32]  # slots used so far
     vehicle: wp.array2d[Vehicle]  # [B, S]
     behind: wp.array3d[wp.int32]  # [B, S, R]
     first_blocked: wp.array2d[wp.int32]  # [B, L] who cannot get onto a lane: the first and the last of this second
