@@ -52,25 +52,25 @@ def test_parts_of_routes_make_the_whole_again(name: str) -> None:
     times = limit_times(whole)
     metres = {edge.id: whole.network.lanes[edge.lanes[0]].length for edge in whole.network.edges}
     for number, demand in enumerate(whole.demands):
-        found: dict[str, list[tuple[float, list[str]]]] = {}
+        found: dict[str, list[tuple[float, list[str], list[str]]]] = {}
         driven = 0.0
         for inside, part in zip(own, parts(name), strict=True):
             assert [trip.depart_s for trip in part.demands[number].trips] == sorted(part.demands[number].departures_s())
             for trip in part.demands[number].trips:
                 way = names_of(part, part.demands[number].routes[trip.route])
-                stub = way[-1] not in inside
-                assert all(edge in inside for edge in (way[:-1] if stub else way))
-                found.setdefault(trip.id.split("#")[0], []).append((trip.depart_s, way[:-1] if stub else way))
-                driven += sum(metres[edge] for edge in found[trip.id.split("#")[0]][-1][1])
+                visit = [edge for edge in way if edge in inside]
+                driven += sum(metres[edge] for edge in visit)
+                found.setdefault(trip.id.split("#")[0], []).append((trip.depart_s, visit, way))
         assert len(found) == len(demand.trips)
         for trip in demand.trips:
             route = demand.routes[trip.route]
             pieces = sorted(found[trip.id], key=lambda piece: piece[0])
-            assert [edge for _, way in pieces for edge in way] == names_of(whole, route)
+            assert [edge for _, visit, _ in pieces for edge in visit] == names_of(whole, route)
             place = 0
-            for depart_s, way in pieces:
+            for depart_s, visit, way in pieces:
                 assert depart_s == pytest.approx(trip.depart_s + sum(times[edge] for edge in route[:place]))
-                place += len(way)
+                assert way == names_of(whole, route[place : place + len(visit) + 1])  # and the edge it leaves by
+                place += len(visit)
         expected = sum(metres[edge] for trip in demand.trips for edge in names_of(whole, demand.routes[trip.route]))
         assert driven == pytest.approx(expected)
 
