@@ -112,5 +112,7 @@ def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
     assert torch.equal(found["completed"] + found["running"] + found["never_inserted"], trips)
     assert torch.isfinite(found["duration_s"]).all()
     assert [frame.time_s for frame in names["recorded"].frames] == list(range(201))
+    assert len(names["generated"].demands) == 4
+    assert (tmp_path / "city" / "city.sumocfg").exists()
     assert "const replay = {" in (tmp_path / "replay.html").read_text()
     assert (tmp_path / "now.svg").read_text().endswith("</svg>")
