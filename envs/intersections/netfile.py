@@ -16,11 +16,11 @@ from fedsched.envs.intersections.network import (
     Junction,
     Lane,
     Network,
-    Phase,
     Request,
     Signal,
     Turn,
 )
+from fedsched.envs.intersections.programfile import read_kind, read_phase
 from fedsched.envs.intersections.xmlfile import LIMIT_BYTES, Element, XmlFile
 
 ALL = (1 << len(CLASSES)) - 1
@@ -40,7 +40,6 @@ _TURNS = {
     "t": Turn.TURN,
     "invalid": Turn.STRAIGHT,
 }
-_STATES = "GgrRyYusoO"
 
 
 @dataclass
@@ -53,6 +52,7 @@ class _Parts:
     junctions: list[Element] = field(default_factory=list)
     waiting: list[Element] = field(default_factory=list)
     logics: list[Element] = field(default_factory=list)
+    roundabouts: list[Element] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
     ignored: Counter[str] = field(default_factory=Counter)
 
@@ -105,6 +105,8 @@ def _sort(file: XmlFile) -> _Parts:
             parts.logics.append(element)
         else:
             parts.ignored[element.name] += 1
+            if element.name == "roundabout":
+                parts.roundabouts.append(element)
     return parts
 
 
@@ -161,7 +163,11 @@ class _Builder:
         junctions = tuple(self._junction(element) for element in self.parts.junctions + self.parts.waiting)
         signals = self._signals()
         ignored = tuple(sorted((+self.parts.ignored).items()))
-        return Network(tuple(self.lanes), edges, connections, junctions, signals, digest, ignored)
+        around = tuple(
+            tuple(self.edge_of[name] for name in e.words("edges") if name in self.edge_of)
+            for e in self.parts.roundabouts
+        )
+        return Network(tuple(self.lanes), edges, connections, junctions, signals, digest, ignored, around)
 
     def _index(self, elements: list[Element]) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -240,8 +246,8 @@ class _Builder:
             element.fail(f"dir={turn!r} of <connection> is not known; write one of {' '.join(_TURNS)}")
         if len(state) != 1:
             element.fail(f"state={state!r} of <connection> is not one character; correct it")
-        keep = element.flag("keepClear", True)
-        return Connection(source, target, via, signal, index, _TURNS[turn], state, keep)
+        keep, visibility = element.flag("keepClear", True), element.number("visibility", 4.5)
+        return Connection(source, target, via, signal, index, _TURNS[turn], state, keep, visibility)
 
     def _end(self, element: Element, edge: str, lane: str) -> int:
         n = self._reference(element, edge, self.edge_of, "edge")
@@ -279,7 +285,8 @@ class _Builder:
 
     def _signal(self, element: Element, links: dict[int, list[int]]) -> Signal:
         name = element.text("id")
-        phases = [self._phase(child, name) for child in element.children if child.name == "phase"]
+        kind, rule = read_kind(element, name)
+        phases = [read_phase(child, name, kind) for child in element.children if child.name == "phase"]
         if not phases:
             element.fail(f"signal {name!r} has no phase; add one")
         count = max(links, default=-1) + 1
@@ -290,21 +297,9 @@ class _Builder:
                     f"signal {name!r}: a phase of {len(phase.state)} states for {max(count, size)} links; "
                     "write one character per link"
                 )
-        kind = "actuated" if element.text("type", "static") in ("actuated", "delay_based") else "static"
         connections = tuple(tuple(links.get(n, ())) for n in range(size))
         program = element.text("programID", "0")
-        return Signal(name, kind, program, element.number("offset", 0.0), tuple(phases), connections)
-
-    def _phase(self, element: Element, signal: str) -> Phase:
-        state = element.text("state")
-        duration = element.number("duration")
-        for character in state:
-            if character not in _STATES:
-                element.fail(f"signal {signal!r}: unknown state {character!r} in a phase; use one of {_STATES}")
-        if duration <= 0:
-            element.fail(f"signal {signal!r}: a phase of {duration:g} s; give it a duration above 0")
-        minimum, maximum = element.number("minDur", duration), element.number("maxDur", duration)
-        return Phase(duration, state, minimum, maximum)
+        return Signal(name, kind, program, element.number("offset", 0.0), tuple(phases), connections, rule)
 
 
 def _check_protected(network: Network, parts: _Parts) -> None:

@@ -124,6 +124,7 @@ class Connection:
         turn: Where it leads.
         state: SUMO's character for it: `M`, `m`, `=`, `s`, `Z`, `o`, `O`, ...
         keep_clear: Whether vehicles keep the junction clear of standing ones.
+        visibility_m: From where on those that must yield see their foes; our dynamics use 4.5 m everywhere.
     """
 
     source: int
@@ -134,6 +135,7 @@ class Connection:
     turn: Turn
     state: str
     keep_clear: bool = True
+    visibility_m: float = 4.5
 
 
 @dataclass(frozen=True)
@@ -181,14 +183,30 @@ class Phase:
     Attributes:
         duration_s: Its length.
         state: A character per link: `G` protected, `g` permissive, `y` yellow, `r` red, `s` right on red, ...
-        minimum_s: Least duration when actuated.
-        maximum_s: Greatest duration when actuated.
+        minimum_s: Least duration when actuated; equal to the greatest where it cannot be lengthened.
+        maximum_s: Greatest duration when actuated, infinite where the file gives none.
     """
 
     duration_s: float
     state: str
     minimum_s: float
     maximum_s: float
+
+
+@dataclass(frozen=True)
+class GapRule:
+    """When an actuated program lengthens a green; SUMO's parameters of these names, with its defaults.
+
+    Attributes:
+        max_gap_s: A green goes on while a detector has been free for less.
+        detector_gap_s: How far before the stop line a detector lies at most, at the speed limit; a green goes on until
+            the last vehicle at a detector has had as much.
+        passing_s: From vehicle to vehicle: a detector lies no further away than what the shortest green lets pass.
+    """
+
+    max_gap_s: float = 3.0
+    detector_gap_s: float = 2.0
+    passing_s: float = 1.9
 
 
 @dataclass(frozen=True)
@@ -203,6 +221,7 @@ class Signal:
         phases: In order.
         connections: Index of a connection per link of the state string, -1 for one that controls nothing; where
             several connections share a link, all of them: tuple of tuples.
+        rule: Of an actuated program.
     """
 
     id: str
@@ -211,6 +230,7 @@ class Signal:
     offset_s: float
     phases: tuple[Phase, ...]
     connections: tuple[tuple[int, ...], ...]
+    rule: GapRule = GapRule()
 
     @property
     def cycle_s(self) -> float:
@@ -229,7 +249,8 @@ class Network:
         junctions: Normal junctions, then internal ones.
         signals: In the order of the file.
         digest: SHA-256 of the uncompressed file.
-        ignored: Elements of the file that are read over, by name, with their number.
+        ignored: Elements of the file that our dynamics do not heed, by name, with their number.
+        roundabouts: The edges of each; kept for SUMO, which changes lanes otherwise there.
     """
 
     lanes: tuple[Lane, ...]
@@ -239,6 +260,7 @@ class Network:
     signals: tuple[Signal, ...]
     digest: str
     ignored: tuple[tuple[str, int], ...] = ()
+    roundabouts: tuple[tuple[int, ...], ...] = ()
 
     def edge(self, name: str) -> int:
         """Index of an edge by SUMO's id; raises IntersectionsError for an unknown one."""

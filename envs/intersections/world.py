@@ -18,6 +18,7 @@ from fedsched.envs.core import (
     stream,
 )
 from fedsched.envs.intersections import inflow, metrics
+from fedsched.envs.intersections.actuation import make_actuation
 from fedsched.envs.intersections.arrays import (
     clear_rows,
     fill,
@@ -30,6 +31,7 @@ from fedsched.envs.intersections.arrays import (
 )
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, second
+from fedsched.envs.intersections.kernels.actuated import Greens, Loops
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
 from fedsched.envs.intersections.kernels.measure import Count, Sight
 from fedsched.envs.intersections.kernels.observe import View
@@ -38,8 +40,11 @@ from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.signal_arrays import (
     control_columns,
     count_columns,
+    green_columns,
+    loop_columns,
     plan_columns,
     sight_columns,
+    start_greens,
     view_columns,
 )
 from fedsched.envs.intersections.timing import Timing, named_timing
@@ -125,6 +130,9 @@ class IntersectionsWorld:
         features = len(OWN_FEATURES), len(MOVEMENT_FEATURES)
         self.view = view_columns(problem, batch, *features, device, self.road["link_gate"].cpu().numpy())
         self._plan, self._numbers = plan_columns(problem, self.timing, device)
+        self._actuation = make_actuation(problem, self.timing)
+        self._loops = loop_columns(self._actuation, len(problem.tables.lanes.length), device)
+        self._greens = green_columns(self._actuation, batch, device)
         self._sight = sight_columns(problem, device)
         self._first = torch.as_tensor(problem.first_trip, device=device)
         self._change = to_tensor(problem.tables.closures.begin, device)
@@ -153,10 +161,7 @@ class IntersectionsWorld:
         if bool(((chosen < 0) | (chosen >= known)).any()):
             raise WorldError(f"instances {chosen.tolist()}: this world has 0 to {known - 1}")
         short = torch.tensor([fold(int(seed)) for seed in seeds.to(self.device)[rows]], device=self.device)
-        first = self._first[chosen]
-        trips, change = self._first[chosen + 1] - first, self._change[chosen]
-        clear_rows(self.traffic, self.road, rows, short, first, trips, change)
-        self._clear_control(rows)
+        self._start(rows, chosen, short)
         if until_s is None and not self.timing.period_s:
             until_s = torch.zeros_like(self._until)  # nobody will ever decide: the first step runs it all
         self._launch(go, None, until_s)
@@ -214,9 +219,17 @@ class IntersectionsWorld:
         )  # fmt: skip
         return Observation(control["time_s"], {KIND: tokens})
 
+    def _start(self, rows: torch.Tensor, instances: torch.Tensor, seeds: torch.Tensor) -> None:
+        """Puts rows to the start of these instances."""
+        first = self._first[instances]
+        trips, change = self._first[instances + 1] - first, self._change[instances]
+        clear_rows(self.traffic, self.road, rows, seeds, first, trips, change)
+        self._clear_control(rows)
+
     def _tables(self) -> dict[str, dict[str, torch.Tensor]]:
         shown = {name: self.view[name] for name in ("own", "entities", "actions", "action_mask")}
-        return {"traffic": stored(self.traffic), "control": self.control, "counts": self.counts, "view": shown}
+        own = {"traffic": stored(self.traffic), "control": self.control, "counts": self.counts, "view": shown}
+        return {**own, "greens": self._greens}
 
     def _clear_control(self, rows: torch.Tensor) -> None:
         for columns in (self.control, self.counts):
@@ -225,9 +238,9 @@ class IntersectionsWorld:
         for column, value in (
             (self.control["changed_at"], LONG_AGO),
             (self.control["decided"], -1),
-            (self.control["detected"], LONG_AGO),
         ):
             fill(column, rows, value)
+        start_greens(self._greens, self._actuation, self.problem, rows)
         if self.timing.period_s:
             shown = self._plan["green"][self._plan["phase_first"][:-1].long()]
             self.traffic["forced"][rows[:, None], self._plan["signal"].long()] = shown
@@ -258,11 +271,15 @@ class IntersectionsWorld:
             self._until.fill_(torch.inf)
         else:
             self._until.copy_(until_s)
-        wp.capture_launch(self._captured())
+        self._run()
         full = self.traffic["flag"] & FLAG_FULL
         if bool(full.any()):
             row = int(full.nonzero()[0])
             raise WorldError(f"world {row}: more than {self.slots} vehicles on the road; give the world more slots")
+
+    def _run(self) -> None:
+        """Applies the choices; lets the rows of `_go` pass to their next decision or to `_until`."""
+        wp.capture_launch(self._captured())
 
     def _captured(self) -> wp.Graph:
         """The kernels of a step, captured once."""
@@ -270,9 +287,10 @@ class IntersectionsWorld:
             for module in (second, observe):  # loaded before the capture, since a capture compiles nothing
                 wp.load_module(module, device=self.device)
             *shared, view = self._bound()
+            actuated = [bind(Loops, self._loops), bind(Greens, self._greens)]
             inputs = [wp.from_torch(self._go), wp.from_torch(self._chosen), wp.from_torch(self._until)]
             with wp.ScopedCapture(device=self.device) as capture:
-                wp.launch(second.run_to_decision, self.batch, inputs=[*shared, *inputs], device=self.device)
+                wp.launch(second.run_to_decision, self.batch, inputs=[*shared, *actuated, *inputs], device=self.device)
                 wp.launch(observe.observe, tuple(self._chosen.shape), inputs=[*shared, view], device=self.device)
             self._graph = capture.graph
         return self._graph

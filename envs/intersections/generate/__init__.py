@@ -3,6 +3,7 @@
 `generated_problem(Grid(rows=3, columns=3), Traffic(), seed=1, instances=8)` is a problem like one read from files.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedsched.envs.intersections.closures import closures_text
@@ -29,7 +30,9 @@ CITIES: dict[str, type[City]] = {"grid": Grid, "arterial": Arterial, "ring": Rin
 """Shapes by name."""
 
 
-def generated_problem(city: City, traffic: Traffic, seed: int = 0, instances: int = 8) -> Problem:
+def generated_problem(
+    city: City, traffic: Traffic, seed: int = 0, instances: int = 8, controlled: Sequence[str] | None = None
+) -> Problem:
     """A problem on a generated city.
 
     Args:
@@ -37,6 +40,7 @@ def generated_problem(city: City, traffic: Traffic, seed: int = 0, instances: in
         traffic: Who drives there.
         seed: Of the network and of all draws.
         instances: Number of demands; demand k is the same for every number.
+        controlled: Ids of the signals that are agents; by default all.
 
     Raises:
         IntersectionsError: Parameters that leave no room for junctions, unknown places, or no instance.
@@ -46,7 +50,7 @@ def generated_problem(city: City, traffic: Traffic, seed: int = 0, instances: in
     network = city.network(seed)
     draw = TrafficDraw(traffic, network, seed)
     demands = [draw.demand(k) for k in range(instances)]
-    return make_problem(network, demands, 0.0, float(traffic.seconds), name=type(city).__name__.lower())
+    return make_problem(network, demands, 0.0, float(traffic.seconds), controlled, type(city).__name__.lower())
 
 
 def write_city(city: City, traffic: Traffic, folder: str | Path, seed: int = 0, instance: int = 0) -> Path:

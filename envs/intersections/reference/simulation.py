@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fedsched.envs.intersections.reference.actuated import ActuatedSignals
 from fedsched.envs.intersections.reference.changing import change_lanes
 from fedsched.envs.intersections.reference.draws import DAWDLE, PLACE, speed_factor, uniform
 from fedsched.envs.intersections.reference.gates import Gates
@@ -53,6 +54,7 @@ class Simulation:
         begin_s: float,
         seed: int,
         factors: Sequence[float] | None = None,
+        actuated: ActuatedSignals | None = None,
         gates: Gates | None = None,
     ) -> None:
         self.tables = tables
@@ -66,6 +68,7 @@ class Simulation:
         self._next = self._change = 0
         self._factors = factors
         self._forced: dict[int, str] = {}
+        self._actuated = actuated
 
     def set_state(self, signal: int, state: str) -> None:
         """Holds a signal in a state until it is set anew."""
@@ -91,6 +94,8 @@ class Simulation:
         """One second."""
         street = self.street
         self._close_lanes()
+        if self._actuated:
+            self._forced.update(self._actuated.states(self.now))
         self._switch()
         plans = [plan(street, vehicle, self.now) for vehicle in self.running]
         for approaching in street.approaching:
@@ -110,6 +115,8 @@ class Simulation:
             else:
                 left.append(vehicle)
         self.running = left
+        if self._actuated:
+            self._actuated.watch(street, self.running, self.now)
         street.sort(self.running)
         change_lanes(street, self.running)
         street.sort(self.running)
