@@ -124,5 +124,7 @@ def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
     assert bool(((crossed >= 10) & (crossed < 10 + len(names["districts"].gates[gate].guards))).all())
     assert len(names["local"].signals) == 3
     assert [frame.time_s for frame in names["recorded"].frames] == list(range(201))
+    assert len(names["generated"].demands) == 4
+    assert (tmp_path / "city" / "city.sumocfg").exists()
     assert "const replay = {" in (tmp_path / "replay.html").read_text()
     assert (tmp_path / "now.svg").read_text().endswith("</svg>")
