@@ -97,7 +97,7 @@ class Districts:
 
 
 def split(problem: Problem, given: Mapping[str, Sequence[str]]) -> Districts:
-    """Districts by the signals, junctions (all edges that lead there) or edges that a user names for each.
+    """Districts by the signals, edges or junctions (all edges that lead there) that a user names for each.
 
     What nobody names goes where its next signal is. Every controlled signal must be named, by itself, by its junction
     or by an edge before it.
@@ -135,13 +135,13 @@ def _edges_of(problem: Problem, group: Groups, member: str) -> list[int]:
     for number, signal in enumerate(network.signals):
         if signal.id == member:
             return np.flatnonzero(group.before == group.of_signal[number]).tolist()
-    for junction, node in enumerate(network.junctions):
-        if node.id == member:
-            return [n for n, edge in enumerate(network.edges) if edge.target == junction and not edge.internal]
     for number, edge in enumerate(network.edges):
         if edge.id == member and not edge.internal:
             return [number]
-    raise IntersectionsError(f"no signal, junction or edge {member!r} in the network; correct the districts")
+    for junction, node in enumerate(network.junctions):
+        if node.id == member:
+            return [n for n, edge in enumerate(network.edges) if edge.target == junction and not edge.internal]
+    raise IntersectionsError(f"no signal, edge or junction {member!r} in the network; correct the districts")
 
 
 def _check_named(problem: Problem, group: Groups, label: I32) -> None:
@@ -167,15 +167,15 @@ def make_districts(
     edge = label[group.edge].astype(np.int32)
     for number, own in (fixed or {}).items():
         edge[number] = own
-    followed = _follow_traffic(problem, group, edge, fixed or {})
-    if _pieces(problem, group, names, followed) is None:
-        edge = followed
     signal = label[group.of_signal].astype(np.int32)
     site = np.array([signal[own.index] for own in problem.signals], dtype=np.int64)
     for number, name in enumerate(names):
         if number not in site:
             raise IntersectionsError(f"district {name!r} has no controlled signal; give it one or leave it out")
-    if piece := _pieces(problem, group, names, edge):
+    followed = _follow_traffic(problem, group, edge, fixed or {})
+    if _pieces(problem, group, names, followed) is None:
+        edge = followed
+    elif piece := _pieces(problem, group, names, edge):
         raise IntersectionsError(piece)
     gates, link_gate = _gates(problem.tables, edge)
     return Districts(names, edge, signal, site, gates, link_gate)

@@ -19,12 +19,13 @@ import torch
 import warp as wp
 
 from fedsched.envs.core import Observation, Snapshot, WorldError
+from fedsched.envs.intersections.actuation import actuated
 from fedsched.envs.intersections.arrays import fill, to_tensor
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, replay
 from fedsched.envs.intersections.kernels.state import Vehicle, bind, layout
 from fedsched.envs.intersections.network import IntersectionsError
-from fedsched.envs.intersections.netwriter import actuated, write_network
+from fedsched.envs.intersections.netwriter import write_network
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.routefile import write_routes
 from fedsched.envs.intersections.signals import transition
