@@ -21,6 +21,7 @@ from fedsched.envs.core import Controller, IllegalActionError, Transition, World
 from fedsched.envs.core.check import check_world
 from fedsched.envs.intersections.balance import balanced
 from fedsched.envs.intersections.controllers import ProgramController, Sotl, greedy, max_pressure
+from fedsched.envs.intersections.generate import Arterial, Incident, Traffic, generated_problem
 from fedsched.envs.intersections.netfile import read_network
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem
@@ -256,6 +257,31 @@ def test_districts_are_sites_whose_gates_count_and_set_no_limit() -> None:
         assert world.limit_inflow(torch.full((1, len(expected)), -1), until).time_s.tolist() == [199.0]
         with pytest.raises(WorldError, match="keep no inflow limits"):
             world.limit_inflow(torch.full((1, len(expected)), 5), until)
+
+
+@needs_sumo
+@pytest.mark.parametrize("lane", [1, None])
+def test_lanes_of_generated_cities_close_in_sumo_too(lane: int | None) -> None:
+    incident = Incident("x0-x1", 90, 150, lane)
+    traffic = Traffic(vehicles_per_h=2600, seconds=220, incidents=(incident,))
+    problem = generated_problem(Arterial(2, side_lanes=2, spacing_m=200), traffic, 3, 1)
+    own = problem.network.edges[problem.network.edge("x0-x1")].lanes
+    closed = set(own if lane is None else own[lane : lane + 1])
+    entering, before = [], set[int]()
+    with SumoWorld(problem, 1, "program") as world:
+        for _ in seconds(world, 220, {}):
+            count = int(world.traffic["count"][0])
+            places = zip(*(world.traffic[key][0, :count].tolist() for key in ("id", "lane")), strict=True)
+            on = {trip for trip, at in places if at in closed}
+            entering.append(len(on - before))
+            before = on
+            rows = (world.traffic["way"] + world.traffic["place"])[0, :count].numpy()
+            inside = world.traffic["lane"][0, :count].numpy()
+            normal = ~problem.tables.lanes.internal[inside]
+            assert np.array_equal(problem.tables.ways.edge[rows[normal]], problem.tables.lanes.edge[inside[normal]])
+    assert sum(entering[105:150]) == 0  # who is on the junction when it closes still comes
+    assert sum(entering[:90]) > 0
+    assert sum(entering[150:]) > 3
 
 
 def test_a_worker_imports_neither_torch_nor_warp() -> None:
