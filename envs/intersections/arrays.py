@@ -26,15 +26,18 @@ from fedsched.envs.intersections.timing import Timing
 Columns = dict[str, torch.Tensor]
 REAL = torch.float64 if "64" in real.__name__ else torch.float32
 STACK = 32
-PLANNED = 3
+PLANNED = 2
 """Links that a vehicle plans to pass, on average: more than that is an error, since there is no room for them."""
 _I32, _BOOL = torch.int32, torch.bool
 _KINDS = {"float64": torch.float64, "float32": torch.float32, "int32": _I32, "bool": _BOOL}
 _NONE = (
-    "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "trip_inserted", "trip_arrived",
-    "behind", "gate_limit",
+    "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "edge_failed", "load_at",
+    "trip_inserted", "trip_arrived", "gate_limit",
 )  # fmt: skip
 """Columns in which -1 stands for nothing."""
+BY_SLOT = {"vehicle": 1, "behind": 1, "rear_next": REARS, "rear_at": REARS, "item": ITEMS}
+"""Columns by slots, and how many entries a slot has at most: never touched, and so without memory of their own on a
+CPU, behind the last slot that was used."""
 
 
 def road_columns(
@@ -156,14 +159,15 @@ def traffic_columns(
     trips = len(tables.vehicles.way) if trips is None else trips
     signals, most = len(tables.signals.offset_s), max(1, tables.signals.state.shape[1])
     sizes = {
-        "now": (), "seed": (), "flag": (), "count": (), "departed": (), "pending_count": (), "arrived": (),
+        "now": (), "seed": (), "flag": (), "count": (), "most": (), "departed": (), "pending_count": (), "arrived": (),
         "first_trip": (), "trips": (), "change": (), "open_ways": (), "open_lanes": (),
         "behind": (slots, REARS), "lane_first": (lanes,), "lane_last": (lanes,), "rear_first": (lanes,),
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
+        "load": (lanes,), "load_at": (lanes,), "edge_failed": (1 + int(tables.lanes.edge.max(initial=0)),),
         "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
         "approach_first": (links,), "planned": (), "item": (ITEMS + slots * PLANNED,), "state": (links,),
-        "last_green": (links,), "forced": (signals, most), "shown": (signals,), "pending": (trips,),
+        "forced": (signals, most), "shown": (signals,), "pending": (trips,),
         **dict.fromkeys(("trip_inserted", "trip_arrived", "trip_loss", "trip_waiting", "trip_stops"), (trips,)),
         **gate_sizes(districts),
     }  # fmt: skip
@@ -216,8 +220,10 @@ def clear_rows(
         trips: How many trips it has, [R].
         change: Its first closing of lanes, [R].
     """
+    used = int(columns["most"][rows].max()) if len(rows) else 0
     for name, tensor in stored(columns).items():
-        fill(tensor, rows, -1 if name in _NONE else 0)
+        part = tensor[:, : used * BY_SLOT[name]] if name in BY_SLOT else tensor
+        fill(part, rows, -1 if name in _NONE else 0)
     for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips), ("change", change)):
         columns[name][rows] = values.to(_I32)
     columns["state"][rows] = road["link_fixed"]

@@ -19,7 +19,7 @@ from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.tables import I32, I64, LinkKind, Tables
 
-UNITE = -1
+UNLABELLED = -1
 """No label yet."""
 
 
@@ -107,7 +107,7 @@ def split(problem: Problem, given: Mapping[str, Sequence[str]]) -> Districts:
             signal or in several pieces.
     """
     group = Groups(problem)
-    label = np.full(group.count, UNITE, dtype=np.int32)
+    label = np.full(group.count, UNLABELLED, dtype=np.int32)
     fixed: dict[int, int] = {}
     for number, members in enumerate(given.values()):
         for member in members:
@@ -123,7 +123,7 @@ def split(problem: Problem, given: Mapping[str, Sequence[str]]) -> Districts:
 
 
 def _agree(known: int, number: int, what: str, given: Mapping[str, Sequence[str]]) -> int:
-    if known not in (UNITE, number):
+    if known not in (UNLABELLED, number):
         names = list(given)
         raise IntersectionsError(f"{what} is in districts {names[known]!r} and {names[number]!r}; name it once")
     return number
@@ -145,7 +145,7 @@ def _edges_of(problem: Problem, group: Groups, member: str) -> list[int]:
 
 
 def _check_named(problem: Problem, group: Groups, label: I32) -> None:
-    missing = [signal.id for signal in problem.signals if label[group.of_signal[signal.index]] == UNITE]
+    missing = [signal.id for signal in problem.signals if label[group.of_signal[signal.index]] == UNLABELLED]
     if missing:
         raise IntersectionsError(f"signals in no district: {', '.join(missing)}; add each to one")
 

@@ -161,6 +161,20 @@ def look_around(r: Road, t: Traffic, b: int, s: int, lane: int) -> Around:
 
 
 @wp.func
+def load_of(r: Road, t: Traffic, b: int, lane: int) -> real:
+    """m that the vehicles on a lane take with their gaps; summed once as long as nobody changes onto it or off it."""
+    if t.load_at[b, lane] != t.now[b]:
+        total = real(0.0)
+        other = int(t.lane_first[b, lane])
+        while other >= 0:
+            total += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+            other = t.vehicle[b, other].after
+        t.load[b, lane] = total
+        t.load_at[b, lane] = t.now[b]
+    return t.load[b, lane]
+
+
+@wp.func
 def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
     """m that the vehicles ahead take on a lane and on the lanes that continue the route from it."""
     lane = int(from_lane)
@@ -182,8 +196,5 @@ def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
         if not r.lane_internal[lane]:
             place += 1
             covered += r.lane_length[lane]
-        other = t.lane_first[b, lane]
-        while other >= 0:
-            total += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
-            other = t.vehicle[b, other].after
+        total += load_of(r, t, b, lane)
     return total

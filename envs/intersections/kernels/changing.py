@@ -234,6 +234,8 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
     if not wanted:
         return False
     if not front and not back:
+        t.load_at[b, t.vehicle[b, s].lane] = -1
+        t.load_at[b, lane] = -1
         unlink(t, b, s, t.vehicle[b, s].lane)
         t.vehicle[b, s].lane = lane
         link_in(t, b, s, lane)

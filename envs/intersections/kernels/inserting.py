@@ -168,6 +168,7 @@ def enter(t: Traffic, b: int, s: int):
     t.vehicle[b, s].inserted = now
     t.trip_inserted[b, t.vehicle[b, s].id] = now
     t.count[b] = s + 1
+    t.most[b] = wp.max(t.most[b], s + 1)
     link_in(t, b, s, t.vehicle[b, s].lane)
 
 
@@ -222,10 +223,24 @@ def is_safe_anywhere(r: Road, t: Traffic, b: int, s: int, trip: int, rule: real)
 
 
 @wp.func
+def fail(r: Road, t: Traffic, b: int, edge: int, lane: int):
+    """Closes a lane for this second, and the edge with its last lane."""
+    t.failed[b, lane] = t.now[b]
+    closed = bool(True)
+    for other in range(r.edge_lane[edge], r.edge_lane[edge + 1]):
+        closed = closed and t.failed[b, other] == t.now[b]
+    if closed:
+        t.edge_failed[b, edge] = t.now[b]
+
+
+@wp.func
 def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
     """Tries one trip; a failure closes its lane for this second."""
     row = t.first_trip[b] + trip
     kind, way = r.trip_type[row], r.trip_way[row] + t.open_ways[b]
+    edge = r.way_edge[way]
+    if t.edge_failed[b, edge] == t.now[b]:
+        return False
     lane = depart_lane(r, t, b, way, kind, r.trip_lane[row])
     if lane < 0:
         return False
@@ -249,7 +264,7 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
         t.vehicle[b, s].speed = depart_speed(r, t, b, s, r.trip_speed[row])
         safe = is_safe_anywhere(r, t, b, s, trip, rule)
     if not safe:
-        t.failed[b, lane] = t.now[b]
+        fail(r, t, b, edge, lane)
         return False
     enter(t, b, s)
     return True

@@ -233,7 +233,6 @@ def move(r: Road, t: Traffic, b: int):
     clear_approaches(t, b)
     for s in range(t.count[b]):
         t.vehicle[b, s].gone = advance(r, t, b, s)
-    for s in range(t.count[b]):
         if t.vehicle[b, s].gone or t.vehicle[b, s].next_lane != t.vehicle[b, s].lane:
             unlink(t, b, s, t.vehicle[b, s].lane)
     for s in range(t.count[b]):

@@ -8,7 +8,7 @@ import warp as wp
 from fedsched.envs.intersections.kernels.control import ControlArrays, PlanArrays, end_yellow
 from fedsched.envs.intersections.kernels.gates import pass_gate
 from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge
-from fedsched.envs.intersections.kernels.second import decide_all, goes_on, set_state, settle
+from fedsched.envs.intersections.kernels.second import decide_all, goes_on, settle
 from fedsched.envs.intersections.kernels.state import (
     STANDING,
     Road,
@@ -168,7 +168,7 @@ def show_second(r: Road, t: Traffic, f: Film, e: Memory, b: int, k: int):
     """Everything as it stands after second k of the film."""
     close_lanes(r, t, b)
     for q in range(f.states.shape[1]):
-        set_state(t, b, r.signal_link[q], f.states[k, q])
+        t.state[b, r.signal_link[q]] = f.states[k, q]
     for i in range(f.entered_on[k], f.entered_on[k + 1]):
         enter(r, t, e, b, f.entered[i], f.factor[i])
     first = f.on[k]

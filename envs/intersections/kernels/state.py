@@ -203,6 +203,7 @@ class TrafficArrays:
     seed: wp.array1d[wp.int32]
     flag: wp.array1d[wp.int32]
     count: wp.array1d[wp.int32]
+    most: wp.array1d[wp.int32]  # slots used so far
     vehicle: wp.array2d[Vehicle]  # [B, S]
     behind: wp.array3d[wp.int32]  # [B, S, R]
     first_blocked: wp.array2d[wp.int32]  # [B, L] who cannot get onto a lane: the first and the last of this second
@@ -214,6 +215,8 @@ class TrafficArrays:
     rear_at: wp.array2d[real]  # m from the lane's start
     item: wp.array2d[Item]  # [B, J] the items of all plans, vehicle by vehicle
     planned: wp.array1d[wp.int32]  # how many there are
+    load: wp.array2d[real]  # [B, L] m that the vehicles on a lane take
+    load_at: wp.array2d[wp.int32]  # when that was summed
     cursor: wp.array2d[wp.int32]  # [B, L] the next vehicle to consider on a lane
     stack: wp.array2d[wp.int32]  # [B, 32] lanes still to look at
     stack_at: wp.array2d[real]
@@ -223,7 +226,6 @@ class TrafficArrays:
     forced: wp.array3d[wp.int32]  # [B, N, most links] a state that holds a signal; 0: its program runs
     shown: wp.array2d[wp.int32]  # [B, N] the phase of the program that is shown, -1: another state
     state: wp.array2d[wp.int32]  # [B, K] the links' states in force
-    last_green: wp.array2d[wp.int32]  # [B, K] s when a link lost its green
     gate_passed: wp.array2d[wp.int32]  # [B, G] vehicles since the start
     gate_base: wp.array2d[wp.int32]  # [B, G] of these, before the epoch
     gate_limit: wp.array2d[wp.int32]  # [B, G] vehicles that may cross in the epoch, -1: no limit
@@ -240,6 +242,7 @@ class TrafficArrays:
     pending: wp.array2d[wp.int32]  # [B, V] trips that could not be inserted yet, in order
     pending_count: wp.array1d[wp.int32]
     failed: wp.array2d[wp.int32]  # [B, L] the second in which an insertion failed on a lane
+    edge_failed: wp.array2d[wp.int32]  # [B, edges] the same of all lanes of an edge
     trip_inserted: wp.array2d[wp.int32]  # [B, V], -1 before
     trip_arrived: wp.array2d[wp.int32]  # [B, V], -1 before
     trip_loss: wp.array2d[wp.float32]

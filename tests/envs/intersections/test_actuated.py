@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fedsched.envs.intersections.actuation import Actuation, make_actuation
+from fedsched.envs.intersections.kernels.control import LONG_AGO
 from fedsched.envs.intersections.netfile import read_network
 from fedsched.envs.intersections.network import GapRule, IntersectionsError
 from fedsched.envs.intersections.netwriter import write_network
@@ -87,7 +88,8 @@ def twins(case: Problem, timing: str, seconds: int, seed: int = 5) -> Counter[st
     agents = len(case.signals)
     world.reset(torch.tensor([0]), torch.tensor([seed]), until_s=torch.zeros(1, dtype=torch.float64))
     found = make_actuation(case, named_timing(timing))
-    slow = Simulation(case.tables, case.begin_s, seed, actuated=ActuatedSignals(found, case.tables.signals))
+    signals = ActuatedSignals(found, case.tables.signals)
+    slow = Simulation(case.tables, case.begin_s, seed, actuated=signals)
     keep = {KIND: torch.full((1, agents), case.phases)}
     shown: Counter[str] = Counter()
     for now in range(seconds):
@@ -98,6 +100,8 @@ def twins(case: Problem, timing: str, seconds: int, seed: int = 5) -> Counter[st
             own = "".join(map(chr, world.traffic["forced"][0, n, : len(states[n])].tolist()))
             assert own == states[n], (now, n)
             shown[own] += 1
+        seen = np.maximum(signals.detected, LONG_AGO)
+        np.testing.assert_allclose(world._greens["detected"][0].numpy(), seen, rtol=0, atol=1e-6)
         count = int(world.traffic["count"][0])
         own_at = dict(zip(world.traffic["id"][0, :count].tolist(), world.traffic["position"][0, :count], strict=True))
         assert own_at.keys() == {vehicle.id for vehicle in slow.running}
@@ -106,7 +110,7 @@ def twins(case: Problem, timing: str, seconds: int, seed: int = 5) -> Counter[st
 
 
 def test_kernels_equal_the_reference() -> None:
-    assert len(twins(problem(), "program", 120)) == 8
+    assert len(twins(problem(), "program", 120)) == 10
     assert len(twins(grid_problem(1), "actuated", 100)) == 8
 
 

@@ -25,6 +25,11 @@ PROGRAMS = {
     "B1": ("0", {}, ({}, {"minDur": "6", "maxDur": "25"})),
 }
 """Offset, parameters and limits of greens, in turn, of the actuated signals."""
+STATES = {
+    "rrrrGGrrrrrrrrrrGGrrrrrr": "rrrrGgrrrrrrrrrrGgrrrrrr",
+    "rrrrrrrrrrGGrrrrrrrrrrGG": "rrrrrGrrrrGGrrrrrGrrrrGG",
+}
+"""Of B1: who turns back from the left lane is protected with the others, not with those who turn left."""
 
 
 def network() -> str:
@@ -39,6 +44,9 @@ def network() -> str:
         greens = [
             phase for phase in phases if "y" not in phase.attrib["state"] and set(phase.attrib["state"]) & {*"gG"}
         ]
+        if logic.attrib["id"] == "B1":
+            for phase in phases:
+                phase.set("state", STATES.get(phase.attrib["state"], phase.attrib["state"]))
         for n, phase in enumerate(greens):
             phase.attrib.update(limits[n % len(limits)])
         for key, value in rule.items():
