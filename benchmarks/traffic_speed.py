@@ -1,30 +1,38 @@
 """Speed of our traffic beside SUMO's, on the same maps, hours and routes, in one run on one core.
 
-    python -m benchmarks.traffic_speed MAPS                             # both, batch 64; SUMO needs the extra `sumo`
-    python -m benchmarks.traffic_speed MAPS --maps grid4x4 --batch 1 16 64 256
-    python -m benchmarks.traffic_speed MAPS --maps grid4x4 --view       # agent-steps of the PettingZoo environment
+    python -m benchmarks.traffic_speed MAPS                        # beside SUMO (extra `sumo`), then the curve
+    python -m benchmarks.traffic_speed MAPS --maps cologne1        # of one map
+    python -m benchmarks.traffic_speed MAPS --maps grid4x4 --view  # agent-steps of the PettingZoo environment
 
 MAPS holds a folder per map with a `.sumocfg`. A vehicle update is one vehicle on the road for one second; programs of
-the files run. CPU seconds of the simulation alone, without reading files and compiling kernels. Memory: the arrays of
-a world with an entry per slot of a vehicle.
+the files run. CPU seconds of the simulation alone, without reading files and compiling kernels. SUMO and we run in
+turns; medians, also of the ratio of a turn. The curve leaves out the first 600 s, and times less of the hour where the
+batch is large. Memory of a world: what a slot for a vehicle takes, and what all its arrays take, with the slots that
+were used, divided by the vehicles on the road at most.
 """
 
 import importlib.util
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import torch
 
 from benchmarks.report import parser, table, write
-from benchmarks.sumo_truth import read_map
-from benchmarks.sumo_truth import speed as speed_of_sumo
+from benchmarks.sumo_truth import REPEATS, in_own_process, read_map
+from fedsched.envs.intersections.arrays import BY_SLOT, stored
 from fedsched.envs.intersections.env import parallel_env
 from fedsched.envs.intersections.maps import CONTROLLED
 from fedsched.envs.intersections.problem import Problem, read_problem
 from fedsched.envs.intersections.world import IntersectionsWorld
 
-COLUMNS = ("map", "batch", "ours/CPU s", "SUMO/CPU s", "times", "bytes a vehicle", "import s", "digest")
+COLUMNS = (
+    "map", "ours/CPU s", "SUMO/CPU s", "times", "bytes a slot", "vehicles at most", "bytes each", "import s", "digest",
+)  # fmt: skip
+BATCH = 64
+CURVE = (1, 4, 16, 64, 256, 1024)
+CURVE_MAPS = ("cologne1", "grid4x4")
+WARM_S = 600
 DECISIONS = 200
 """Of the PettingZoo environment."""
 
@@ -36,36 +44,63 @@ def updates(world: IntersectionsWorld) -> int:
     return int(torch.where(inserted >= 0, torch.where(arrived >= 0, arrived, end) - inserted, 0.0).sum())
 
 
-def bytes_per_vehicle(world: IntersectionsWorld) -> float:
-    """Of everything that has one entry per slot of a vehicle."""
-    columns = [column for column in world.traffic.values() if column.ndim > 1 and column.shape[1] == world.slots]
-    return sum(column[0].nbytes for column in columns) / world.slots
+class Timed:
+    """Copies of a map under the programs of its files.
+
+    Args:
+        problem: The map.
+        batch: Number of copies.
+    """
+
+    def __init__(self, problem: Problem, batch: int) -> None:
+        self.world = IntersectionsWorld(problem, batch, "program")
+        self._keep = {self.world.spec.kinds[0].name: torch.full((batch, len(problem.signals)), problem.phases)}
+        self.rate(0, 1)  # compiles and captures
+
+    def rate(self, begin_s: float = 0, end_s: float = torch.inf) -> float:
+        """Vehicle updates per CPU second of a stretch of the episode."""
+        batch = self.world.batch
+        self.world.reset(torch.zeros(batch, dtype=torch.int64), torch.arange(batch))
+        self.world.step(self._keep, torch.full((batch,), float(begin_s), dtype=torch.float64))
+        before, begin = updates(self.world), time.process_time()
+        self.world.step(self._keep, torch.full((batch,), float(end_s), dtype=torch.float64))
+        return (updates(self.world) - before) / (time.process_time() - begin)
+
+    def memory(self) -> tuple[float, int, float]:
+        """Bytes of a slot, vehicles at most so far in any copy, and bytes of all arrays of a copy for each of them."""
+        world, most = self.world, int(self.world.traffic["most"].max())
+        columns = stored(world.traffic) | world.control | world.counts
+        slot = sum(columns[name].nbytes for name in BY_SLOT) / world.batch / world.slots
+        view = sum(column.nbytes for column in world.view.values() if column.ndim > 2)
+        rest = sum(column.nbytes for name, column in columns.items() if name not in BY_SLOT) + view
+        return slot, most, slot + rest / world.batch / most
 
 
-def measure(problem: Problem, batch: int) -> tuple[float, float]:
-    """Vehicle updates per CPU second, and bytes per slot of a vehicle."""
-    world = IntersectionsWorld(problem, batch, "program")
-    instances, seeds = torch.zeros(batch, dtype=torch.int64), torch.arange(batch)
-    keep = {world.spec.kinds[0].name: torch.full((batch, len(problem.signals)), problem.phases)}
-    world.reset(instances, seeds)  # compiles and captures
-    world.step(keep, torch.full((batch,), 1.0, dtype=torch.float64))
-    world.reset(instances, seeds)
-    begin = time.process_time()
-    world.step(keep)
-    return updates(world) / (time.process_time() - begin), bytes_per_vehicle(world)
-
-
-def row(folder: Path, batches: Sequence[int], sumo: bool) -> list[tuple[object, ...]]:
-    """The map under each batch, and SUMO once."""
+def row(folder: Path, sumo: bool) -> tuple[object, ...]:
+    """The map at the usual batch, in turns with SUMO."""
     begin = time.process_time()
     problem = read_problem(next(folder.glob("*.sumocfg")), CONTROLLED.get(folder.name))
     import_s = time.process_time() - begin
-    theirs = speed_of_sumo(read_map(folder))["vehicle_updates_per_cpu_s"] if sumo else None
+    timed, of = Timed(problem, BATCH), read_map(folder)
+    ours, theirs = [], []
+    for _ in range(REPEATS):
+        ours.append(timed.rate())
+        if sumo:
+            run = in_own_process(of, of.routes, "static", 0, False)
+            theirs.append(run["vehicle_updates"] / run["cpu_s"])
+    times = median(a / b for a, b in zip(ours, theirs, strict=True)) if sumo else None
+    rate = median(theirs) if sumo else None
+    return (folder.name, median(ours), rate, times, *timed.memory(), import_s, problem.digest[:8])
+
+
+def curve(folder: Path) -> list[tuple[object, ...]]:
+    """Vehicle updates per CPU second by batch."""
+    problem = read_problem(next(folder.glob("*.sumocfg")), CONTROLLED.get(folder.name))
     found: list[tuple[object, ...]] = []
-    for batch in batches:
-        ours, memory = measure(problem, batch)
-        times = ours / theirs if theirs else None
-        found.append((folder.name, batch, ours, theirs, times, memory, import_s, problem.digest[:8]))
+    for batch in CURVE:
+        end_s = WARM_S + min(3000, max(300, 48000 // batch))
+        timed = Timed(problem, batch)
+        found.append((folder.name, batch, median(timed.rate(WARM_S, end_s) for _ in range(REPEATS)), end_s - WARM_S))
     return found
 
 
@@ -90,7 +125,6 @@ def main() -> None:
     options = parser(__doc__, "traffic_speed")
     options.add_argument("maps_folder", type=Path, metavar="MAPS")
     options.add_argument("--maps", nargs="+", help="which; default: all in the folder")
-    options.add_argument("--batch", nargs="+", type=int, default=[64])
     options.add_argument("--view", action="store_true", help="the PettingZoo environment instead")
     chosen = options.parse_args()
     torch.set_num_threads(1)
@@ -102,9 +136,11 @@ def main() -> None:
         write(chosen.out, {"view": rates})
         return
     sumo = importlib.util.find_spec("libsumo") is not None
-    rows = [line for folder in folders for line in row(folder, chosen.batch, sumo)]
+    rows = [row(folder, sumo) for folder in folders]
     table(COLUMNS, rows)
-    write(chosen.out, {"columns": COLUMNS, "rows": rows})
+    points = [line for folder in folders if folder.name in CURVE_MAPS for line in curve(folder)]
+    table(("map", "batch", "ours/CPU s", "s timed"), points)
+    write(chosen.out, {"columns": COLUMNS, "rows": rows, "curve": points})
 
 
 if __name__ == "__main__":

@@ -26,15 +26,18 @@ from fedsched.envs.intersections.timing import Timing
 Columns = dict[str, torch.Tensor]
 REAL = torch.float64 if "64" in real.__name__ else torch.float32
 STACK = 32
-PLANNED = 3
+PLANNED = 2
 """Links that a vehicle plans to pass, on average: more than that is an error, since there is no room for them."""
 _I32, _BOOL = torch.int32, torch.bool
 _KINDS = {"float64": torch.float64, "float32": torch.float32, "int32": _I32, "bool": _BOOL}
 _NONE = (
-    "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "trip_inserted", "trip_arrived",
-    "behind", "gate_limit",
+    "lane_first", "lane_last", "rear_first", "approach_first", "shown", "failed", "edge_failed", "load_at",
+    "trip_inserted", "trip_arrived", "gate_limit",
 )  # fmt: skip
 """Columns in which -1 stands for nothing."""
+BY_SLOT = {"vehicle": 1, "behind": 1, "rear_next": REARS, "rear_at": REARS, "item": ITEMS}
+"""Columns by slots, and how many entries a slot has at most: never touched, and so without memory of their own on a
+CPU, behind the last slot that was used."""
 
 
 def road_columns(
@@ -50,7 +53,7 @@ def road_columns(
         timing: Of their yellow.
     """
     lanes, links, conflicts, signals = tables.lanes, tables.links, tables.conflicts, tables.signals
-    ways, types, vehicles = tables.ways, tables.types, tables.vehicles
+    ways, types, vehicles, closures = tables.ways, tables.types, tables.vehicles, tables.closures
     before_begin, before = _before(tables)
     edge_lane, wide_first, wide_end = _edges(tables)
     signal_link_begin, signal_link = _signal_links(tables)
@@ -67,7 +70,7 @@ def road_columns(
         "lane_waiting": lanes.waiting, "lane_single": np.bincount(lanes.edge)[lanes.edge] == 1,
         "lane_second": into_kind == LinkKind.INNER, "lane_into": into, "lane_radius": lanes.radius,
         "lane_junction": np.append(links.junction, -1)[np.where(lanes.internal, lanes.entry, -1)],
-        "lane_allowed": lanes.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
+        "lane_allowed": closures.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
         "lane_before_begin": before_begin, "lane_before": before, "edge_lane": edge_lane,
         "wide_first": wide_first, "wide_end": wide_end, "lane_number": number,
         "signal_link_begin": signal_link_begin, "signal_link": signal_link, "phase_begin": signals.phase_begin,
@@ -89,6 +92,7 @@ def road_columns(
         "trip_depart": np.ceil(vehicles.depart_s).astype(np.int32), "trip_way": vehicles.way,
         "trip_last": vehicles.edges - 1, "trip_type": vehicles.type, "trip_lane": vehicles.lane,
         "trip_speed": vehicles.speed, "trip_position": vehicles.position,
+        "change_s": closures.change_s, "change_ways": closures.ways, "change_lanes": closures.lanes,
         **gate_tables(districts, len(links.source), timing),
     }  # fmt: skip
     return {name: to_tensor(values, device) for name, values in columns.items()}
@@ -162,14 +166,15 @@ def traffic_columns(
     trips = len(tables.vehicles.way) if trips is None else trips
     signals, most = len(tables.signals.offset_s), max(1, tables.signals.state.shape[1])
     sizes = {
-        "now": (), "seed": (), "flag": (), "count": (), "departed": (), "pending_count": (), "arrived": (),
-        "first_trip": (), "trips": (),
+        "now": (), "seed": (), "flag": (), "count": (), "most": (), "departed": (), "pending_count": (), "arrived": (),
+        "first_trip": (), "trips": (), "change": (), "open_ways": (), "open_lanes": (),
         "behind": (slots, REARS), "lane_first": (lanes,), "lane_last": (lanes,), "rear_first": (lanes,),
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
+        "load": (lanes,), "load_at": (lanes,), "edge_failed": (1 + int(tables.lanes.edge.max(initial=0)),),
         "first_blocked": (lanes,), "last_blocked": (lanes,),
         "stack": (STACK,), "stack_at": (STACK,), "space": (ITEMS,), "met": (ITEMS,),
         "approach_first": (links,), "planned": (), "item": (ITEMS + slots * PLANNED,), "state": (links,),
-        "last_green": (links,), "forced": (signals, most), "shown": (signals,), "pending": (trips,),
+        "forced": (signals, most), "shown": (signals,), "pending": (trips,),
         **dict.fromkeys(("trip_inserted", "trip_arrived", "trip_loss", "trip_waiting", "trip_stops"), (trips,)),
         **gate_sizes(districts),
     }  # fmt: skip
@@ -199,11 +204,17 @@ def stored(columns: Columns) -> Columns:
 def clear(columns: Columns, road: Columns, row: int, seed: int) -> None:
     """Puts a row back to the start: empty streets, all trips of the tables, the randomness of `seed`."""
     rows = torch.tensor([row], device=columns["now"].device)
-    clear_rows(columns, road, rows, rows * 0 + seed, rows * 0, rows * 0 + len(road["trip_depart"]))
+    clear_rows(columns, road, rows, rows * 0 + seed, rows * 0, rows * 0 + len(road["trip_depart"]), rows * 0)
 
 
 def clear_rows(
-    columns: Columns, road: Columns, rows: torch.Tensor, seeds: torch.Tensor, first: torch.Tensor, trips: torch.Tensor
+    columns: Columns,
+    road: Columns,
+    rows: torch.Tensor,
+    seeds: torch.Tensor,
+    first: torch.Tensor,
+    trips: torch.Tensor,
+    change: torch.Tensor,
 ) -> None:
     """Puts rows back to the start: empty streets.
 
@@ -214,10 +225,13 @@ def clear_rows(
         seeds: Their randomness, [R], below 2^31.
         first: Where the demand of each begins among the trips of the tables, [R].
         trips: How many trips it has, [R].
+        change: Its first closing of lanes, [R].
     """
+    used = int(columns["most"][rows].max()) if len(rows) else 0
     for name, tensor in stored(columns).items():
-        fill(tensor, rows, -1 if name in _NONE else 0)
-    for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips)):
+        part = tensor[:, : used * BY_SLOT[name]] if name in BY_SLOT else tensor
+        fill(part, rows, -1 if name in _NONE else 0)
+    for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips), ("change", change)):
         columns[name][rows] = values.to(_I32)
     columns["state"][rows] = road["link_fixed"]
 

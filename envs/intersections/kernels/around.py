@@ -23,8 +23,8 @@ class Around:
 
 
 @wp.func
-def is_open_to(r: Road, kind: int, lane: int) -> bool:
-    return (r.lane_allowed[lane] >> r.vehicle_class[kind]) & 1 == 1
+def is_open_to(r: Road, t: Traffic, b: int, kind: int, lane: int) -> bool:
+    return (r.lane_allowed[t.open_lanes[b] + lane] >> r.vehicle_class[kind]) & 1 == 1
 
 
 @wp.func
@@ -168,6 +168,20 @@ def beside(r: Road, lane: int, offset: int) -> int:
 
 
 @wp.func
+def load_of(r: Road, t: Traffic, b: int, lane: int) -> real:
+    """m that the vehicles on a lane take with their gaps; summed once as long as nobody changes onto it or off it."""
+    if t.load_at[b, lane] != t.now[b]:
+        total = real(0.0)
+        other = int(t.lane_first[b, lane])
+        while other >= 0:
+            total += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
+            other = t.vehicle[b, other].after
+        t.load[b, lane] = total
+        t.load_at[b, lane] = t.now[b]
+    return t.load[b, lane]
+
+
+@wp.func
 def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
     """m that the vehicles ahead take on a lane and on the lanes that continue the route from it."""
     lane = int(from_lane)
@@ -192,8 +206,5 @@ def occupied(r: Road, t: Traffic, b: int, s: int, from_lane: int) -> real:
         if not r.lane_internal[lane]:
             place += 1
             covered += r.lane_length[lane]
-        other = t.lane_first[b, lane]
-        while other >= 0:
-            total += r.size[t.vehicle[b, other].kind] + r.gap[t.vehicle[b, other].kind]
-            other = t.vehicle[b, other].after
+        total += load_of(r, t, b, lane)
     return total

@@ -228,7 +228,7 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
     """One side: whether the vehicle has changed."""
     if lane < 0:
         return False
-    if not is_open_to(r, t.vehicle[b, s].kind, lane):
+    if not is_open_to(r, t, b, t.vehicle[b, s].kind, lane):
         return False
     around = look_around(r, t, b, s, lane)
     front = bool(False)
@@ -241,6 +241,8 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
     if not wanted:
         return False
     if not front and not back:
+        t.load_at[b, t.vehicle[b, s].lane] = -1
+        t.load_at[b, lane] = -1
         unlink(t, b, s, t.vehicle[b, s].lane)
         t.vehicle[b, s].lane = lane
         link_in(t, b, s, lane)

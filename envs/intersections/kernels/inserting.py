@@ -22,17 +22,19 @@ def factor_of(r: Road, t: Traffic, b: int, trip: int, kind: int) -> real:
 
 @wp.func
 def depart_lane(r: Road, t: Traffic, b: int, trip: int, row: int, kind: int, wanted: int) -> int:
-    """The lane that is tried; by default the emptiest of those that need no change, see the reference."""
+    """The lane that is tried, by default the emptiest of those that need no change; -1 where none is open."""
     edge = r.way_edge[row]
     first, end = r.edge_lane[edge], r.edge_lane[edge + 1]
     if wanted >= 0:
-        return first + wanted
+        if is_open_to(r, t, b, kind, first + wanted):
+            return first + wanted
+        return -1
     best = int(-1)
     most = real(-1.0)
     fallback = int(-1)
     going = bool(True)
     for lane in range(first, end):
-        if going and is_open_to(r, kind, lane):
+        if going and is_open_to(r, t, b, kind, lane):
             if fallback < 0:
                 fallback = lane
             if r.way_offset[row, r.lane_index[lane]] == 0 and wanted != -2:
@@ -92,6 +94,7 @@ def enter(t: Traffic, b: int, s: int):
     t.vehicle[b, s].inserted = now
     t.trip_inserted[b, t.vehicle[b, s].id] = now
     t.count[b] = s + 1
+    t.most[b] = wp.max(t.most[b], s + 1)
     link_in(t, b, s, t.vehicle[b, s].lane)
 
 
@@ -136,11 +139,27 @@ def is_safe_anywhere(r: Road, t: Traffic, b: int, s: int, trip: int, rule: real,
 
 
 @wp.func
+def fail(r: Road, t: Traffic, b: int, edge: int, lane: int):
+    """Closes a lane for this second, and the edge with its last lane."""
+    t.failed[b, lane] = t.now[b]
+    closed = bool(True)
+    for other in range(r.edge_lane[edge], r.edge_lane[edge + 1]):
+        closed = closed and t.failed[b, other] == t.now[b]
+    if closed:
+        t.edge_failed[b, edge] = t.now[b]
+
+
+@wp.func
 def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
     """Tries one trip; a failure closes its lane for this second."""
     row = t.first_trip[b] + trip
-    kind, way = r.trip_type[row], r.trip_way[row]
+    kind, way = r.trip_type[row], r.trip_way[row] + t.open_ways[b]
+    edge = r.way_edge[way]
+    if t.edge_failed[b, edge] == t.now[b]:
+        return False
     lane = depart_lane(r, t, b, trip, way, kind, r.trip_lane[row])
+    if lane < 0:
+        return False
     if t.failed[b, lane] == t.now[b]:
         return False
     s = t.count[b]
@@ -162,7 +181,7 @@ def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
         adapts = t.lane_first[b, lane] < 0 and r.trip_speed[row] < real(0.0)
         safe = is_safe_anywhere(r, t, b, s, trip, rule, adapts)
     if not safe:
-        t.failed[b, lane] = t.now[b]
+        fail(r, t, b, edge, lane)
         return False
     enter(t, b, s)
     return True

@@ -71,28 +71,35 @@ def move_slot(t: Traffic, b: int, source: int, target: int):
 @wp.func
 def clear_rears(t: Traffic, b: int):
     for s in range(t.count[b]):
-        for i in range(REARS):
-            lane = t.behind[b, s, i]
-            if lane >= 0:
-                t.rear_first[b, lane] = -1
+        if t.behind[b, s, 0] >= 0:
+            for i in range(REARS):
+                lane = t.behind[b, s, i]
+                if lane >= 0:
+                    t.rear_first[b, lane] = -1
+
+
+@wp.func
+def list_rears_of(r: Road, t: Traffic, b: int, s: int):
+    offset = rear_of(r, t, b, s)
+    for i in range(REARS):
+        lane = t.behind[b, s, i]
+        if lane >= 0:
+            if offset >= real(0.0):
+                t.behind[b, s, i] = -1
+            else:
+                offset += r.lane_length[lane]
+                node = s * REARS + i
+                t.rear_at[b, node] = offset
+                t.rear_next[b, node] = t.rear_first[b, lane]
+                t.rear_first[b, lane] = node
 
 
 @wp.func
 def list_rears(r: Road, t: Traffic, b: int):
     """Finds the rears anew; lanes behind that are not reached any more are forgotten."""
     for s in range(t.count[b]):
-        offset = rear_of(r, t, b, s)
-        for i in range(REARS):
-            lane = t.behind[b, s, i]
-            if lane >= 0:
-                if offset >= real(0.0):
-                    t.behind[b, s, i] = -1
-                else:
-                    offset += r.lane_length[lane]
-                    node = s * REARS + i
-                    t.rear_at[b, node] = offset
-                    t.rear_next[b, node] = t.rear_first[b, lane]
-                    t.rear_first[b, lane] = node
+        if t.behind[b, s, 0] >= 0:
+            list_rears_of(r, t, b, s)
 
 
 @wp.func

@@ -6,6 +6,7 @@ Kesting, Traffic Flow Dynamics (2013), chapter 20, see `arrays.FUEL`.
 
 import warp as wp
 
+from fedsched.envs.intersections.kernels.control import shows_green
 from fedsched.envs.intersections.kernels.state import STANDING, Road, Traffic, real
 from fedsched.envs.intersections.kernels.ways import allowed
 
@@ -49,6 +50,7 @@ class CountArrays:
     halting: wp.array2d[wp.int32]  # of these, slower than 0.1 m/s
     standing_s: wp.array2d[wp.int32]  # s that these have been standing, summed
     pace: wp.array2d[real]  # sum of speed / desired speed of all within 200 m
+    last_green: wp.array2d[wp.int32]  # s
     out_seen: wp.array2d[wp.int32]  # [B, O] vehicles on the first 200 m
     out_halting: wp.array2d[wp.int32]
     out_used: wp.array2d[real]  # m
@@ -140,7 +142,10 @@ def charge_vehicle(r: Road, t: Traffic, v: Sight, m: Count, b: int, s: int):
 
 @wp.func
 def charge(r: Road, t: Traffic, v: Sight, m: Count, b: int):
-    """Rewards of a second that has passed, and whether traffic is stuck."""
+    """Rewards of a second that has passed, what was green in it, and whether traffic is stuck."""
+    for q in range(v.link_agent.shape[0]):
+        if shows_green(t.state[b, r.signal_link[q]]):
+            m.last_green[b, q] = t.now[b]
     stuck = int(0)
     for s in range(t.count[b]):
         charge_vehicle(r, t, v, m, b, s)

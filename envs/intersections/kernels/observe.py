@@ -115,7 +115,7 @@ def see_queues(v: Sight, m: Count, w: View, b: int, a: int, e: int, move: int):
 
 
 @wp.func
-def see_lights(r: Road, t: Traffic, w: View, b: int, a: int, e: int, move: int):
+def see_lights(r: Road, t: Traffic, m: Count, w: View, b: int, a: int, e: int, move: int):
     """Layout and colour."""
     w.entities[b, a, e, 7] = float(w.movement_lanes[move]) / 4.0
     for k in range(TURNS):
@@ -126,12 +126,11 @@ def see_lights(r: Road, t: Traffic, w: View, b: int, a: int, e: int, move: int):
     last = int(0)
     for i in range(w.movement_link_begin[move], w.movement_link_begin[move + 1]):
         q = w.movement_link[i]
-        link = r.signal_link[q]
-        state = t.state[b, link]
+        state = t.state[b, r.signal_link[q]]
         strong = strong or state == GREEN
         weak = weak or state == SMALL_GREEN
         yellow = yellow or state == YELLOW or state == BIG_YELLOW
-        last = wp.max(last, t.last_green[b, link])
+        last = wp.max(last, m.last_green[b, q])
     w.entities[b, a, e, 12] = flag(strong)
     w.entities[b, a, e, 13] = flag(weak and not strong)
     w.entities[b, a, e, 14] = flag(yellow)
@@ -199,7 +198,7 @@ def observe(
     first = w.movement_first[a]
     for move in range(first, w.movement_first[a + 1]):
         see_queues(v, m, w, b, a, move - first, move)
-        see_lights(r, t, w, b, a, move - first, move)
+        see_lights(r, t, m, w, b, a, move - first, move)
         see_gate(t, w, b, a, move - first, move)
     for k in range(p.phase_first[a + 1] - p.phase_first[a]):
         w.actions[b, a, k, 0] = flag(p.period > 0 and c.target[b, a] == k)

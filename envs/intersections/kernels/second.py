@@ -2,32 +2,35 @@
 
 import warp as wp
 
+from fedsched.envs.intersections.kernels.actuated import GreensArrays, LoopsArrays, actuate, detect
 from fedsched.envs.intersections.kernels.changing import change_lanes
 from fedsched.envs.intersections.kernels.control import (
     Control,
     ControlArrays,
     Plan,
     PlanArrays,
-    actuate,
     anyone_decides,
     choose,
-    detect,
     end_yellow,
-    shows_green,
 )
 from fedsched.envs.intersections.kernels.gates import close_gates, hold_gates
 from fedsched.envs.intersections.kernels.inserting import insert
+from fedsched.envs.intersections.kernels.keepclear import keep_clear
+from fedsched.envs.intersections.kernels.lists import list_rears
 from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays, charge, count, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
-from fedsched.envs.intersections.kernels.planning import keep_clear, plan
+from fedsched.envs.intersections.kernels.planning import plan
 from fedsched.envs.intersections.kernels.state import Road, RoadArrays, Traffic, TrafficArrays
+from fedsched.envs.intersections.kernels.ways import close_lanes
 
-
-@wp.func
-def set_state(t: Traffic, b: int, link: int, state: int):
-    if shows_green(t.state[b, link]) and not shows_green(state):
-        t.last_green[b, link] = t.now[b]
-    t.state[b, link] = state
+wp.set_module_options(
+    {
+        "cpu_compiler_flags": "-march=native -mllvm=-inline-threshold=1000000"
+        " -mllvm=-inline-cold-callsite-threshold=1000000 -mllvm=-slp-recursion-max-depth=4"
+    }
+)
+"""On a CPU everything is compiled into the loop over seconds, where the arrays' addresses stay at hand: half as fast
+again, for a few seconds of compiling."""
 
 
 @wp.func
@@ -38,7 +41,7 @@ def switch(r: Road, t: Traffic, b: int):
         if t.forced[b, n, 0] != 0:
             for i in range(first, r.signal_link_begin[n + 1]):
                 link = r.signal_link[i]
-                set_state(t, b, link, t.forced[b, n, r.link_signal_index[link]])
+                t.state[b, link] = t.forced[b, n, r.link_signal_index[link]]
             t.shown[b, n] = -1
         else:
             start, end = r.phase_begin[n], r.phase_begin[n + 1]
@@ -51,32 +54,30 @@ def switch(r: Road, t: Traffic, b: int):
                 t.shown[b, n] = phase
                 for i in range(first, r.signal_link_begin[n + 1]):
                     link = r.signal_link[i]
-                    set_state(t, b, link, r.phase_state[phase, r.link_signal_index[link]])
+                    t.state[b, link] = r.phase_state[phase, r.link_signal_index[link]]
 
 
 @wp.func
-def second(r: Road, t: Traffic, b: int):
-    """One second."""
+def first_half(r: Road, t: Traffic, b: int):
+    """The first part of a second: everyone plans, decides and moves."""
+    close_lanes(r, t, b)
     close_gates(r, t, b)
     switch(r, t, b)
     hold_gates(r, t, b)
     for s in range(t.count[b]):
         plan(r, t, b, s)
-    for s in range(t.count[b]):
         keep_clear(r, t, b, s)
     list_approaches(t, b)
     move(r, t, b)
+
+
+@wp.func
+def second_half(r: Road, t: Traffic, b: int):
+    """The rest of it: lane changes and insertion."""
+    list_rears(r, t, b)
     change_lanes(r, t, b)
     insert(r, t, b)
     t.now[b] = t.now[b] + 1
-
-
-@wp.kernel
-def run_seconds(r: RoadArrays, t: TrafficArrays, seconds: wp.array1d[wp.int32]):
-    """Runs every world by its number of seconds."""
-    b = wp.tid()
-    for _ in range(seconds[b]):
-        second(r, t, b)
 
 
 @wp.func
@@ -114,6 +115,8 @@ def run_to_decision(
     c: ControlArrays,
     v: SightArrays,
     m: CountArrays,
+    loops: LoopsArrays,
+    greens: GreensArrays,
     go: wp.array1d[wp.bool],
     chosen: wp.array2d[wp.int64],
     until_s: wp.array1d[wp.float64],
@@ -124,12 +127,11 @@ def run_to_decision(
         decide_all(t, p, c, chosen, b)
         begun = t.now[b]
         while goes_on(t, p, c, until_s, b):
-            if p.longest > 0:
-                actuate(r, t, p, c, b)
-            else:
-                end_yellow(t, p, c, b)
-            second(r, t, b)
+            end_yellow(t, p, c, b)
+            actuate(r, t, loops, greens, b)
+            first_half(r, t, b)
+            if loops.loop_at.shape[0] > 0:
+                detect(r, t, loops, greens, b)
+            second_half(r, t, b)
             charge(r, t, v, m, b)
-            if p.longest > 0:
-                detect(r, t, p, c, b)
         settle(r, t, p, c, v, m, begun, b)

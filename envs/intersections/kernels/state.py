@@ -53,7 +53,7 @@ class RoadArrays:
     lane_right: wp.array1d[wp.int32]
     lane_left: wp.array1d[wp.int32]
     lane_internal: wp.array1d[wp.bool]
-    lane_allowed: wp.array1d[wp.int32]
+    lane_allowed: wp.array1d[wp.int32]  # [V * L] for every set of closed lanes
     lane_single: wp.array1d[wp.bool]  # the only one of its edge
     lane_waiting: wp.array1d[wp.bool]  # ends at a waiting area
     lane_second: wp.array1d[wp.bool]  # begins behind one
@@ -126,6 +126,9 @@ class RoadArrays:
     trip_lane: wp.array1d[wp.int32]
     trip_speed: wp.array1d[real]
     trip_position: wp.array1d[real]
+    change_s: wp.array1d[wp.int32]  # when lanes close or open, instance by instance, NEVER at the end of each
+    change_ways: wp.array1d[wp.int32]  # the first row of the ways, and of `lane_allowed`, from then on
+    change_lanes: wp.array1d[wp.int32]
 
 
 @wp.struct
@@ -202,6 +205,7 @@ class TrafficArrays:
     seed: wp.array1d[wp.int32]
     flag: wp.array1d[wp.int32]
     count: wp.array1d[wp.int32]
+    most: wp.array1d[wp.int32]  # slots used so far
     vehicle: wp.array2d[Vehicle]  # [B, S]
     behind: wp.array3d[wp.int32]  # [B, S, R]
     first_blocked: wp.array2d[wp.int32]  # [B, L] who cannot get onto a lane: the first and the last of this second
@@ -213,6 +217,8 @@ class TrafficArrays:
     rear_at: wp.array2d[real]  # m from the lane's start
     item: wp.array2d[Item]  # [B, J] the items of all plans, vehicle by vehicle
     planned: wp.array1d[wp.int32]  # how many there are
+    load: wp.array2d[real]  # [B, L] m that the vehicles on a lane take
+    load_at: wp.array2d[wp.int32]  # when that was summed
     cursor: wp.array2d[wp.int32]  # [B, L] the next vehicle to consider on a lane
     stack: wp.array2d[wp.int32]  # [B, 32] lanes still to look at
     stack_at: wp.array2d[real]
@@ -222,7 +228,6 @@ class TrafficArrays:
     forced: wp.array3d[wp.int32]  # [B, N, most links] a state that holds a signal; 0: its program runs
     shown: wp.array2d[wp.int32]  # [B, N] the phase of the program that is shown, -1: another state
     state: wp.array2d[wp.int32]  # [B, K] the links' states in force
-    last_green: wp.array2d[wp.int32]  # [B, K] s when a link lost its green
     gate_passed: wp.array2d[wp.int32]  # [B, G] vehicles since the start
     gate_base: wp.array2d[wp.int32]  # [B, G] of these, before the epoch
     gate_limit: wp.array2d[wp.int32]  # [B, G] vehicles that may cross in the epoch, -1: no limit
@@ -232,10 +237,14 @@ class TrafficArrays:
     guard_yellow: wp.array2d[wp.int32]  # [B, H] s, when the yellow of a closed gate ends
     first_trip: wp.array1d[wp.int32]  # where a world's demand begins among all trips; trips are counted from there
     trips: wp.array1d[wp.int32]  # how many there are
+    change: wp.array1d[wp.int32]  # the next closing or opening of lanes
+    open_ways: wp.array1d[wp.int32]  # what the last one has set
+    open_lanes: wp.array1d[wp.int32]
     departed: wp.array1d[wp.int32]  # trips whose time has come
     pending: wp.array2d[wp.int32]  # [B, V] trips that could not be inserted yet, in order
     pending_count: wp.array1d[wp.int32]
     failed: wp.array2d[wp.int32]  # [B, L] the second in which an insertion failed on a lane
+    edge_failed: wp.array2d[wp.int32]  # [B, edges] the same of all lanes of an edge
     trip_inserted: wp.array2d[wp.int32]  # [B, V], -1 before
     trip_arrived: wp.array2d[wp.int32]  # [B, V], -1 before
     trip_loss: wp.array2d[wp.float32]

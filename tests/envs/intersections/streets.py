@@ -14,7 +14,7 @@ import warp as wp
 
 from fedsched.envs.intersections.arrays import Columns, clear, road_columns, structs, traffic_columns
 from fedsched.envs.intersections.compile import compile_tables
-from fedsched.envs.intersections.kernels.second import run_seconds
+from fedsched.envs.intersections.kernels.alone import run_seconds
 from fedsched.envs.intersections.netfile import read_network
 from fedsched.envs.intersections.network import Network
 from fedsched.envs.intersections.routefile import read_demand

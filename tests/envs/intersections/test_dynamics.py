@@ -8,7 +8,10 @@ import pytest
 
 from fedsched.envs.intersections.reference import Simulation
 
-EXACT = ("free_drive", "insertion", "permissive_left", "queue_discharge", "right_on_red", "spillback", "yellow")
+EXACT = (
+    *("departures", "free_drive", "inner_lanes", "insertion", "permissive_left", "queue_discharge", "right_on_red"),
+    *("spillback", "stuck", "yellow"),
+)
 """Scenes in which every vehicle is where SUMO has it, every second; the others change lanes at other seconds."""
 LANE_CHANGES = ("bus_and_emergency", "crossroads", "lane_drop", "mixed_lanes")
 
@@ -28,7 +31,7 @@ def test_every_vehicle_is_where_sumo_has_it(streets: ModuleType, name: str) -> N
             assert where[1:] == pytest.approx((at, speed), abs=0.02), second
 
 
-@pytest.mark.parametrize("name", ["crossroads", "permissive_left", "lane_drop", "bus_and_emergency"])
+@pytest.mark.parametrize("name", ["crossroads", "permissive_left", "lane_drop", "bus_and_emergency", "departures"])
 def test_kernels_equal_the_reference(streets: ModuleType, name: str) -> None:
     """With dawdling and drivers of all kinds, every position and speed."""
     known = streets.scene(name)
