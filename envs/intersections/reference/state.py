@@ -204,7 +204,7 @@ class Street:
 
     def row_at(self, vehicle: Vehicle) -> int:
         """The row of its route that tells which lanes lead on: inside a junction that of the edge behind it."""
-        return vehicle.way + vehicle.place + self.internal[vehicle.lane]
+        return vehicle.way + vehicle.place + int(self.internal[vehicle.lane])
 
     def number_on(self, lane: int) -> int:
         """The number of a lane, or of the one that a lane inside a junction leads to."""

@@ -89,6 +89,10 @@ def test_lanes_know_their_neighbours() -> None:
         siblings = network.edges[lanes.edge[n]].lanes
         place = siblings.index(n)
         assert place == lanes.index[n]
+        if lanes.internal[n]:  # only those that lead straight on, from a lane of their own
+            assert lanes.right[n] in (-1, *siblings[:place])
+            assert lanes.left[n] in (-1, *siblings[place + 1 :])
+            continue
         assert lanes.right[n] == (siblings[place - 1] if place else -1)
         assert lanes.left[n] == (siblings[place + 1] if place + 1 < len(siblings) else -1)
 

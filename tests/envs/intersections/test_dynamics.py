@@ -63,6 +63,16 @@ def test_trips_take_as_long_as_in_sumo(streets: ModuleType, name: str) -> None:
     assert abs(np.mean(own) - theirs.mean()) <= 2 * error + 0.1
 
 
+def test_lanes_are_changed_inside_junctions_only_straight_on(streets: ModuleType) -> None:
+    known = streets.scene("crossroads")
+    lanes, links = known.tables.lanes, known.tables.links
+    inside = np.flatnonzero(lanes.internal & ((lanes.right >= 0) | (lanes.left >= 0)))
+    assert len(inside) == 8  # two lanes straight on from each of four arms
+    for lane in inside:
+        source, target = links.source[lanes.entry[lane]], links.target[lanes.entry[lane]]
+        assert lanes.index[source] == lanes.index[target] == lanes.index[lane]
+
+
 def test_nobody_is_lost_and_nobody_overlaps(streets: ModuleType) -> None:
     known = streets.scene("crossroads")
     city = streets.Streets(known.tables, [5])
