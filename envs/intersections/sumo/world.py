@@ -183,7 +183,7 @@ class SumoWorld(IntersectionsWorld):
         try:
             films = self._batch.advance({row: self._stages(row, begun, phase) for row in rows})
         except SumoError:
-            self._batch.close()
+            self._batch.drop()
             self._driving.clear()
             raise
         for row, film in films.items():
