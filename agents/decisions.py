@@ -92,7 +92,8 @@ class Decisions:
 def row_features(tokens: Tokens, kind: KindSpec, rows: torch.Tensor) -> torch.Tensor:
     """Features of some actions and of what they concern.
 
-    An action that concerns several entities (a phase and its movements) carries the mean over those that are live.
+    An action that concerns several entities (a phase and its movements) carries the sum over those that are live: twice
+    the queues served is twice the reason to serve them.
 
     Args:
         tokens: Of the kind, from the world.
@@ -115,8 +116,7 @@ def row_features(tokens: Tokens, kind: KindSpec, rows: torch.Tensor) -> torch.Te
     else:
         relation = torch.as_tensor(kind.relation, device=rows.device)
         live = (relation & tokens.entity_mask[:, :, None, :]).to(tokens.entities.dtype)
-        mean = live @ tokens.entities / live.sum(3, keepdim=True).clamp(min=1)
-        concerned = mean.flatten(0, 2).index_select(0, rows)
+        concerned = (live @ tokens.entities).flatten(0, 2).index_select(0, rows)
     return torch.cat([concerned, own_action], 1)
 
 

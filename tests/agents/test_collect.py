@@ -108,7 +108,7 @@ def test_a_world_that_was_cut_off_is_asked_no_more(queue: Callable[..., Any]) ->
     assert ended.over.tolist() == [True, True]
 
 
-def test_an_action_that_concerns_several_entities_carries_the_mean_of_the_live_ones() -> None:
+def test_an_action_that_concerns_several_entities_carries_the_sum_of_the_live_ones() -> None:
     relation = np.array([[[1, 1, 0], [0, 1, 1], [0, 0, 1]]], dtype=np.bool_)
     kind = KindSpec("signal", ("a",), (), ("queue",), 3, ("phase",), 3, relation=relation)
     mask = torch.tensor([[[True, True, False]]])
@@ -121,4 +121,4 @@ def test_an_action_that_concerns_several_entities_carries_the_mean_of_the_live_o
         active=torch.ones(1, 1, dtype=torch.bool),
         alive=torch.ones(1, 1, dtype=torch.bool),
     )
-    assert row_features(tokens, kind, torch.arange(3)).tolist() == [[3.0, 7.0], [4.0, 8.0], [0.0, 9.0]]
+    assert row_features(tokens, kind, torch.arange(3)).tolist() == [[6.0, 7.0], [4.0, 8.0], [0.0, 9.0]]

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from fedsched.sim.scenario.marks import Finding
 
 _SOFT_RULES = {
-    "greedy": {"log_near": 80.0, "current": 2.0},
-    "max-pressure": {"log_queue": 80.0, "log_queue_behind": -80.0, "current": 2.0},
+    "greedy": {"log_near": 40.0, "current": 2.0},
+    "max-pressure": {"log_queue": 40.0, "log_queue_behind": -40.0, "current": 2.0},
 }
-"""Linear scores that prefer the phases that the controllers would; they see means over a phase's movements."""
+"""Linear scores that prefer the phases that the controllers would; they see sums over a phase's movements."""
 
 
 class IntersectionsDomain:
