@@ -21,6 +21,7 @@ import warp as wp
 from fedsched.envs.core import Observation, Snapshot, WorldError
 from fedsched.envs.intersections.actuation import actuated
 from fedsched.envs.intersections.arrays import fill, to_tensor
+from fedsched.envs.intersections.closures import closures_text
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, replay
 from fedsched.envs.intersections.kernels.state import Vehicle, bind, layout
@@ -78,7 +79,7 @@ class SumoWorld(IntersectionsWorld):
         if self.timing.longest_s:
             network = actuated(network, self.timing, [signal.index for signal in problem.signals])
         write_network(network, self._net)
-        self._routes: dict[int, tuple[Path, Names]] = {}
+        self._routes: dict[int, tuple[Path, Names, tuple[str, ...]]] = {}
         self._episodes = torch.full((batch, 2), -1, dtype=torch.int64)
         self._driving: set[int] = set()
         self._places = _places(problem)
@@ -149,12 +150,14 @@ class SumoWorld(IntersectionsWorld):
     def _setup(self, instance: int, seed: int) -> SumoSetup:
         if instance not in self._routes:
             demand, network = self.problem.demands[instance], self.problem.network
-            path = Path(self._folder.name) / f"{instance}.rou.xml"
+            path, closed = (Path(self._folder.name) / f"{instance}.{kind}.xml" for kind in ("rou", "add"))
             write_routes(demand, network, path)
-            self._routes[instance] = path, names_of(network, demand)
-        path, names = self._routes[instance]
+            closed.write_text(closures_text(demand.closures, network), encoding="utf-8")
+            options: tuple[str, ...] = ("--additional-files", str(closed), "--ignore-route-errors", "true")
+            self._routes[instance] = path, names_of(network, demand), options if demand.closures else ()
+        path, names, options = self._routes[instance]
         begin = round(self.problem.begin_s)
-        return SumoSetup(self._net, (path,), begin, begin + self.problem.seconds, seed, names)
+        return SumoSetup(self._net, (path,), begin, begin + self.problem.seconds, seed, names, options)
 
     def _run(self) -> None:
         begun, phase = self.traffic["now"].clone(), self.control["phase"].clone()
@@ -216,7 +219,7 @@ class SumoWorld(IntersectionsWorld):
         """Takes over what SUMO says of the trips of episodes that are over."""
         for row, trips in self._batch.finish(rows).items():
             self._driving.discard(row)
-            _, names = self._routes[int(self._episodes[row, 0])]
+            _, names, _ = self._routes[int(self._episodes[row, 0])]
             number = {name: n for n, name in enumerate(names.trips)}
             place = torch.tensor([number[name] for name in trips.id], dtype=torch.int64)
             self._correct(row, "time_loss", "trip_loss", place, torch.as_tensor(trips.time_loss_s))

@@ -1,5 +1,6 @@
 """Closed lanes and blocked roads: nobody enters them, those who can leave them, the others wait, nobody is lost."""
 
+import importlib.util
 from types import ModuleType
 from typing import Any
 
@@ -8,20 +9,22 @@ import pytest
 import torch
 
 from fedsched.envs.intersections.balance import balanced
+from fedsched.envs.intersections.controllers import ProgramController
 from fedsched.envs.intersections.cutout import cut_out
 from fedsched.envs.intersections.generate import Arterial, Grid, Incident, Traffic, generated_problem
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.reference import Simulation
+from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
 ROAD = "x0-x1"
 """A piece of the main road, of three lanes; all of its links lead there straight or from side streets."""
 
 
-def main_road(*incidents: Incident, seconds: int = 600, departing: int = 300, instances: int = 1) -> Problem:
-    profile = ((0, 1), (departing, 1), (departing + 1, 0))
-    traffic = Traffic(vehicles_per_h=2600, seconds=seconds, profile=profile, incidents=incidents)
-    return generated_problem(Arterial(2, side_lanes=2, spacing_m=200), traffic, 3, instances)
+def main_road(*incidents: Incident, vehicles_per_h: float = 2600) -> Problem:
+    profile = ((0, 1), (300, 1), (301, 0))
+    traffic = Traffic(vehicles_per_h, seconds=600, profile=profile, incidents=incidents)
+    return generated_problem(Arterial(2, side_lanes=2, spacing_m=200), traffic, 3, 1)
 
 
 def lanes_of(problem: Problem, edge: str) -> list[int]:
@@ -121,3 +124,25 @@ def test_a_closure_goes_with_its_district() -> None:
     kept = [cut_out(problem, districts, name) for name in districts.names]
     names = [{part.network.lanes[c.lane].id for c in part.demands[0].closures} for part in kept]
     assert set.union(*names) == {f"{ROAD}_1", "x0-west_0"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libsumo") is None, reason="the extra `sumo` is not installed")
+def test_a_blocked_road_costs_as_much_in_sumo() -> None:
+    def duration(world: IntersectionsWorld) -> float:
+        controller = ProgramController()
+        controller.reset(world)
+        rows = torch.arange(world.batch)
+        observation, ended = world.reset(rows * 0, rows), False
+        while not ended:
+            moved = world.step(controller.act(observation))
+            observation, ended = moved.observation, bool(moved.truncated.all())
+        return float(world.metrics()["duration_s"].mean())
+
+    blocked = main_road(Incident(ROAD, 100, 220), vehicles_per_h=1200)
+    calm = duration(IntersectionsWorld(main_road(vehicles_per_h=1200), 3, "program"))
+    ours = duration(IntersectionsWorld(blocked, 3, "program"))
+    with SumoWorld(blocked, 3, "program") as world:
+        theirs = duration(world)
+    assert ours > calm + 7
+    assert theirs > calm + 7
+    assert ours == pytest.approx(theirs, rel=0.1)
