@@ -1,6 +1,7 @@
 """Closed lanes and blocked roads: nobody enters them, those who can leave them, the others wait, nobody is lost."""
 
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,8 +13,10 @@ from fedsched.envs.intersections.balance import balanced
 from fedsched.envs.intersections.controllers import ProgramController
 from fedsched.envs.intersections.cutout import cut_out
 from fedsched.envs.intersections.generate import Arterial, Grid, Incident, Traffic, generated_problem
+from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.reference import Simulation
+from fedsched.envs.intersections.routefile import read_demand
 from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
@@ -146,3 +149,26 @@ def test_a_blocked_road_costs_as_much_in_sumo() -> None:
     assert ours > calm + 7
     assert theirs > calm + 7
     assert ours == pytest.approx(theirs, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("interval", "message"),
+    [
+        ('<interval begin="5" end="9"><closingLaneReroute id="x_0" disallow="all"/></interval>', "no lane 'x_0'"),
+        ('<interval begin="9" end="9"><closingLaneReroute id="x0-x1_0" disallow="all"/></interval>', "ends at 9 s"),
+    ],
+)
+def test_closures_of_files_are_checked(interval: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "more.add.xml"
+    path.write_text(f'<additional><rerouter id="r" edges="x0-x1">{interval}</rerouter></additional>')
+    with pytest.raises(IntersectionsError, match=message):
+        read_demand(path, main_road().network, 0.0, 600.0)
+
+
+def test_other_rerouters_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "more.add.xml"
+    inner = '<interval begin="0" end="9"><closingReroute id="x0-x1"/></interval>'
+    path.write_text(f'<additional><rerouter id="r" edges="x0-x1">{inner}</rerouter></additional>')
+    found = read_demand(path, main_road().network, 0.0, 600.0)
+    assert found.ignored == (("closingReroute", 1),)
+    assert not found.closures
