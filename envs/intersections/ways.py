@@ -5,7 +5,7 @@ that decides between two lanes onto the same edge; here links with a signal coun
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,12 +50,14 @@ def reach_m(kind: VehicleType) -> float:
 class LaneViews:
     """Views of the lanes of edges, kept for the stretches of route already met.
 
-    Nobody drives onto a closed lane; who is on one leaves it for another of its edge, or at its end.
+    Nobody drives onto a closed lane; who is on one leaves it for another of its edge, or at its end. Where closed lanes
+    leave no way on at all, vehicles wait on those lanes that lead on otherwise, not in the way of others.
     """
 
     def __init__(self, network: Network, moves: Movements, closed: frozenset[int] = frozenset()) -> None:
         """Args: the network, its links, closed lanes."""
         self._network, self._moves, self._closed = network, moves, closed
+        self._open = LaneViews(network, moves) if closed else self
         self._known: dict[tuple[int, tuple[int, ...]], tuple[LaneView, ...]] = {}
         self._first = [network.lanes[edge.lanes[0]].length for edge in network.edges]
 
@@ -88,6 +90,8 @@ class LaneViews:
             start = [self._start(lane, window[0], vehicle_class) for lane in self._network.edges[window[0]].lanes]
             if len(window) > 1:
                 self._lead_on(start, window, vehicle_class)
+                if self._closed and all(view.link < 0 for view in start):
+                    start = [replace(view, link=-1) for view in self._open._views(vehicle_class, window)]
             self._leave_closed(start, window[0])
             self._set_offsets(start, window[0], vehicle_class)
             self._known[key] = tuple(start)
