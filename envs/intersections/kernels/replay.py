@@ -95,7 +95,7 @@ def enter(r: Road, t: Traffic, e: Memory, b: int, trip: int, factor: real):
     e.vehicle[b, trip].id = trip
     e.vehicle[b, trip].factor = factor
     e.vehicle[b, trip].kind = r.trip_type[row]
-    e.vehicle[b, trip].way = r.trip_way[row]
+    e.vehicle[b, trip].way = r.way_begin[r.trip_key[row]]
     e.vehicle[b, trip].last = r.trip_last[row]
     e.vehicle[b, trip].lane = -1
     e.vehicle[b, trip].inserted = t.now[b]

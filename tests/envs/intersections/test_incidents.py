@@ -102,11 +102,11 @@ def test_departures_wait_for_their_road(streets: ModuleType) -> None:
 def test_who_waits_for_a_closed_lane_stands_where_it_turns() -> None:
     """From the north onto lane 2 alone: as long as it is closed, no link, and the lane to turn from as ever."""
     problem = main_road(Incident(ROAD, 100, 220, 2))
-    ways, shift = problem.tables.ways, int(problem.tables.closures.ways[0])
-    edges = [problem.network.edge(name) for name in ("north0-x0", ROAD)]
-    rows = [row for row in range(shift - 1) if ways.edge[row : row + 2].tolist() == edges]
+    ways, edges = problem.tables.ways, [problem.network.edge(name) for name in ("north0-x0", ROAD)]
+    assert ways.begin.shape[0] == 2
+    rows = [(a, b - a) for a, b in ways.begin.T.tolist() if ways.edge[a : a + 2].tolist() == edges]
     assert rows
-    for row in rows:
+    for row, shift in rows:
         assert ways.link[row].tolist()[0] == -1 < ways.link[row, 1]
         assert (ways.link[row + shift] == -1).all()
         assert ways.offset[row, :2].tolist() == ways.offset[row + shift, :2].tolist() == [1, 0]
