@@ -49,25 +49,24 @@ def plan_closures(closures: Sequence[Sequence[Closure]], begin_s: float) -> Clos
     return ClosurePlan(tuple(number), tuple(changes))
 
 
-def closure_arrays(plan: ClosurePlan, network: Network, rows: int) -> Closures:
+def closure_arrays(plan: ClosurePlan, network: Network, keys: int) -> Closures:
     """The same as arrays.
 
     Args:
         plan: The timetable.
         network: Whose lanes are closed.
-        rows: Of the ways of all sets together.
+        keys: How many (route, class) there are in `Ways.begin`.
     """
     allowed = np.array([[lane.allowed for lane in network.lanes] for _ in plan.sets], dtype=np.int64)
     for row, lanes in zip(allowed, plan.sets, strict=True):
         row[list(lanes)] = 0
-    each = rows // len(plan.sets)
     flat = [change for own in plan.changes for change in (*own, (NEVER_S, 0))]
     sets = np.array([number for _, number in flat], dtype=np.int32)
     counts = [len(own) + 1 for own in plan.changes]
     return Closures(
         begin=(np.cumsum(counts) - counts).astype(np.int32),
         change_s=np.array([at for at, _ in flat], dtype=np.int32),
-        ways=sets * np.int32(each),
+        ways=sets * np.int32(keys),
         lanes=sets * np.int32(len(network.lanes)),
         allowed=allowed.ravel(),
     )

@@ -9,7 +9,7 @@ from fedsched.envs.intersections.conflicts import build_conflicts
 from fedsched.envs.intersections.demand import Closure, Demand, VehicleType
 from fedsched.envs.intersections.links import Movements, begins, lane_arrays, link_arrays
 from fedsched.envs.intersections.network import CLASSES, IntersectionsError, Network
-from fedsched.envs.intersections.tables import F64, Signals, Tables, Types, Vehicles
+from fedsched.envs.intersections.tables import F64, I32, Signals, Tables, Types, Vehicles, Ways
 from fedsched.envs.intersections.ways import build_ways, reach_m
 
 LANE_RULES = {"best_prob": -1, "best": -1, "allowed": -2, "first": -2, "random": -3, "free": -4}
@@ -49,9 +49,9 @@ def compile_tables(
         conflicts=build_conflicts(network, moves),
         signals=_signals(network),
         ways=ways,
-        vehicles=_vehicles(demand, begin_s, [int(ways.begin[place[key]]) for key in keys]),
+        vehicles=_vehicles(demand, begin_s, np.array([place[key] for key in keys], dtype=np.int32), ways),
         types=_types(demand.types, classes),
-        closures=closure_arrays(plan, network, len(ways.edge)),
+        closures=closure_arrays(plan, network, len(place)),
     )
     for part in vars(tables).values():
         for column in vars(part).values():
@@ -77,11 +77,12 @@ def _signals(network: Network) -> Signals:
     )
 
 
-def _vehicles(demand: Demand, begin_s: float, rows: list[int]) -> Vehicles:
+def _vehicles(demand: Demand, begin_s: float, keys: I32, ways: Ways) -> Vehicles:
     trips = demand.trips
     return Vehicles(
         depart_s=demand.departures_s() - begin_s,
-        way=np.array(rows, dtype=np.int32),
+        key=keys,
+        way=ways.begin[0, keys],
         edges=np.array([len(demand.routes[trip.route]) for trip in trips], dtype=np.int32),
         type=np.array([trip.type for trip in trips], dtype=np.int32),
         lane=np.array([_lane(trip.depart_lane, trip.id) for trip in trips], dtype=np.int32),

@@ -184,7 +184,7 @@ class Ways:
         length: m that can be driven from a lane of this edge without a change, by lane number, [W, M].
         offset: Lanes to change by: to the left positive, 0 for the best lanes, [W, M].
         link: The link that continues the route from this lane, -1 where none does, [W, M].
-        begin: First row of each (route, class) in use, [Y].
+        begin: First row of each (route, class) in use, for every set of closed lanes, the first one empty, [V, Y].
     """
 
     edge: I32
@@ -199,12 +199,10 @@ class Ways:
 class Closures:
     """When lanes close and open, and where the tables of the streets as they are then begin.
 
-    The ways of all trips are there once for every set of closed lanes that occurs, the first time for none.
-
     Attributes:
         begin: The first change of each instance, [D].
         change_s: s from the begin of the episode, ascending; NEVER_S ends each instance's changes, [C].
-        ways: What to add to a row of the ways from then on, [C].
+        ways: Where the set that is closed from then on begins in `Ways.begin` as one list, [C].
         lanes: What to add to a lane to find it in `allowed`, [C].
         allowed: Bit per vehicle class, for every set of closed lanes, [V * L].
     """
@@ -222,7 +220,8 @@ class Vehicles:
 
     Attributes:
         depart_s: s from the begin of the episode.
-        way: Its first row in `Ways`.
+        key: Its (route, class) in `Ways.begin`.
+        way: Its first row in `Ways` while no lane is closed.
         edges: Number of edges of its route.
         type: Index of its type.
         lane: Number of the depart lane, -1: the default rule (best_prob), -2: first allowed, -3: random, -4: free.
@@ -232,6 +231,7 @@ class Vehicles:
     """
 
     depart_s: F64
+    key: I32
     way: I32
     edges: I32
     type: I32

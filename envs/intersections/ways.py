@@ -5,14 +5,14 @@ that decides between two lanes onto the same edge; here links with a signal coun
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fedsched.envs.intersections.demand import VehicleType
 from fedsched.envs.intersections.links import Movements
 from fedsched.envs.intersections.network import CLASSES, Network
-from fedsched.envs.intersections.tables import Ways
+from fedsched.envs.intersections.tables import I32, Ways
 
 NEAR_EDGES, NEAR_M = 4, 3000.0
 """A look ahead goes on while it has seen no more edges, or fewer m."""
@@ -50,12 +50,14 @@ def reach_m(kind: VehicleType) -> float:
 class LaneViews:
     """Views of the lanes of edges, kept for the stretches of route already met.
 
-    Nobody drives onto a closed lane; who is on one leaves it for another of its edge, or at its end.
+    Nobody drives onto a closed lane; who is on one leaves it for another of its edge, or at its end. Where closed lanes
+    leave no way on at all, vehicles wait on those lanes that lead on otherwise, not in the way of others.
     """
 
     def __init__(self, network: Network, moves: Movements, closed: frozenset[int] = frozenset()) -> None:
         """Args: the network, its links, closed lanes."""
         self._network, self._moves, self._closed = network, moves, closed
+        self._open = LaneViews(network, moves) if closed else self
         self._known: dict[tuple[int, tuple[int, ...]], tuple[LaneView, ...]] = {}
         self._first = [network.lanes[edge.lanes[0]].length for edge in network.edges]
 
@@ -88,6 +90,8 @@ class LaneViews:
             start = [self._start(lane, window[0], vehicle_class) for lane in self._network.edges[window[0]].lanes]
             if len(window) > 1:
                 self._lead_on(start, window, vehicle_class)
+                if self._closed and all(view.link < 0 for view in start):
+                    start = [replace(view, link=-1) for view in self._open._views(vehicle_class, window)]
             self._leave_closed(start, window[0])
             self._set_offsets(start, window[0], vehicle_class)
             self._known[key] = tuple(start)
@@ -192,22 +196,29 @@ def build_ways(
         network: The network.
         moves: Its links.
         used: Routes (indices of edges) with the class that drives them and its reach, m; each once.
-        closed: Sets of closed lanes; the rows are there for each in turn.
+        closed: Sets of closed lanes, the first one empty; routes that pass a closed lane have rows of their own.
     """
-    sizes = [len(route) for route, _, _ in used]
     most = max((len(edge.lanes) for edge in network.edges if not edge.internal), default=1)
-    total = sum(sizes) * len(closed)
-    length, offset = np.zeros((total, most)), np.zeros((total, most), dtype=np.int32)
-    link = np.full((total, most), -1, dtype=np.int32)
-    edges, last = np.zeros(total, dtype=np.int32), np.zeros(total, dtype=np.bool_)
-    row = 0
-    for lanes in closed:
-        views = LaneViews(network, moves, lanes)
-        for route, vehicle_class, reach in used:
+    begin = np.zeros((len(closed), len(used)), dtype=np.int32)
+    rows: list[tuple[int, bool, tuple[LaneView, ...]]] = []
+    for number, lanes in enumerate(closed):
+        views, there = LaneViews(network, moves, lanes), {network.lanes[lane].edge for lane in lanes}
+        for key, (route, vehicle_class, reach) in enumerate(used):
+            if number and there.isdisjoint(route):
+                begin[number, key] = begin[0, key]
+                continue
+            begin[number, key] = len(rows)
             for place, edge in enumerate(route):
-                edges[row], last[row] = edge, place == len(route) - 1
-                for n, view in enumerate(views.at(route, place, vehicle_class, reach)):
-                    length[row, n], offset[row, n], link[row, n] = view.length, view.offset, view.link
-                row += 1
-    begin = np.cumsum(sizes, dtype=np.int32) - np.array(sizes, dtype=np.int32)
-    return Ways(edges, last, length, offset, link, begin.astype(np.int32))
+                rows.append((edge, place == len(route) - 1, views.at(route, place, vehicle_class, reach)))
+    return _as_arrays(rows, most, begin)
+
+
+def _as_arrays(rows: Sequence[tuple[int, bool, tuple[LaneView, ...]]], most: int, begin: I32) -> Ways:
+    length, offset = np.zeros((len(rows), most)), np.zeros((len(rows), most), dtype=np.int32)
+    link = np.full((len(rows), most), -1, dtype=np.int32)
+    for row, (_, _, views) in enumerate(rows):
+        for n, view in enumerate(views):
+            length[row, n], offset[row, n], link[row, n] = view.length, view.offset, view.link
+    edges = np.array([edge for edge, _, _ in rows], dtype=np.int32)
+    last = np.array([ends for _, ends, _ in rows], dtype=np.bool_)
+    return Ways(edges, last, length, offset, link, begin)

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from fedsched.envs.intersections.network import IntersectionsError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def check_fields(part: Any, bounds: Mapping[str, tuple[float, float]]) -> None:  # noqa: ANN401 - any dataclass
+
+def check_fields(part: "DataclassInstance", bounds: Mapping[str, tuple[float, float]]) -> None:
     """Raises IntersectionsError for a number of a dataclass that is of the wrong kind or out of its bounds.
 
     Args:

@@ -36,6 +36,8 @@ class Incident:
         check_fields(self, _BOUNDS)
         if self.end_s <= self.begin_s:
             fail(self, "end_s", self.end_s, f"write more than begin_s={self.begin_s:g}")
+        if self.lane is not None and (isinstance(self.lane, bool) or not isinstance(self.lane, int)):
+            fail(self, "lane", self.lane, "write the number of a lane, or leave it out")
 
 
 def close(network: Network, incidents: Iterable[Incident]) -> tuple[Closure, ...]:

@@ -153,7 +153,7 @@ def fail(r: Road, t: Traffic, b: int, edge: int, lane: int):
 def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
     """Tries one trip; a failure closes its lane for this second."""
     row = t.first_trip[b] + trip
-    kind, way = r.trip_type[row], r.trip_way[row] + t.open_ways[b]
+    kind, way = r.trip_type[row], r.way_begin[t.open_ways[b] + r.trip_key[row]]
     edge = r.way_edge[way]
     if t.edge_failed[b, edge] == t.now[b]:
         return False

@@ -128,7 +128,7 @@ def take(r: Road, t: Traffic, f: Film, e: Memory, b: int, s: int, i: int):
     lane, speed = f.lane[i], f.speed[i]
     t.vehicle[b, s] = e.vehicle[b, f.trip[i]]
     before = int(t.vehicle[b, s].lane)
-    t.vehicle[b, s].way = r.trip_way[t.first_trip[b] + f.trip[i]] + t.open_ways[b]
+    t.vehicle[b, s].way = r.way_begin[t.open_ways[b] + r.trip_key[t.first_trip[b] + f.trip[i]]]
     t.vehicle[b, s].lane = lane
     t.vehicle[b, s].position = f.position[i]
     t.vehicle[b, s].acceleration = speed - t.vehicle[b, s].speed

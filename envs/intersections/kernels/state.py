@@ -106,6 +106,7 @@ class RoadArrays:
     way_length: wp.array2d[real]
     way_offset: wp.array2d[wp.int32]
     way_link: wp.array2d[wp.int32]
+    way_begin: wp.array1d[wp.int32]  # [V * Y] the first row of each (route, class), for every set of closed lanes
     size: wp.array1d[real]  # types
     gap: wp.array1d[real]
     accel: wp.array1d[real]
@@ -120,14 +121,14 @@ class RoadArrays:
     factor_high: wp.array1d[real]
     vehicle_class: wp.array1d[wp.int32]
     trip_depart: wp.array1d[wp.int32]  # demand, in order of departure; whole seconds since the begin
-    trip_way: wp.array1d[wp.int32]
+    trip_key: wp.array1d[wp.int32]
     trip_last: wp.array1d[wp.int32]
     trip_type: wp.array1d[wp.int32]
     trip_lane: wp.array1d[wp.int32]
     trip_speed: wp.array1d[real]
     trip_position: wp.array1d[real]
     change_s: wp.array1d[wp.int32]  # when lanes close or open, instance by instance, NEVER at the end of each
-    change_ways: wp.array1d[wp.int32]  # the first row of the ways, and of `lane_allowed`, from then on
+    change_ways: wp.array1d[wp.int32]  # where `way_begin` and `lane_allowed` of the new set begin
     change_lanes: wp.array1d[wp.int32]
 
 

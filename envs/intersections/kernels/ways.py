@@ -23,9 +23,9 @@ def close_lanes(r: Road, t: Traffic, b: int):
     """Closes and opens lanes whose time has come: everyone reads the ways of the streets as they are then."""
     while r.change_s[t.change[b]] <= t.now[b]:
         n = t.change[b]
-        shift = r.change_ways[n] - t.open_ways[b]
         for s in range(t.count[b]):
-            t.vehicle[b, s].way = t.vehicle[b, s].way + shift
+            key = r.trip_key[t.first_trip[b] + t.vehicle[b, s].id]
+            t.vehicle[b, s].way = r.way_begin[r.change_ways[n] + key]
         t.open_ways[b] = r.change_ways[n]
         t.open_lanes[b] = r.change_lanes[n]
         t.change[b] = n + 1

@@ -136,9 +136,12 @@ class Simulation:
         while closures.change_s[self._change] <= self.now:
             ways = int(closures.ways[self._change])
             for vehicle in self.running:
-                vehicle.way += ways - street.open_ways
+                vehicle.way = self._way(vehicle.id, ways)
             street.open_ways, street.open_lanes = ways, int(closures.lanes[self._change])
             self._change += 1
+
+    def _way(self, trip: int, ways: int) -> int:
+        return int(self.tables.ways.begin.ravel()[ways + self.tables.vehicles.key[trip]])
 
     def _switch(self) -> None:
         street, links = self.street, self.tables.links
@@ -194,7 +197,7 @@ class Simulation:
                 float(t.speed_low[kind]),
                 float(t.speed_high[kind]),
             )
-        way = int(v.way[trip]) + self.street.open_ways
+        way = self._way(trip, self.street.open_ways)
         return Vehicle(id=trip, kind=kind, way=way, last=int(v.edges[trip]) - 1, factor=factor)
 
     def _trip(self, vehicle: Vehicle, arrived: bool) -> Trip:

@@ -1,5 +1,7 @@
 """Closed lanes and blocked roads: nobody enters them, those who can leave them, the others wait, nobody is lost."""
 
+import importlib.util
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -8,20 +10,24 @@ import pytest
 import torch
 
 from fedsched.envs.intersections.balance import balanced
+from fedsched.envs.intersections.controllers import ProgramController
 from fedsched.envs.intersections.cutout import cut_out
 from fedsched.envs.intersections.generate import Arterial, Grid, Incident, Traffic, generated_problem
+from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.reference import Simulation
+from fedsched.envs.intersections.routefile import read_demand
+from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
 ROAD = "x0-x1"
 """A piece of the main road, of three lanes; all of its links lead there straight or from side streets."""
 
 
-def main_road(*incidents: Incident, seconds: int = 600, departing: int = 300, instances: int = 1) -> Problem:
-    profile = ((0, 1), (departing, 1), (departing + 1, 0))
-    traffic = Traffic(vehicles_per_h=2600, seconds=seconds, profile=profile, incidents=incidents)
-    return generated_problem(Arterial(2, side_lanes=2, spacing_m=200), traffic, 3, instances)
+def main_road(*incidents: Incident, vehicles_per_h: float = 2600) -> Problem:
+    profile = ((0, 1), (300, 1), (301, 0))
+    traffic = Traffic(vehicles_per_h, seconds=600, profile=profile, incidents=incidents)
+    return generated_problem(Arterial(2, side_lanes=2, spacing_m=200), traffic, 3, 1)
 
 
 def lanes_of(problem: Problem, edge: str) -> list[int]:
@@ -93,6 +99,20 @@ def test_departures_wait_for_their_road(streets: ModuleType) -> None:
     assert sum(count[150:]) > sum(count[:50])
 
 
+def test_who_waits_for_a_closed_lane_stands_where_it_turns() -> None:
+    """From the north onto lane 2 alone: as long as it is closed, no link, and the lane to turn from as ever."""
+    problem = main_road(Incident(ROAD, 100, 220, 2))
+    ways, edges = problem.tables.ways, [problem.network.edge(name) for name in ("north0-x0", ROAD)]
+    assert ways.begin.shape[0] == 2
+    rows = [(a, b - a) for a, b in ways.begin.T.tolist() if ways.edge[a : a + 2].tolist() == edges]
+    assert rows
+    for row, shift in rows:
+        assert ways.link[row].tolist()[0] == -1 < ways.link[row, 1]
+        assert (ways.link[row + shift] == -1).all()
+        assert ways.offset[row, :2].tolist() == ways.offset[row + shift, :2].tolist() == [1, 0]
+        assert ways.offset[row + shift + 1, 2] < 0
+
+
 def test_rows_have_incidents_of_their_own() -> None:
     """A row runs the incidents of its instance, wherever it stands in the batch."""
     traffic = Traffic(vehicles_per_h=2000, seconds=300, random_incidents=3)
@@ -121,3 +141,48 @@ def test_a_closure_goes_with_its_district() -> None:
     kept = [cut_out(problem, districts, name) for name in districts.names]
     names = [{part.network.lanes[c.lane].id for c in part.demands[0].closures} for part in kept]
     assert set.union(*names) == {f"{ROAD}_1", "x0-west_0"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libsumo") is None, reason="the extra `sumo` is not installed")
+def test_a_blocked_road_costs_as_much_in_sumo() -> None:
+    def duration(world: IntersectionsWorld) -> float:
+        controller = ProgramController()
+        controller.reset(world)
+        rows = torch.arange(world.batch)
+        observation, ended = world.reset(rows * 0, rows), False
+        while not ended:
+            moved = world.step(controller.act(observation))
+            observation, ended = moved.observation, bool(moved.truncated.all())
+        return float(world.metrics()["duration_s"].mean())
+
+    blocked = main_road(Incident(ROAD, 100, 220), vehicles_per_h=1200)
+    calm = duration(IntersectionsWorld(main_road(vehicles_per_h=1200), 3, "program"))
+    ours = duration(IntersectionsWorld(blocked, 3, "program"))
+    with SumoWorld(blocked, 3, "program") as world:
+        theirs = duration(world)
+    assert ours > calm + 7
+    assert theirs > calm + 7
+    assert ours == pytest.approx(theirs, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("interval", "message"),
+    [
+        ('<interval begin="5" end="9"><closingLaneReroute id="x_0" disallow="all"/></interval>', "no lane 'x_0'"),
+        ('<interval begin="9" end="9"><closingLaneReroute id="x0-x1_0" disallow="all"/></interval>', "ends at 9 s"),
+    ],
+)
+def test_closures_of_files_are_checked(interval: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "more.add.xml"
+    path.write_text(f'<additional><rerouter id="r" edges="x0-x1">{interval}</rerouter></additional>')
+    with pytest.raises(IntersectionsError, match=message):
+        read_demand(path, main_road().network, 0.0, 600.0)
+
+
+def test_other_rerouters_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "more.add.xml"
+    inner = '<interval begin="0" end="9"><closingReroute id="x0-x1"/></interval>'
+    path.write_text(f'<additional><rerouter id="r" edges="x0-x1">{inner}</rerouter></additional>')
+    found = read_demand(path, main_road().network, 0.0, 600.0)
+    assert found.ignored == (("closingReroute", 1),)
+    assert not found.closures

@@ -103,7 +103,7 @@ def test_the_table_holds_the_views_of_every_place() -> None:
     ways = build_ways(network, moves, used)
     views = LaneViews(network, moves)
     assert len(ways.edge) == sum(len(route) for route, _, _ in used)
-    for begin, (route, kind, reach) in zip(ways.begin, used, strict=True):
+    for begin, (route, kind, reach) in zip(ways.begin[0], used, strict=True):
         for place, edge in enumerate(route):
             row = begin + place
             own: tuple[LaneView, ...] = views.at(route, place, kind, reach)
