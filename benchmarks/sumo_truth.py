@@ -32,14 +32,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.report import table, write
-from fedsched.envs.intersections.sumo.simulation import (
-    OPTIONS,
-    OnRoad,
-    SignalPlan,
-    SumoSetup,
-    SumoSimulation,
-    load_libsumo,
-)
+from fedsched.envs.intersections.maps import CONTROLLED
+from fedsched.envs.intersections.sumo.seen import OnRoad, SignalPlan
+from fedsched.envs.intersections.sumo.simulation import OPTIONS, SumoSetup, SumoSimulation, load_libsumo
 
 CONTROLLERS = ("static", "greedy", "mp")
 TIMING = {"arterial4x4": (5, 2)}
@@ -48,17 +43,6 @@ GREEDY_M, PRESSURE_M = 50.0, 200.0
 STANDING = 0.1
 REPEATS = 3
 KEPT = ("departLane", "departPos", "departSpeed", "arrivalLane", "arrivalPos", "arrivalSpeed")
-CONTROLLED = {
-    "ingolstadt21": (
-        "1863241632", "2330725114", "243351999", "243641585", "243749571", "30503246", "30624898", "32564122",
-        "89127267", "89173763", "89173808", "cluster_1427494838_273472399", "cluster_1757124350_1757124352",
-        "cluster_1863241547_1863241548_1976170214",
-        "cluster_306484187_cluster_1200363791_1200363826_1200363834_1200363898_1200363927_1200363938_1200363947_"
-        "1200364074_1200364103_1507566554_1507566556_255882157_306484190",
-        "gneJ143", "gneJ207", "gneJ208", "gneJ210", "gneJ255", "gneJ257",
-    )
-}  # fmt: skip
-"""Signals that are decided on; all of them elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from statistics import median
 import torch
 
 from benchmarks.report import parser, table, write
-from benchmarks.sumo_truth import CONTROLLED, REPEATS, in_own_process, read_map
+from benchmarks.sumo_truth import REPEATS, in_own_process, read_map
 from fedsched.envs.intersections.arrays import BY_SLOT, stored
 from fedsched.envs.intersections.env import parallel_env
+from fedsched.envs.intersections.maps import CONTROLLED
 from fedsched.envs.intersections.problem import Problem, read_problem
 from fedsched.envs.intersections.world import IntersectionsWorld
 

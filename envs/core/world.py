@@ -3,13 +3,17 @@
 Sizes: B worlds, A agents of a kind, E entities an agent sees, N actions, R reward parts, K neighbours.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from __future__ import annotations  # torch is named only: what reads files or drives SUMO does without it
 
-import numpy as np
-import numpy.typing as npt
-import torch
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+    import torch
 
 
 class WorldError(ValueError):

@@ -65,6 +65,21 @@ class Trip:
 
 
 @dataclass(frozen=True)
+class Closure:
+    """A lane that nobody may enter for a while.
+
+    Attributes:
+        lane: Index of a normal lane.
+        begin_s: s on the clock of the files, from when.
+        end_s: Until when.
+    """
+
+    lane: int
+    begin_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class Demand:
     """All that departs, in order of departure.
 
@@ -74,6 +89,7 @@ class Demand:
         trips: Sorted by `depart_s`, ties in the order of the files.
         digest: SHA-256 of the uncompressed files, in order.
         ignored: Elements and attributes of the files that are read over, by name, with their number.
+        closures: Lanes that are closed for a while.
     """
 
     types: tuple[VehicleType, ...]
@@ -81,6 +97,7 @@ class Demand:
     trips: tuple[Trip, ...]
     digest: str
     ignored: tuple[tuple[str, int], ...] = ()
+    closures: tuple[Closure, ...] = ()
 
     def departures_s(self) -> npt.NDArray[np.float64]:
         """When each trip wants to depart, [V]."""

@@ -53,6 +53,7 @@ class _Parts:
     junctions: list[Element] = field(default_factory=list)
     waiting: list[Element] = field(default_factory=list)
     logics: list[Element] = field(default_factory=list)
+    roundabouts: list[Element] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
     ignored: Counter[str] = field(default_factory=Counter)
 
@@ -61,17 +62,18 @@ class _Parts:
         return {element.text("id"): element for element in self.logics}
 
 
-def read_network(path: str | Path, limit_bytes: int = LIMIT_BYTES) -> Network:
+def read_network(path: str | Path, limit_bytes: int = LIMIT_BYTES, text: str | None = None) -> Network:
     """Reads a network from `.net.xml` or `.net.xml.gz`.
 
     Args:
         path: The file.
         limit_bytes: Greatest size of its uncompressed content.
+        text: The content, where it is at hand and no file is to be opened.
 
     Raises:
         IntersectionsError: With file, line, element and remedy.
     """
-    file = XmlFile(path, limit_bytes)
+    file = XmlFile(path, limit_bytes, text)
     parts = _sort(file)
     network = _Builder(parts).build(file.digest)
     _check_protected(network, parts)
@@ -104,6 +106,8 @@ def _sort(file: XmlFile) -> _Parts:
             parts.logics.append(element)
         else:
             parts.ignored[element.name] += 1
+            if element.name == "roundabout":
+                parts.roundabouts.append(element)
     return parts
 
 
@@ -160,7 +164,11 @@ class _Builder:
         junctions = tuple(self._junction(element) for element in self.parts.junctions + self.parts.waiting)
         signals = self._signals()
         ignored = tuple(sorted((+self.parts.ignored).items()))
-        return Network(tuple(self.lanes), edges, connections, junctions, signals, digest, ignored)
+        around = tuple(
+            tuple(self.edge_of[name] for name in e.words("edges") if name in self.edge_of)
+            for e in self.parts.roundabouts
+        )
+        return Network(tuple(self.lanes), edges, connections, junctions, signals, digest, ignored, around)
 
     def _index(self, elements: list[Element]) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -239,8 +247,8 @@ class _Builder:
             element.fail(f"dir={turn!r} of <connection> is not known; write one of {' '.join(_TURNS)}")
         if len(state) != 1:
             element.fail(f"state={state!r} of <connection> is not one character; correct it")
-        keep = element.flag("keepClear", True)
-        return Connection(source, target, via, signal, index, _TURNS[turn], state, keep)
+        keep, visibility = element.flag("keepClear", True), element.number("visibility", 4.5)
+        return Connection(source, target, via, signal, index, _TURNS[turn], state, keep, visibility)
 
     def _end(self, element: Element, edge: str, lane: str) -> int:
         n = self._reference(element, edge, self.edge_of, "edge")

@@ -124,6 +124,7 @@ class Connection:
         turn: Where it leads.
         state: SUMO's character for it: `M`, `m`, `=`, `s`, `Z`, `o`, `O`, ...
         keep_clear: Whether vehicles keep the junction clear of standing ones.
+        visibility_m: From where on those that must yield see their foes; our dynamics use 4.5 m everywhere.
     """
 
     source: int
@@ -134,6 +135,7 @@ class Connection:
     turn: Turn
     state: str
     keep_clear: bool = True
+    visibility_m: float = 4.5
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,8 @@ class Network:
         junctions: Normal junctions, then internal ones.
         signals: In the order of the file.
         digest: SHA-256 of the uncompressed file.
-        ignored: Elements of the file that are read over, by name, with their number.
+        ignored: Elements of the file that our dynamics do not heed, by name, with their number.
+        roundabouts: The edges of each; kept for SUMO, which changes lanes otherwise there.
     """
 
     lanes: tuple[Lane, ...]
@@ -239,6 +242,7 @@ class Network:
     signals: tuple[Signal, ...]
     digest: str
     ignored: tuple[tuple[str, int], ...] = ()
+    roundabouts: tuple[tuple[int, ...], ...] = ()
 
     def edge(self, name: str) -> int:
         """Index of an edge by SUMO's id; raises IntersectionsError for an unknown one."""

@@ -221,7 +221,7 @@ def read_problem(config: str | Path, controlled: Sequence[str] | None = None, de
     return make_problem(network, drawn, found.begin_s, found.end_s, controlled, Path(config).stem)
 
 
-def grid_problem(demands: int = 8) -> Problem:
+def grid_problem(demands: int = 8, controlled: Sequence[str] | None = None) -> Problem:
     """The small grid that is shipped: nine signals, 20 minutes; demand k is what seed k draws from its flows.
 
     Raises:
@@ -229,7 +229,7 @@ def grid_problem(demands: int = 8) -> Problem:
     """
     network = read_network(_DATA / "grid3x3.net.xml.gz")
     drawn = [read_demand(_DATA / "grid3x3.rou.xml.gz", network, 0.0, 1200.0, seed) for seed in range(demands)]
-    return make_problem(network, drawn, 0.0, 1200.0, name="grid3x3")
+    return make_problem(network, drawn, 0.0, 1200.0, controlled, "grid3x3")
 
 
 def merge(demands: Sequence[Demand]) -> Demand:

@@ -292,13 +292,18 @@ def write_routes(demand: Demand, network: Network, path: str | Path) -> None:
         network: Whose edges the routes name.
         path: Where to; ends in .rou.xml by custom.
     """
+    Path(path).write_text(routes_text(demand, network), encoding="utf-8")
+
+
+def routes_text(demand: Demand, network: Network) -> str:
+    """What `write_routes` writes."""
     lines = ["<routes>", *(_type_line(kind) for kind in demand.types)]
     for trip in demand.trips:
         head = {"id": trip.id, "type": demand.types[trip.type].id, "depart": _text(trip.depart_s)}
         edges = " ".join(network.edges[edge].id for edge in demand.routes[trip.route])
         how = {"departLane": trip.depart_lane, "departSpeed": trip.depart_speed, "departPos": trip.depart_position}
         lines.append(f"<vehicle{_attributes(head | how)}><route{_attributes({'edges': edges})}/></vehicle>")
-    Path(path).write_text("\n".join([*lines, "</routes>"]) + "\n", encoding="utf-8")
+    return "\n".join([*lines, "</routes>"]) + "\n"
 
 
 def _type_line(kind: VehicleType) -> str:

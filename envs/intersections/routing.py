@@ -16,9 +16,9 @@ class Router:
     Only lanes and connections that the class may use count. Time inside junctions counts too.
     """
 
-    def __init__(self, network: Network) -> None:
-        """Args: the network."""
-        self._network = network
+    def __init__(self, network: Network, factors: Sequence[float] | None = None) -> None:
+        """Args: the network; what to multiply the time on each edge by."""
+        self._network, self._factors = network, factors
         self._graphs: dict[tuple[int, float], tuple[list[float], list[dict[int, float]]]] = {}
 
     def connected(self, edge: int, following: int, vehicle_class: str) -> bool:
@@ -76,7 +76,8 @@ class Router:
     def _times(self, max_speed: float) -> list[float]:
         lanes = self._network.lanes
         first = [lanes[edge.lanes[0]] for edge in self._network.edges if not edge.internal]
-        return [lane.length / max(1e-6, min(lane.speed, max_speed)) for lane in first]
+        times = [lane.length / max(1e-6, min(lane.speed, max_speed)) for lane in first]
+        return times if self._factors is None else [t * f for t, f in zip(times, self._factors, strict=True)]
 
     def _following(self, vehicle_class: str, max_speed: float) -> list[dict[int, float]]:
         network, lanes = self._network, self._network.lanes

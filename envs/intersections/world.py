@@ -143,9 +143,7 @@ class IntersectionsWorld:
         if bool(((chosen < 0) | (chosen >= known)).any()):
             raise WorldError(f"instances {chosen.tolist()}: this world has 0 to {known - 1}")
         short = torch.tensor([fold(int(seed)) for seed in seeds.to(self.device)[rows]], device=self.device)
-        first = self._first[chosen]
-        clear_rows(self.traffic, self.road, rows, short, first, self._first[chosen + 1] - first)
-        self._clear_control(rows)
+        self._start(rows, chosen, short)
         if until_s is None and not self.timing.period_s:
             until_s = torch.zeros_like(self._until)  # nobody will ever decide: the first step runs it all
         self._launch(go, None, until_s)
@@ -203,6 +201,12 @@ class IntersectionsWorld:
         )  # fmt: skip
         return Observation(control["time_s"], {KIND: tokens})
 
+    def _start(self, rows: torch.Tensor, instances: torch.Tensor, seeds: torch.Tensor) -> None:
+        """Puts rows to the start of these instances."""
+        first = self._first[instances]
+        clear_rows(self.traffic, self.road, rows, seeds, first, self._first[instances + 1] - first)
+        self._clear_control(rows)
+
     def _tables(self) -> dict[str, dict[str, torch.Tensor]]:
         shown = {name: self.view[name] for name in ("own", "entities", "actions", "action_mask")}
         return {"traffic": stored(self.traffic), "control": self.control, "counts": self.counts, "view": shown}
@@ -247,11 +251,15 @@ class IntersectionsWorld:
             self._until.fill_(torch.inf)
         else:
             self._until.copy_(until_s)
-        wp.capture_launch(self._captured())
+        self._run()
         full = self.traffic["flag"] & FLAG_FULL
         if bool(full.any()):
             row = int(full.nonzero()[0])
             raise WorldError(f"world {row}: more than {self.slots} vehicles on the road; give the world more slots")
+
+    def _run(self) -> None:
+        """Applies the choices; lets the rows of `_go` pass to their next decision or to `_until`."""
+        wp.capture_launch(self._captured())
 
     def _captured(self) -> wp.Graph:
         """The kernels of a step, captured once."""

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -99,9 +100,10 @@ class XmlFile:
         root: Name of the outermost element, once reading has begun.
     """
 
-    def __init__(self, path: str | Path, limit_bytes: int = LIMIT_BYTES) -> None:
-        """Args: the file, plain or gzip; the greatest size of its uncompressed content."""
+    def __init__(self, path: str | Path, limit_bytes: int = LIMIT_BYTES, text: str | None = None) -> None:
+        """Args: the file, plain or gzip; the greatest size of its uncompressed content; the content if at hand."""
         self.path = Path(path)
+        self._text = text
         self.root = ""
         self._limit = limit_bytes
         self._hash = hashlib.sha256()
@@ -143,6 +145,8 @@ class XmlFile:
             raise IntersectionsError(f"cannot be read ({error}); fetch the file again", self.path) from error
 
     def _stream(self) -> BinaryIO:
+        if self._text is not None:
+            return io.BytesIO(self._text.encode())
         with self.path.open("rb") as raw:
             packed = raw.read(2) == _GZIP
         if not packed and self.path.stat().st_size > self._limit:

@@ -6,7 +6,7 @@
 from fedsched.sim.scenario.agreement import Consensus, Data, Link, Market, Network, Plan
 from fedsched.sim.scenario.datacenter import Cluster, DatacenterWorld, Generator, Rule, Tariff, Window
 from fedsched.sim.scenario.grid import Point, expand
-from fedsched.sim.scenario.intersections import IntersectionsWorld, SignalRule
+from fedsched.sim.scenario.intersections import CityGenerator, CityTraffic, IntersectionsWorld, SignalRule
 from fedsched.sim.scenario.learning import (
     Agents,
     Constraints,
@@ -31,6 +31,8 @@ __all__ = [
     "as_kind",
     "DatacenterSite",
     "DatacenterWorld",
+    "CityGenerator",
+    "CityTraffic",
     "IntersectionsSite",
     "IntersectionsWorld",
     "SignalRule",

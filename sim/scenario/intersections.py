@@ -3,13 +3,18 @@
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, Strict, ValidationInfo
 
 from fedsched.sim.scenario.base import Part, Place
 from fedsched.sim.scenario.places import name_or_file
+from fedsched.sim.scenario.units import Seconds
 
-CITIES = ("grid3x3",)
-"""Cities that are shipped."""
+MAPS = (
+    "arterial4x4", "cologne1", "cologne3", "cologne8", "grid4x4", "ingolstadt1", "ingolstadt21", "ingolstadt7",
+)  # fmt: skip
+"""RESCO's maps; they come from the extra `maps` or from the folder that FEDSCHED_MAPS names."""
+CITIES = ("grid3x3", "generated", *MAPS)
+"""Cities by name."""
 
 SignalRule = Literal["program", "webster", "green-wave", "sotl", "max-pressure", "max-pressure-all", "greedy"]
 """The classical signal controllers by name."""
@@ -19,6 +24,60 @@ def _city(value: str, info: ValidationInfo) -> str:
     return name_or_file(value, info, CITIES, (".sumocfg",))
 
 
+class CityGenerator(Part):
+    """Streets drawn by shape and seed."""
+
+    shape: Literal["grid", "arterial", "ring", "irregular"] = Field(default="grid", description="What is drawn")
+    seed: int = Field(default=0, ge=0, description="Of the streets and of all draws of traffic")
+    sizes: dict[str, int | float | bool] = Field(
+        default={},
+        description="Sizes other than the defaults of the shape (docs/intersections.md), such as {rows: 4, lanes: 1}",
+    )
+
+
+class Surge(Part):
+    """More vehicles to or from one place for a while, as at a stadium."""
+
+    place: str = Field(description="Id of a node at which roads end")
+    begin: Seconds = Field(ge=0, description="From the begin of the episode")
+    end: Seconds = Field(gt=0, description="Until then")
+    vehicles: float = Field(gt=0, description="How many, in the mean")
+    leaving: bool = Field(default=False, description="Whether they come from there instead of going there")
+
+
+class Incident(Part):
+    """Nobody enters a lane, or any lane of a road in one direction, for a while."""
+
+    edge: str = Field(description="Id of the directed edge")
+    begin: Seconds = Field(ge=0, description="From the begin of the episode")
+    end: Seconds = Field(gt=0, description="Until then")
+    lane: int | None = Field(default=None, ge=0, description="Number of the lane, 0 is rightmost; null: the whole edge")
+
+
+class CityTraffic(Part):
+    """Who drives in a generated city; every demand is another draw."""
+
+    vehicles_per_h: float = Field(default=1500.0, gt=0, description="That enter the city, at a factor of 1")
+    duration: Seconds = Field(default=1200.0, gt=0, description="Length of an episode")
+    profile: tuple[Annotated[tuple[Seconds, float], Strict(False)], ...] = Field(
+        default=((0.0, 1.0),), strict=False, description="Pairs of time and factor; linear between"
+    )
+    reach_km: float | None = Field(
+        default=None,
+        gt=0,
+        description="How far people drive: destinations count less by e every so many km; null: alike",
+    )
+    detours: float = Field(
+        default=0.3, ge=0, description="Up to which share drivers think that a road takes longer than it does"
+    )
+    bus_share: float = Field(default=0.03, ge=0, le=1, description="Buses, of all vehicles")
+    lorry_share: float = Field(default=0.05, ge=0, le=1, description="Lorries, of all vehicles")
+    emergency_share: float = Field(default=0.01, ge=0, le=1, description="Emergency vehicles, of all vehicles")
+    surges: tuple[Surge, ...] = Field(default=(), strict=False, description="Beside all that")
+    incidents: tuple[Incident, ...] = Field(default=(), strict=False, description="Closed lanes and roads")
+    random_incidents: int = Field(default=0, ge=0, description="How many more are drawn for each demand")
+
+
 class IntersectionsWorld(Part):
     """The streets of a city; each of its signals is an agent."""
 
@@ -26,10 +85,16 @@ class IntersectionsWorld(Part):
     city: Annotated[str, AfterValidator(_city)] = Field(
         description=f"Streets and demand: {', '.join(CITIES)}, or a path to a .sumocfg file"
     )
+    generator: CityGenerator | None = Field(default=None, description="The streets of 'city: generated'")
+    traffic: CityTraffic | None = Field(default=None, description="Traffic of 'city: generated'; null: its defaults")
     demands: int = Field(
         default=1,
         ge=1,
-        description="Demands drawn from the flows of the files; of five and more, 60 % train, 20 % validate, 20 % test",
+        description="Demands drawn from the flows of the files, or generated; of five and more, 60 % train, 20 % "
+        "validate, 20 % test",
+    )
+    weather: Literal["clear", "rain", "heavy_rain", "snow", "fog"] = Field(
+        default="clear", description="Slower and more cautious driving"
     )
     timing: Literal["resco", "sumo_rl", "free"] = Field(
         default="resco",
@@ -40,6 +105,11 @@ class IntersectionsWorld(Part):
     )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
-        """Somebody has to decide."""
+        """Somebody has to decide, and a generated city has a generator."""
         if self.controlled is not None and not self.controlled:
             yield ("controlled",), "no signal is named; name one, or null for all"
+        if self.city == "generated" and self.generator is None:
+            yield ("city",), "a generated city needs 'generator', such as generator: {shape: ring}"
+        for key in ("generator", "traffic"):
+            if self.city != "generated" and getattr(self, key) is not None:
+                yield (key,), f"belongs to 'city: generated', but the city is {self.city!r}"

@@ -40,7 +40,7 @@ def _entry(name: str, value: object, plain: object, indent: str) -> Iterator[str
         yield f"{indent}{name}:"
         for key, item in value.items():
             yield from _entry(key, item, plain[key], deeper)
-    elif isinstance(value, tuple) and isinstance(value[0], BaseModel) and isinstance(plain, list):
+    elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel) and isinstance(plain, list):
         yield f"{indent}{name}:"
         for item, plain_item in zip(value, plain, strict=True):
             first, *others = _lines(item, plain_item, deeper + "  ")

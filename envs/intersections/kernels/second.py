@@ -4,7 +4,9 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.changing import change_lanes
 from fedsched.envs.intersections.kernels.control import (
+    Control,
     ControlArrays,
+    Plan,
     PlanArrays,
     actuate,
     anyone_decides,
@@ -15,7 +17,7 @@ from fedsched.envs.intersections.kernels.control import (
 from fedsched.envs.intersections.kernels.gates import close_gates, hold_gates
 from fedsched.envs.intersections.kernels.inserting import insert
 from fedsched.envs.intersections.kernels.keepclear import keep_clear
-from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge, count, pay
+from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays, charge, count, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
 from fedsched.envs.intersections.kernels.planning import plan
 from fedsched.envs.intersections.kernels.state import Road, RoadArrays, Traffic, TrafficArrays
@@ -70,6 +72,33 @@ def second(r: Road, t: Traffic, b: int):
     t.now[b] = t.now[b] + 1
 
 
+@wp.func
+def decide_all(t: Traffic, p: Plan, c: Control, chosen: wp.array2d[wp.int64], b: int):
+    """Applies the active signals' choices."""
+    for a in range(p.signal.shape[0]):
+        if c.active[b, a]:
+            choose(t, p, c, b, a, int(chosen[b, a]))
+
+
+@wp.func
+def goes_on(t: Traffic, p: Plan, c: Control, until_s: wp.array1d[wp.float64], b: int) -> bool:
+    """Whether another second passes before anyone must decide."""
+    return t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b)
+
+
+@wp.func
+def settle(r: Road, t: Traffic, p: Plan, c: Control, v: Sight, m: Count, begun: int, b: int):
+    """Who must decide now, what there is to see, what has been earned since `begun`, and the clock."""
+    anyone_decides(t, p, c, b)
+    count(r, t, v, m, b)
+    pay(m, b)
+    c.ended[b] = t.now[b] >= p.horizon
+    for a in range(p.signal.shape[0]):
+        c.alive[b, a] = not c.ended[b]
+    c.time_s[b] = wp.float64(t.now[b])
+    c.elapsed_s[b] = wp.float64(t.now[b] - begun)
+
+
 @wp.kernel
 def run_to_decision(
     r: RoadArrays,
@@ -85,11 +114,9 @@ def run_to_decision(
     """Applies the active signals' choices; then the worlds in `go` run until anyone must decide or to `until_s`."""
     b = wp.tid()
     if go[b]:
-        for a in range(p.signal.shape[0]):
-            if c.active[b, a]:
-                choose(t, p, c, b, a, int(chosen[b, a]))
+        decide_all(t, p, c, chosen, b)
         begun = t.now[b]
-        while t.now[b] < p.horizon and wp.float64(t.now[b]) < until_s[b] and not anyone_decides(t, p, c, b):
+        while goes_on(t, p, c, until_s, b):
             if p.longest > 0:
                 actuate(r, t, p, c, b)
             else:
@@ -98,11 +125,4 @@ def run_to_decision(
             charge(r, t, v, m, b)
             if p.longest > 0:
                 detect(r, t, p, c, b)
-        anyone_decides(t, p, c, b)
-        count(r, t, v, m, b)
-        pay(m, b)
-        c.ended[b] = t.now[b] >= p.horizon
-        for a in range(p.signal.shape[0]):
-            c.alive[b, a] = not c.ended[b]
-        c.time_s[b] = wp.float64(t.now[b])
-        c.elapsed_s[b] = wp.float64(t.now[b] - begun)
+        settle(r, t, p, c, v, m, begun, b)

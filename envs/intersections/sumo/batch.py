@@ -4,28 +4,21 @@ libsumo holds one simulation per process, and what the first leaves behind chang
 """
 
 import multiprocessing
-import traceback
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
-from fedsched.envs.intersections.sumo.outputs import Outcome
-from fedsched.envs.intersections.sumo.simulation import (
-    OnRoad,
-    SignalPlan,
-    SumoError,
-    SumoSetup,
-    SumoSimulation,
-    load_libsumo,
-)
+from fedsched.envs.intersections.sumo.film import Film, Stage
+from fedsched.envs.intersections.sumo.outputs import Trips
+from fedsched.envs.intersections.sumo.simulation import SumoError, SumoSetup, load_libsumo
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-    from multiprocessing.process import BaseProcess
 
 PATIENCE_S = 10.0
 """How long a worker may take to end by itself."""
@@ -43,89 +36,39 @@ class SumoWorkerError(SumoError):
         self.row = row
 
 
-Stage = tuple[Mapping[int, str], int]
-"""States to set, by signal, and the seconds they are then left alone: a decision is yellow, then the new green."""
-
-
 @dataclass(frozen=True)
 class Advance:
-    """Passes through stages; answered by the `Moment` after the last."""
+    """Passes through stages; answered by the `Film` of them."""
 
     stages: tuple[Stage, ...]
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A question that changes nothing: `plans` for a tuple of `SignalPlan`."""
-
-    about: Literal["plans"]
-
-
-@dataclass(frozen=True)
 class Finish:
-    """Ends the simulation; answered by its `Outcome`."""
-
-    departs_s: npt.NDArray[np.float64]
+    """Ends the simulation; answered by its `Trips`."""
 
 
-Request = Advance | Ask | Finish
+Request = Advance | Finish
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A simulation at a decision.
+class Failed:
+    """A worker's answer where it could not do what was asked."""
 
-    Attributes:
-        time_s: On the clock of the files.
-        on_road: Everyone on the road.
-        states: What each signal shows.
-        pending: Vehicles whose departure is due and who found no room yet.
-    """
-
-    time_s: int
-    on_road: OnRoad
-    states: tuple[str, ...]
-    pending: int
-
-
-@dataclass(frozen=True)
-class _Failed:
     message: str
 
 
-def moment(simulation: SumoSimulation) -> Moment:
-    """What a simulation shows now."""
-    return Moment(simulation.time_s, simulation.on_road(), simulation.states(), len(simulation.pending()))
+def start_worker() -> "tuple[Connection[Any, Any], subprocess.Popen[bytes]]":
+    """A fresh process that runs `worker`, and the pipe to it.
 
-
-def serve(pipe: "Connection[Any, Any]", setup: SumoSetup) -> None:
-    """A worker's life: starts a simulation and answers requests until its pipe is closed."""
-    try:
-        with SumoSimulation(setup) as simulation:
-            pipe.send(moment(simulation))
-            while True:
-                pipe.send(_answer(simulation, pipe.recv()))
-    except EOFError:
-        return
-    except SumoError as error:
-        pipe.send(_Failed(str(error)))
-    except Exception:  # the parent raises it: a worker must not die in silence
-        pipe.send(_Failed(traceback.format_exc()))
-
-
-def _answer(simulation: SumoSimulation, request: Request) -> Moment | tuple[SignalPlan, ...] | Outcome:
-    match request:
-        case Advance(stages):
-            for states, seconds in stages:
-                simulation.set_states(states)
-                simulation.step(seconds)
-            return moment(simulation)
-        case Ask():
-            return simulation.plans()
-        case Finish(departs_s):
-            return simulation.outcome(departs_s)
-        case _:
-            raise SumoError(f"unknown request {request!r}")
+    Not a child of `multiprocessing`: that would run the caller's script again in each, with all that it imports.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    command = [sys.executable, "-P", "-m", "fedsched.envs.intersections.sumo.worker", str(theirs.fileno())]
+    worker = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=os.environ | {"PYTHONPATH": path})
+    theirs.close()  # so that a dead worker is seen as the end of its pipe
+    return ours, worker
 
 
 class SumoBatch:
@@ -139,34 +82,27 @@ class SumoBatch:
 
     def __init__(self) -> None:
         load_libsumo()
-        self._context = multiprocessing.get_context("spawn")
         self._pipes: dict[int, Connection[Any, Any]] = {}
-        self._workers: dict[int, BaseProcess] = {}
+        self._workers: dict[int, subprocess.Popen[bytes]] = {}
 
-    def start(self, setups: Mapping[int, SumoSetup]) -> dict[int, Moment]:
+    def start(self, setups: Mapping[int, SumoSetup]) -> None:
         """Starts rows, each in a fresh process; what ran there before is dropped."""
         self._end(setups)
-        for row, setup in setups.items():
-            self._pipes[row], theirs = self._context.Pipe()
-            self._workers[row] = self._context.Process(target=serve, args=(theirs, setup), daemon=True)
-            self._workers[row].start()
-            theirs.close()  # so that a dead worker is seen as the end of its pipe
-        return self._collect(list(setups), [])
+        for row in setups:
+            self._pipes[row], self._workers[row] = start_worker()
+        self._ask(setups)
 
-    def advance(self, stages: Mapping[int, Sequence[Stage]]) -> dict[int, Moment]:
-        """Lets rows pass through stages of their own; what they show after the last."""
+    def advance(self, stages: Mapping[int, Sequence[Stage]]) -> dict[int, Film]:
+        """Lets rows pass through stages of their own, all at the same time."""
         return self._ask({row: Advance(tuple(own)) for row, own in stages.items()})
 
-    def plans(self, row: int) -> tuple[SignalPlan, ...]:
-        """Programs and movements of a row's signals."""
-        found: tuple[SignalPlan, ...] = self._ask({row: Ask("plans")})[row]
+    def finish(self, rows: Sequence[int]) -> dict[int, Trips]:
+        """Ends rows and their processes; every vehicle that was inserted."""
+        found: dict[int, Trips] = self._ask(dict.fromkeys(rows, Finish()))
+        self._end(rows)
         return found
 
-    def finish(self, departs_s: Mapping[int, npt.NDArray[np.float64]]) -> dict[int, Outcome]:
-        """Ends rows; their runs in numbers, given when each vehicle of their demand was to depart."""
-        return self._ask({row: Finish(times) for row, times in departs_s.items()})
-
-    def _ask(self, requests: Mapping[int, Request]) -> dict[int, Any]:
+    def _ask(self, requests: Mapping[int, SumoSetup | Request]) -> dict[int, Any]:
         """Sends all, then waits for all, so that the rows work at the same time."""
         unknown = sorted(set(requests) - set(self._workers))
         if unknown:
@@ -179,11 +115,11 @@ class SumoBatch:
         for row, answer in answers.items():
             if answer is None:
                 raise self._dead(row)
-            if isinstance(answer, _Failed):
+            if isinstance(answer, Failed):
                 raise SumoWorkerError(row, answer.message)
         return answers
 
-    def _send(self, row: int, request: Request) -> bool:
+    def _send(self, row: int, request: SumoSetup | Request) -> bool:
         """Whether the worker is there to hear it."""
         try:
             self._pipes[row].send(request)
@@ -199,8 +135,7 @@ class SumoBatch:
             return None
 
     def _dead(self, row: int) -> SumoWorkerError:
-        self._workers[row].join(PATIENCE_S)
-        return SumoWorkerError(row, f"its process is gone, exit code {self._workers[row].exitcode}")
+        return SumoWorkerError(row, f"its process is gone, exit code {self._workers[row].wait(PATIENCE_S)}")
 
     def _end(self, rows: Iterable[int]) -> None:
         """Ends workers; those that do not end by themselves are killed."""
@@ -208,10 +143,11 @@ class SumoBatch:
         for pipe, _ in ending:
             pipe.close()
         for _, worker in ending:
-            worker.join(PATIENCE_S)
-            if worker.is_alive():
+            try:
+                worker.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
                 worker.kill()
-                worker.join()
+                worker.wait()
 
     def close(self) -> None:
         """Ends all workers."""

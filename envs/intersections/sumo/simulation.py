@@ -19,12 +19,10 @@ import numpy.typing as npt
 from fedsched.envs.intersections.demand import Demand
 from fedsched.envs.intersections.network import IntersectionsError, Network
 from fedsched.envs.intersections.sumo.outputs import EdgeTimes, Outcome, Trips, edge_times, outcome, read_trips
+from fedsched.envs.intersections.sumo.seen import FAR, OnRoad, Second, SignalPlan
 
 OPTIONS = ("--step-length", "1", "--time-to-teleport", "-1", "--no-warnings", "true", "--no-step-log", "true")
 """How SUMO runs in every comparison: whole seconds, nobody is teleported out of a jam."""
-
-FAR = np.inf
-"""Distance to the next signal of a vehicle that has none on its way."""
 
 
 class SumoError(IntersectionsError):
@@ -100,50 +98,6 @@ class SumoSetup:
     names: Names | None = None
     options: tuple[str, ...] = ()
     edge_times: bool = False
-
-
-@dataclass(frozen=True)
-class OnRoad:
-    """Everyone on the road at one moment, [V] each: what observations and controllers are computed from.
-
-    Attributes:
-        trip: Index of the vehicle in the demand.
-        lane: Index of the lane of its front.
-        position: m of the front from the lane's start.
-        speed: m/s.
-        waiting_s: s of standing (below 0.1 m/s) in a row.
-        type: Index of its type.
-        signal: Index of the next signal on its route, -1 for none.
-        signal_index: Place of its movement in that signal's state, -1 for none.
-        distance: m from its front to that signal's line; FAR for none.
-    """
-
-    trip: npt.NDArray[np.int32]
-    lane: npt.NDArray[np.int32]
-    position: npt.NDArray[np.float64]
-    speed: npt.NDArray[np.float64]
-    waiting_s: npt.NDArray[np.float64]
-    type: npt.NDArray[np.int32]
-    signal: npt.NDArray[np.int32]
-    signal_index: npt.NDArray[np.int32]
-    distance: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class SignalPlan:
-    """A signal as SUMO has it.
-
-    Attributes:
-        id: SUMO's id.
-        phases: Duration in s and state of each phase of the first program.
-        leads_to: Per place in the state, indices of the lanes reached from there.
-        comes_from: Per place in the state, indices of the lanes it controls.
-    """
-
-    id: str
-    phases: tuple[tuple[float, str], ...]
-    leads_to: tuple[tuple[int, ...], ...]
-    comes_from: tuple[tuple[int, ...], ...]
 
 
 @dataclass
@@ -272,12 +226,23 @@ class SumoSimulation:
             distance=np.array([a[2] for a in ahead], dtype=np.float64),
         )
 
+    def second(self) -> Second:
+        """What the last second has brought; a call per value, which is what takes libsumo least time."""
+        vehicle, simulation = self._libsumo.vehicle, self._libsumo.simulation
+        ids, entered = vehicle.getIDList(), simulation.getDepartedIDList()
+        return Second(
+            trip=[self._trip[v] for v in ids],
+            lane=[self._lanes[vehicle.getLaneID(v)] for v in ids],
+            position=[vehicle.getLanePosition(v) for v in ids],
+            speed=[vehicle.getSpeed(v) for v in ids],
+            entered=[self._trip[v] for v in entered],
+            factor=[vehicle.getSpeedFactor(v) for v in entered],
+            left=[self._trip[v] for v in simulation.getArrivedIDList()],
+            states="".join(self.states()),
+        )
+
     def _next_signal(self, ahead: tuple[tuple[str, int, float, str], ...]) -> tuple[int, int, float]:
         return (self._signal[ahead[0][0]], ahead[0][1], ahead[0][2]) if ahead else (-1, -1, FAR)
-
-    def pending(self) -> tuple[str, ...]:
-        """Ids of vehicles whose departure is due and who found no room yet."""
-        return tuple(self._libsumo.simulation.getPendingVehicles())
 
     def close(self) -> None:
         """Ends the simulation and reads what it wrote; safe to call again."""

@@ -11,6 +11,7 @@ from fedsched.agents.network import SoftRule
 from fedsched.envs.core import KindSpec, WorldSpec
 from fedsched.envs.intersections import metrics
 from fedsched.envs.intersections.replay_page import replay_html
+from fedsched.envs.intersections.sumo.simulation import SumoError, load_libsumo
 from fedsched.envs.intersections.viewer import Picture, decode_frame
 from fedsched.envs.intersections.world import (
     KIND,
@@ -64,7 +65,10 @@ class IntersectionsDomain:
 
     def check_simulator(self, scenario: Scenario, simulator: Simulator) -> None:
         """Raises UserError where SUMO is missing."""
-        raise UserError(f"--simulator {simulator}: not for {scenario.name}")
+        try:
+            load_libsumo()
+        except SumoError as error:
+            raise UserError(f"--simulator {simulator}: {scenario.name} needs it, but {error}") from error
 
     def policy_spec(self) -> WorldSpec:
         """Of a city with one signal: features are the same at all."""

@@ -8,7 +8,8 @@ import torch
 
 from fedsched.agents.collect import Ended, GreedyActor, quieten
 from fedsched.agents.policy import Policy
-from fedsched.sim.domains.base import Episodes, FloatArray
+from fedsched.envs.intersections.sumo.world import SumoWorld
+from fedsched.sim.domains.base import Episodes, FloatArray, Simulator
 from fedsched.sim.domains.intersections.figures import FIGURES
 from fedsched.sim.domains.intersections.worlds import CityWorlds
 
@@ -29,15 +30,17 @@ class Outcome:
 class CityOperation:
     """The operated batch of a city: row b is the b-th episode, driven by a rule or by a policy."""
 
-    def __init__(self, worlds: CityWorlds, episodes: Episodes, actor: str, policy: Policy | None) -> None:
+    def __init__(
+        self, worlds: CityWorlds, episodes: Episodes, actor: str, policy: Policy | None, simulator: Simulator
+    ) -> None:
         rows = len(episodes)
         self._actor: GreedyActor | None = None
         if policy is None:
-            self.world, controller = worlds.controlled(actor, rows)
+            self.world, controller = worlds.controlled(actor, rows, simulator)
             controller.reset(self.world)
             self._act = controller.act
         else:
-            self.world = worlds.world(rows)
+            self.world = worlds.world(rows, simulator)
             self._act = self._actor = GreedyActor(policy, self.world.spec, rows, self.world.device)
         self._ended = Ended(self.world.spec, rows, self.world.device)
         start = torch.zeros(rows, dtype=torch.float64, device=self.world.device)
@@ -60,4 +63,6 @@ class CityOperation:
         return Outcome({name: found[name] for name in FIGURES.names}, sent)
 
     def close(self) -> None:
-        """Nothing runs outside this process."""
+        """Ends SUMO's processes, where it has been SUMO."""
+        if isinstance(self.world, SumoWorld):
+            self.world.close()

@@ -72,8 +72,7 @@ class CitySite(CityWorlds):
         self, split: Split, rows: int, actor: str, policy: Policy | None, simulator: Simulator
     ) -> CityOperation:
         """Starts the first `rows` episodes of a split; the actor is a rule's name or `policy`."""
-        del simulator
-        return CityOperation(self, self.draw(split, rows), actor, policy)
+        return CityOperation(self, self.draw(split, rows), actor, policy, simulator)
 
     def replay(self, split: Split, policy: Policy, every_s: int) -> list[Scene]:
         """The first episode of a split under a policy: the streets, then what moves on them."""

@@ -9,10 +9,12 @@ import torch
 from fedsched.agents.collect import play
 from fedsched.envs.core import Controller, World, WorldError, stream
 from fedsched.envs.intersections import controllers
-from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
+from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.programs import green_wave, webster
+from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.envs.intersections.world import IntersectionsWorld
-from fedsched.sim.domains.base import Episodes, Split
+from fedsched.sim.domains.base import Episodes, Simulator, Split
+from fedsched.sim.domains.intersections.city import city_problem
 from fedsched.sim.errors import WorldSetupError
 from fedsched.sim.scenario import IntersectionsWorld as WorldSettings
 from fedsched.sim.scenario import Scenario, as_kind
@@ -57,7 +59,7 @@ class CityWorlds:
         self._order = list(scenario.sites).index(name)
         self._seed, self._validation = scenario.seed, scenario.evaluation.validation
         with self.blame():
-            self.problem = _problem(self.settings)
+            self.problem = city_problem(self.settings)
 
     @contextmanager
     def blame(self) -> Iterator[None]:
@@ -67,9 +69,9 @@ class CityWorlds:
         except WorldError as error:
             raise WorldSetupError([Finding(("sites", self.name, "world", "city"), str(error))]) from error
 
-    def world(self, batch: int) -> IntersectionsWorld:
+    def world(self, batch: int, simulator: Simulator = "own") -> IntersectionsWorld:
         """A batch in which signals decide as the scenario says."""
-        return IntersectionsWorld(self.problem, batch, self.settings.timing, self.device)
+        return self._in(simulator, self.problem, batch, self.settings.timing)
 
     def draw(self, split: Split, count: int, *keys: int) -> Episodes:
         """Demands of a split, each with its own random numbers; those of tests do not depend on the seed of the run."""
@@ -80,12 +82,17 @@ class CityWorlds:
         places = torch.arange(count, device=self.device) if split == "test" else numbers
         return Episodes(first + places % (last - first), numbers)
 
-    def controlled(self, rule: str, batch: int) -> tuple[IntersectionsWorld, Controller]:
+    def controlled(self, rule: str, batch: int, simulator: Simulator = "own") -> tuple[IntersectionsWorld, Controller]:
         """A world and what drives it under a rule; programs have worlds in which nobody decides."""
         if rule in _PROGRAMS:
             problem = _PROGRAMS[rule](self.problem)
-            return IntersectionsWorld(problem, batch, "program", self.device), controllers.ProgramController()
-        return self.world(batch), _CONTROLLERS[rule]()
+            return self._in(simulator, problem, batch, "program"), controllers.ProgramController()
+        return self.world(batch, simulator), _CONTROLLERS[rule]()
+
+    def _in(self, simulator: Simulator, problem: Problem, batch: int, timing: str) -> IntersectionsWorld:
+        if simulator == "sumo":
+            return SumoWorld(problem, batch, timing)
+        return IntersectionsWorld(problem, batch, timing, self.device)
 
     def rule(self, rule: str, episodes: Episodes) -> Figures:
         """What a rule makes of episodes."""
@@ -117,9 +124,3 @@ def demands_of(split: Split, count: int) -> tuple[int, int]:
         return 0, count
     train, validation = (round(share * count) for share in SHARES)
     return {"train": (0, train), "validation": (train, validation), "test": (validation, count)}[split]
-
-
-def _problem(settings: WorldSettings) -> Problem:
-    if settings.city == "grid3x3":
-        return grid_problem(settings.demands)
-    return read_problem(settings.city, settings.controlled, settings.demands)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from fedsched.envs.intersections.sumo.batch import SumoBatch, SumoWorkerError
+from fedsched.envs.intersections.sumo.film import Film
 from fedsched.envs.intersections.sumo.outputs import Trips, edge_times, outcome
-from fedsched.envs.intersections.sumo.simulation import Names, OnRoad, SumoError, SumoSetup
+from fedsched.envs.intersections.sumo.simulation import Names, SumoError, SumoSetup, SumoSimulation
 
 SCENES = Path(__file__).parent
 needs_sumo = pytest.mark.skipif(importlib.util.find_spec("libsumo") is None, reason="the extra `sumo` is not installed")
@@ -42,9 +43,14 @@ def departs(made: SumoSetup) -> np.ndarray:
     return np.array([float(v.attrib["depart"]) for v in ET.parse(made.routes[0]).getroot().iter("vehicle")])
 
 
-def same(a: OnRoad, b: OnRoad) -> bool:
-    """Whether two moments are equal to the bit."""
+def same(a: Film, b: Film) -> bool:
+    """Whether two films are equal to the bit."""
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in vars(a))
+
+
+def shown(film: Film, second: int) -> str:
+    """All signals' states in a second."""
+    return film.states[second].tobytes().decode()
 
 
 @needs_sumo
@@ -54,27 +60,42 @@ def test_rows_see_every_vehicle_where_the_truth_has_it(scene: str, tmp_path: Pat
     made = setup(scene, tmp_path, exact=True)
     assert made.names is not None
     exact, names = truth["exact"], made.names
-    lengths = {e.attrib["id"]: float(e.attrib["length"]) for e in ET.parse(made.net).getroot().iter("lane")}
     with SumoBatch() as batch:
         batch.start({0: made})
-        for second, expected in enumerate(exact["steps"]):
-            moment = batch.advance({0: [({}, 1)]})[0]
-            road = moment.on_road
-            rows = zip(road.trip, road.lane, road.position, road.speed, strict=True)
-            seen = sorted((names.trips[trip], names.lanes[lane], x, v) for trip, lane, x, v in rows)
-            wanted = sorted((exact["vehicles"][who], exact["lanes"][lane], x, v) for who, lane, x, v in expected)
-            assert [row[:2] for row in seen] == [row[:2] for row in wanted], second
-            numbers = [np.array([row[2:] for row in side]) for side in (seen, wanted)]
-            np.testing.assert_allclose(*numbers, rtol=0, atol=0.00051)  # the truth is rounded to a millimetre
-            shown = {signal: states[second] for signal, states in exact["signals"].items()}
-            assert dict(zip(names.signals, moment.states, strict=True)) == shown
-            direct = np.array([not names.lanes[k].startswith(":") for k in road.lane], dtype=bool) & (road.signal >= 0)
-            left = np.array([lengths[names.lanes[k]] for k in road.lane]) - road.position
-            assert np.all(road.distance[direct] >= left[direct] - 1e-6)
-        found = batch.finish({0: departs(made)})[0]
-    assert found.completed == exact["summary"]["completed"]
+        film = batch.advance({0: [({}, len(exact["steps"]))]})[0]
+        trips = batch.finish([0])[0]
+    arrived: set[int] = set()
+    for second, expected in enumerate(exact["steps"]):
+        part = slice(film.on[second], film.on[second + 1])
+        rows = zip(film.trip[part], film.lane[part], film.position[part], film.speed[part], strict=True)
+        seen = sorted((names.trips[trip], names.lanes[lane], x, v) for trip, lane, x, v in rows)
+        wanted = sorted((exact["vehicles"][who], exact["lanes"][lane], x, v) for who, lane, x, v in expected)
+        assert [row[:2] for row in seen] == [row[:2] for row in wanted], second
+        numbers = [np.array([row[2:] for row in side]) for side in (seen, wanted)]
+        np.testing.assert_allclose(*numbers, rtol=0, atol=0.00051)  # the truth is rounded to a millimetre
+        assert shown(film, second) == "".join(exact["signals"][signal][second] for signal in names.signals)
+        arrived |= set(film.left[film.left_on[second] : film.left_on[second + 1]].tolist())
+        entered = set(film.entered[: film.entered_on[second + 1]].tolist())
+        assert entered - arrived == set(film.trip[part].tolist()), second
+    found = outcome(trips, departs(made), 0, 120)
+    assert found.completed == exact["summary"]["completed"] == len(arrived)
     assert found.duration_s == pytest.approx(exact["summary"]["duration"])
     assert found.demand == found.completed + found.running + found.never_inserted == truth["demand"]
+
+
+@needs_sumo
+def test_controllers_see_how_far_the_next_signal_is(tmp_path: Path) -> None:
+    made = setup("spillback", tmp_path, exact=True)
+    assert made.names is not None
+    lengths = {e.attrib["id"]: float(e.attrib["length"]) for e in ET.parse(made.net).getroot().iter("lane")}
+    lanes = made.names.lanes
+    with SumoSimulation(made) as simulation:
+        simulation.step(60)
+        road = simulation.on_road()
+    direct = np.array([not lanes[k].startswith(":") for k in road.lane], dtype=bool) & (road.signal >= 0)
+    left = np.array([lengths[lanes[k]] for k in road.lane]) - road.position
+    assert direct.sum() > 5
+    assert np.all(road.distance[direct] >= left[direct] - 1e-6)
 
 
 @needs_sumo
@@ -84,12 +105,11 @@ def test_signals_obey_and_equal_setups_are_equal_runs_at_every_start(tmp_path: P
         batch.start({0: made, 1: made, 2: replace(made, seed=1)})
         red: list[tuple[dict[int, str], int]] = [({}, 40), ({0: "r"}, 60)]
         first = batch.advance({0: red, 1: red, 2: red})
-        assert all(moment.states == ("r",) for moment in first.values())
-        assert len(first[0].on_road.trip) + first[0].pending == 12
-        assert same(first[0].on_road, first[1].on_road)
-        assert not same(first[0].on_road, first[2].on_road)
+        assert all({shown(film, k) for k in range(40, 100)} == {"r"} for film in first.values())
+        assert same(first[0], first[1])
+        assert not same(first[0], first[2])
         batch.start({0: made})
-        assert same(batch.advance({0: red})[0].on_road, first[0].on_road)
+        assert same(batch.advance({0: red})[0], first[0])
 
 
 @needs_sumo
@@ -101,7 +121,7 @@ def test_a_dead_worker_and_a_refused_file_are_named_and_the_other_rows_go_on(tmp
         with pytest.raises(SumoWorkerError, match="worker 1: its process is gone, exit code -9") as caught:
             batch.advance({0: [({}, 5)], 1: [({}, 5)]})
         assert caught.value.row == 1
-        assert batch.advance({0: [({}, 5)]})[0].time_s == 10
+        assert len(batch.advance({0: [({}, 5)]})[0].states) == 5
         with pytest.raises(SumoWorkerError, match=r"worker 2: SUMO refuses .*nothing\.xml"):
             batch.start({2: replace(made, net=tmp_path / "nothing.xml")})
         with pytest.raises(SumoError, match="have not been started"):

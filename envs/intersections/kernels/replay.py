@@ -1,0 +1,176 @@
+"""Worlds whose traffic another simulator drives: when their signals change, and what a film of it amounts to.
+
+Decisions, yellow, counts and rewards are those of the kernels that drive the traffic themselves.
+"""
+
+import warp as wp
+
+from fedsched.envs.intersections.kernels.control import ControlArrays, PlanArrays, end_yellow
+from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge
+from fedsched.envs.intersections.kernels.second import decide_all, goes_on, set_state, settle
+from fedsched.envs.intersections.kernels.state import (
+    STANDING,
+    Road,
+    RoadArrays,
+    Traffic,
+    TrafficArrays,
+    Vehicle,
+    real,
+)
+from fedsched.envs.intersections.kernels.ways import allowed
+
+
+@wp.struct
+class FilmArrays:
+    """What happened since the last decision; seconds of one world after those of another (`sumo.film.Film`)."""
+
+    first: wp.array1d[wp.int32]  # [B + 1] the first second of each world
+    on: wp.array1d[wp.int32]  # [T + 1] where each second's vehicles begin
+    trip: wp.array1d[wp.int32]
+    lane: wp.array1d[wp.int32]
+    position: wp.array1d[real]
+    speed: wp.array1d[real]
+    entered_on: wp.array1d[wp.int32]  # [T + 1]
+    entered: wp.array1d[wp.int32]
+    factor: wp.array1d[real]
+    left_on: wp.array1d[wp.int32]  # [T + 1]
+    left: wp.array1d[wp.int32]
+    states: wp.array2d[wp.int32]  # [T, Q] what the signal links showed
+
+
+@wp.struct
+class MemoryArrays:
+    """What is known of the vehicles, wherever they stand in the film."""
+
+    vehicle: wp.array2d[Vehicle]  # [B, V]
+
+
+Film, Memory = wp.ref[FilmArrays], wp.ref[MemoryArrays]
+
+
+@wp.kernel
+def schedule(
+    t: TrafficArrays,
+    p: PlanArrays,
+    c: ControlArrays,
+    go: wp.array1d[wp.bool],
+    chosen: wp.array2d[wp.int64],
+    until_s: wp.array1d[wp.float64],
+    seconds: wp.array1d[wp.int32],
+    green_at: wp.array2d[wp.int32],
+):
+    """Applies the choices; how many seconds pass until the next decision, and after how many each signal's new green
+    begins, -1 for none."""
+    b = wp.tid()
+    seconds[b] = 0
+    if go[b]:
+        decide_all(t, p, c, chosen, b)
+        begun = t.now[b]
+        for a in range(p.signal.shape[0]):
+            green_at[b, a] = -1
+        while goes_on(t, p, c, until_s, b):
+            for a in range(p.signal.shape[0]):
+                if c.target[b, a] != c.phase[b, a] and t.now[b] >= c.yellow_until[b, a]:
+                    green_at[b, a] = t.now[b] - begun
+            end_yellow(t, p, c, b)
+            t.now[b] = t.now[b] + 1
+        seconds[b] = t.now[b] - begun
+        t.now[b] = begun
+
+
+@wp.func
+def edge_before(r: Road, lane: int) -> int:
+    """The edge of the route that a lane belongs to: its own, or the one before the junction."""
+    if r.lane_internal[lane]:
+        return r.lane_edge[r.link_source[r.lane_entry[lane]]]
+    return r.lane_edge[lane]
+
+
+@wp.func
+def enter(r: Road, t: Traffic, e: Memory, b: int, trip: int, factor: real):
+    """Begins to remember a vehicle."""
+    row = t.first_trip[b] + trip
+    t.trip_inserted[b, trip] = t.now[b]
+    e.vehicle[b, trip].id = trip
+    e.vehicle[b, trip].factor = factor
+    e.vehicle[b, trip].kind = r.trip_type[row]
+    e.vehicle[b, trip].way = r.trip_way[row]
+    e.vehicle[b, trip].last = r.trip_last[row]
+    e.vehicle[b, trip].inserted = t.now[b]
+    e.vehicle[b, trip].signal = -1
+
+
+@wp.func
+def take(r: Road, t: Traffic, f: Film, e: Memory, b: int, s: int, i: int):
+    """Gives a vehicle a slot for this second; notes what it has lost and waited."""
+    lane, speed = f.lane[i], f.speed[i]
+    t.vehicle[b, s] = e.vehicle[b, f.trip[i]]
+    t.vehicle[b, s].lane = lane
+    t.vehicle[b, s].position = f.position[i]
+    t.vehicle[b, s].acceleration = speed - t.vehicle[b, s].speed
+    t.vehicle[b, s].speed = speed
+    edge = edge_before(r, lane)
+    place = int(t.vehicle[b, s].place)
+    while place < t.vehicle[b, s].last and r.way_edge[t.vehicle[b, s].way + place] != edge:
+        place += 1
+    t.vehicle[b, s].place = place
+    if t.vehicle[b, s].inserted < t.now[b]:
+        if speed <= STANDING:
+            if t.vehicle[b, s].waiting == 0:
+                t.vehicle[b, s].stops = t.vehicle[b, s].stops + 1
+            t.vehicle[b, s].waiting = t.vehicle[b, s].waiting + 1
+            t.vehicle[b, s].total_waiting = t.vehicle[b, s].total_waiting + 1
+        else:
+            t.vehicle[b, s].waiting = 0
+        own = allowed(r, t, b, s, lane)
+        t.vehicle[b, s].time_loss = t.vehicle[b, s].time_loss + (own - speed) / own
+
+
+@wp.func
+def leave(t: Traffic, e: Memory, b: int, trip: int):
+    """Notes an ended trip."""
+    t.trip_arrived[b, trip] = t.now[b]
+    t.trip_loss[b, trip] = wp.float32(e.vehicle[b, trip].time_loss)
+    t.trip_waiting[b, trip] = e.vehicle[b, trip].total_waiting
+    t.trip_stops[b, trip] = e.vehicle[b, trip].stops
+    t.arrived[b] = t.arrived[b] + 1
+
+
+@wp.func
+def show_second(r: Road, t: Traffic, f: Film, e: Memory, b: int, k: int):
+    """Everything as it stands after second k of the film."""
+    for q in range(f.states.shape[1]):
+        set_state(t, b, r.signal_link[q], f.states[k, q])
+    for i in range(f.entered_on[k], f.entered_on[k + 1]):
+        enter(r, t, e, b, f.entered[i], f.factor[i])
+    first = f.on[k]
+    t.count[b] = f.on[k + 1] - first
+    for s in range(t.count[b]):
+        take(r, t, f, e, b, s, first + s)
+    for i in range(f.left_on[k], f.left_on[k + 1]):
+        leave(t, e, b, f.left[i])
+    t.now[b] = t.now[b] + 1
+
+
+@wp.kernel
+def replay(
+    r: RoadArrays,
+    t: TrafficArrays,
+    p: PlanArrays,
+    c: ControlArrays,
+    v: SightArrays,
+    m: CountArrays,
+    f: FilmArrays,
+    e: MemoryArrays,
+    go: wp.array1d[wp.bool],
+):
+    """Lets the seconds of the film pass."""
+    b = wp.tid()
+    if go[b]:
+        begun = t.now[b]
+        for k in range(f.first[b], f.first[b + 1]):
+            show_second(r, t, f, e, b, k)
+            charge(r, t, v, m, b)
+            for s in range(t.count[b]):
+                e.vehicle[b, t.vehicle[b, s].id] = t.vehicle[b, s]
+        settle(r, t, p, c, v, m, begun, b)

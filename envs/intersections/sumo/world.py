@@ -1,0 +1,233 @@
+"""The intersections world with SUMO's traffic: the same signals, observations, rewards and figures.
+
+SUMO drives in worker processes, one per row, and reports every second where everybody is; decisions, yellow, counts,
+rewards and observations are then those of the kernels (`kernels.replay`). The trips, with their routes, are those of
+the problem.
+"""
+
+import tempfile
+import weakref
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+import warp as wp
+
+from fedsched.envs.core import Observation, Snapshot, WorldError
+from fedsched.envs.intersections.arrays import fill, structs, to_tensor
+from fedsched.envs.intersections.kernels import observe, replay
+from fedsched.envs.intersections.kernels.control import Control, Plan
+from fedsched.envs.intersections.kernels.measure import Count, Sight
+from fedsched.envs.intersections.kernels.observe import View
+from fedsched.envs.intersections.kernels.state import Vehicle, bind, layout
+from fedsched.envs.intersections.network import IntersectionsError
+from fedsched.envs.intersections.netwriter import actuated, write_network
+from fedsched.envs.intersections.problem import Problem
+from fedsched.envs.intersections.routefile import write_routes
+from fedsched.envs.intersections.signals import transition
+from fedsched.envs.intersections.sumo.batch import SumoBatch
+from fedsched.envs.intersections.sumo.film import Film, Stage, cut, join
+from fedsched.envs.intersections.sumo.simulation import Names, SumoError, SumoSetup, names_of
+from fedsched.envs.intersections.timing import Timing
+from fedsched.envs.intersections.world import IntersectionsWorld
+
+
+class SumoWorld(IntersectionsWorld):
+    """B copies of one city, driven by SUMO; whatever decides in an `IntersectionsWorld` decides here.
+
+    A row takes a process and about 130 MB from its reset to the end of its episode. Two worlds that are asked for the
+    same agree to the bit on one machine and SUMO version, but a snapshot holds no traffic: `restore` starts the
+    episodes anew, so `spec.exact` is False. The timing `actuated` is SUMO's own rule. Until an episode ends, the last
+    second of the trips that are over is missing from their time loss; then SUMO's tripinfo replaces it.
+
+    Use as a context manager or call `close`; a world that is forgotten ends its processes too.
+
+    Args:
+        problem: Streets, signals and demands; instance k is demand k. It is written out for SUMO.
+        batch: Number of copies B.
+        timing: When signals decide, by name or as it is.
+
+    Raises:
+        SumoError: SUMO is missing.
+        IntersectionsError: An unknown timing, or an episode that begins within a second.
+        WorldError: No copies, or no signal to control.
+    """
+
+    def __init__(self, problem: Problem, batch: int, timing: str | Timing = "resco") -> None:
+        if problem.begin_s != round(problem.begin_s):
+            raise IntersectionsError(f"the episode begins at {problem.begin_s:g} s; SUMO needs a whole second")
+        self._batch = SumoBatch()
+        trips = int(np.diff(problem.first_trip).max(initial=1))
+        super().__init__(problem, batch, timing, slots=max(1, trips))
+        self.spec = replace(self.spec, exact=False)
+        self._folder = tempfile.TemporaryDirectory(prefix="fedsched-sumo-")
+        self._end = weakref.finalize(self, _end, self._batch, self._folder)
+        self._net = Path(self._folder.name) / "net.xml"
+        network = problem.network
+        if self.timing.longest_s:
+            network = actuated(network, self.timing, [signal.index for signal in problem.signals])
+        write_network(network, self._net)
+        self._routes: dict[int, tuple[Path, Names]] = {}
+        self._episodes = torch.full((batch, 2), -1, dtype=torch.int64)
+        self._driving: set[int] = set()
+        self._places = _places(problem)
+        self._seconds = torch.zeros(batch, dtype=torch.int32)
+        self._green_at = torch.full((batch, len(problem.signals)), -1, dtype=torch.int32)
+        bytes_each = layout(Vehicle)[1]
+        self._memory = torch.zeros((batch, self.slots, bytes_each), dtype=torch.uint8)
+        self._bind()
+
+    def snapshot(self) -> Snapshot:
+        """Which episode each row is in: instance and seed, -1 before the first."""
+        return Snapshot({"episodes": self._episodes.numpy().copy()}, {"problem": self.problem.digest})
+
+    def restore(self, snapshot: Snapshot) -> Observation:
+        """Starts the episodes of a snapshot anew: SUMO's state cannot be put back.
+
+        Raises:
+            WorldError: A snapshot of another problem.
+        """
+        if snapshot.extra["problem"] != self.problem.digest:
+            raise WorldError("the snapshot is of another problem")
+        episodes = torch.as_tensor(snapshot.arrays["episodes"])
+        return self.reset(episodes[:, 0], episodes[:, 1], where=episodes[:, 0] >= 0)
+
+    def close(self) -> None:
+        """Ends all workers and removes what was written for them; rows can be reset no more."""
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _bind(self) -> None:
+        """The kernels' structs over the arrays, which stay where they are."""
+        for module in (replay, observe):
+            wp.load_module(module, device=self.device)
+        road, traffic = structs(self.road, self.traffic)
+        plan, control = bind(Plan, {**self._plan, **self._numbers}), bind(Control, self.control)
+        self._world = [road, traffic, plan, control, bind(Sight, self._sight), bind(Count, self.counts)]
+        self._bound_memory = bind(replay.Memory, {"vehicle": self._memory})
+        self._bound_view = bind(View, {**self.view, "begin_s": self.problem.begin_s})
+        self._go_array = wp.from_torch(self._go)
+
+    def _start(self, rows: torch.Tensor, instances: torch.Tensor, seeds: torch.Tensor) -> None:
+        super()._start(rows, instances, seeds)
+        fill(self._memory, rows, 0)
+        self._episodes[rows] = torch.stack([instances, seeds], 1)
+        chosen = list(zip(rows.tolist(), instances.tolist(), seeds.tolist(), strict=True))
+        self._batch.start({row: self._setup(instance, seed) for row, instance, seed in chosen})
+        self._driving.update(rows.tolist())
+        if self.timing.period_s:
+            shown = {signal.index: signal.phases[0] for signal in self.problem.signals}
+            self._batch.advance({row: [(shown, 0)] for row in rows.tolist()})
+
+    def _setup(self, instance: int, seed: int) -> SumoSetup:
+        if instance not in self._routes:
+            demand, network = self.problem.demands[instance], self.problem.network
+            path = Path(self._folder.name) / f"{instance}.rou.xml"
+            write_routes(demand, network, path)
+            self._routes[instance] = path, names_of(network, demand)
+        path, names = self._routes[instance]
+        begin = round(self.problem.begin_s)
+        return SumoSetup(self._net, (path,), begin, begin + self.problem.seconds, seed, names)
+
+    def _run(self) -> None:
+        begun, phase = self.traffic["now"].clone(), self.control["phase"].clone()
+        _, traffic, plan, control, *_ = self._world
+        times = [wp.from_torch(self._chosen), wp.from_torch(self._until), wp.from_torch(self._seconds)]
+        inputs = [traffic, plan, control, self._go_array, *times, wp.from_torch(self._green_at)]
+        wp.launch(replay.schedule, self.batch, inputs=inputs, device=self.device)
+        film = self._bound_film(self._drive(begun, phase))
+        inputs = [*self._world, film, self._bound_memory, self._go_array]
+        wp.launch(replay.replay, self.batch, inputs=inputs, device=self.device)
+        shape = tuple(self._chosen.shape)
+        wp.launch(observe.observe, shape, inputs=[*self._world, self._bound_view], device=self.device)
+        over = [row for row in sorted(self._driving) if bool(self.control["ended"][row])]
+        self._finish(over)
+
+    def _drive(self, begun: torch.Tensor, phase: torch.Tensor) -> Mapping[int, Film]:
+        """Lets SUMO run all rows to their next decisions, with the yellow and green that lies between.
+
+        Raises:
+            SumoError: A worker failed; all rows must be reset, since the others have driven on.
+        """
+        rows = self._seconds.nonzero().flatten().tolist()
+        try:
+            films = self._batch.advance({row: self._stages(row, begun, phase) for row in rows})
+        except SumoError:
+            self._batch.close()
+            self._driving.clear()
+            raise
+        for row, film in films.items():
+            if len(film.states) != int(self._seconds[row]):
+                raise SumoError(f"SUMO stopped after {len(film.states)} of {int(self._seconds[row])} s")
+        return films
+
+    def _stages(self, row: int, begun: torch.Tensor, phase: torch.Tensor) -> list[Stage]:
+        """What is shown from when on, for one row."""
+        control, seconds, now = self.control, int(self._seconds[row]), int(begun[row])
+        states: dict[int, dict[int, str]] = defaultdict(dict)
+        yellow = (control["changed_at"][row] == now) & (control["yellow_until"][row] > now)
+        for a in yellow.nonzero().flatten().tolist():
+            signal = self.problem.signals[a]
+            old, new = signal.phases[int(phase[row, a])], signal.phases[int(control["target"][row, a])]
+            states[0][signal.index] = transition(old, new)
+        for a in (self._green_at[row] >= 0).nonzero().flatten().tolist():
+            signal = self.problem.signals[a]
+            states[int(self._green_at[row, a])][signal.index] = signal.phases[int(control["phase"][row, a])]
+        times = sorted({0, *states})
+        return [(states[at], end - at) for at, end in zip(times, [*times[1:], seconds], strict=True)]
+
+    def _bound_film(self, films: Mapping[int, Film]) -> object:
+        """The films of all rows as the kernels read them."""
+        joined = join([films[row] for row in sorted(films)]) if films else cut([])
+        states = joined.states[:, self._places] if films else np.zeros((0, len(self._places)))
+        first = np.cumsum([0, *self._seconds.tolist()])
+        columns = {**vars(joined), "states": states.astype(np.int32), "first": first}
+        self._film = {name: to_tensor(values, self.device) for name, values in columns.items()}
+        return bind(replay.Film, self._film)
+
+    def _finish(self, rows: list[int]) -> None:
+        """Takes over what SUMO says of the trips of episodes that are over."""
+        for row, trips in self._batch.finish(rows).items():
+            self._driving.discard(row)
+            _, names = self._routes[int(self._episodes[row, 0])]
+            number = {name: n for n, name in enumerate(names.trips)}
+            place = torch.tensor([number[name] for name in trips.id], dtype=torch.int64)
+            self._correct(row, "time_loss", "trip_loss", place, torch.as_tensor(trips.time_loss_s))
+            self._correct(row, "total_waiting", "trip_waiting", place, torch.as_tensor(trips.waiting_s))
+
+    def _correct(self, row: int, running: str, done: str, trips: torch.Tensor, values: torch.Tensor) -> None:
+        """Writes a figure of trips where those who drive and those who have arrived have it."""
+        traffic = self.traffic
+        of_trip = torch.zeros(traffic[done].shape[1], dtype=torch.float64)
+        of_trip[trips] = values
+        arrived = traffic["trip_arrived"][row] >= 0
+        traffic[done][row] = torch.where(arrived, of_trip, 0.0).to(traffic[done].dtype)
+        driving = slice(0, int(traffic["count"][row]))
+        ids = traffic["id"][row, driving].long()
+        traffic[running][row, driving] = of_trip[ids].to(traffic[running].dtype)
+
+
+def _end(batch: SumoBatch, folder: tempfile.TemporaryDirectory[str]) -> None:
+    batch.close()
+    folder.cleanup()
+
+
+def _places(problem: Problem) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Where each signal link stands among the states of all signals, one after another."""
+    widths = [len(signal.connections) for signal in problem.network.signals]
+    first = np.concatenate(([0], np.cumsum(widths)))
+    links = problem.tables.links
+    own = problem.signal_links
+    return np.asarray(first[links.signal[own]] + links.signal_index[own], dtype=np.int64)

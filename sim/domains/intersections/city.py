@@ -1,0 +1,70 @@
+"""The problem that a scenario's city stands for: shipped, generated, one of RESCO's maps, or the user's files."""
+
+import math
+from dataclasses import fields
+
+from fedsched.envs.intersections.generate import (
+    CITIES,
+    City,
+    Incident,
+    Surge,
+    Traffic,
+    generated_problem,
+    problem_in_weather,
+)
+from fedsched.envs.intersections.maps import resco_problem
+from fedsched.envs.intersections.network import IntersectionsError
+from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
+from fedsched.sim.scenario import CityGenerator, CityTraffic, IntersectionsWorld
+from fedsched.sim.scenario.intersections import MAPS
+
+
+def city_problem(settings: IntersectionsWorld) -> Problem:
+    """Streets, signals and demands.
+
+    Raises:
+        IntersectionsError: Sizes that do not fit, unknown places, files that cannot be used, maps that are not there.
+    """
+    if settings.city == "generated":
+        return _generated(settings)
+    return problem_in_weather(_given(settings), settings.weather)
+
+
+def _given(settings: IntersectionsWorld) -> Problem:
+    if settings.city == "grid3x3":
+        return grid_problem(settings.demands, settings.controlled)
+    if settings.city in MAPS:
+        return resco_problem(settings.city)
+    return read_problem(settings.city, settings.controlled, settings.demands)
+
+
+def _generated(settings: IntersectionsWorld) -> Problem:
+    generator = settings.generator or CityGenerator()
+    traffic = _traffic(settings.traffic or CityTraffic(), settings.weather)
+    return generated_problem(_city(generator), traffic, generator.seed, settings.demands, settings.controlled)
+
+
+def _city(generator: CityGenerator) -> City:
+    shape = CITIES[generator.shape]
+    known = {item.name for item in fields(shape)}
+    for name in generator.sizes:
+        if name not in known:
+            raise IntersectionsError(f"a {generator.shape} has no size {name!r}; it has {', '.join(sorted(known))}")
+    return shape(**generator.sizes)
+
+
+def _traffic(settings: CityTraffic, weather: str) -> Traffic:
+    return Traffic(
+        vehicles_per_h=settings.vehicles_per_h,
+        seconds=round(settings.duration),
+        profile=settings.profile,
+        reach_m=math.inf if settings.reach_km is None else 1000.0 * settings.reach_km,
+        detours=settings.detours,
+        bus_share=settings.bus_share,
+        lorry_share=settings.lorry_share,
+        emergency_share=settings.emergency_share,
+        surges=tuple(Surge(one.place, one.begin, one.end, one.vehicles, one.leaving) for one in settings.surges),
+        incidents=tuple(Incident(one.edge, one.begin, one.end, one.lane) for one in settings.incidents),
+        random_incidents=settings.random_incidents,
+        weather=weather,
+    )
