@@ -137,6 +137,13 @@ def wish_left(t: Traffic, b: int, s: int, here: real, there: real, gain: real, e
 
 
 @wp.func
+def is_full(r: Road, t: Traffic, b: int, s: int, lane: int, left: real, away: real, look: real) -> bool:
+    """Whether the vehicles ahead leave too little room of what is left to drive on a lane, to get back from it."""
+    room = wp.max(real(0.0), left - occupied(r, t, b, s, lane))
+    return room / (away + real(2.0)) < look or (away == real(0.0) and real(2.0) * room < look)
+
+
+@wp.func
 def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, front: bool, back: bool):
     """Whether the vehicle wants to change, and whether its route, or a help, urges it."""
     own_lane = t.vehicle[b, s].lane
@@ -166,8 +173,8 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
     look += real(2.0) * (r.size[kind] + r.gap[kind])
     away = real(wp.abs(aim))
     if to_best and aim == offset:
-        usable = here_length - position - occupied(r, t, b, s, own_lane + aim)
-        if usable / away < look:
+        left = here_length - position
+        if left / away < look or (left - occupied(r, t, b, s, own_lane + aim)) / away < look:
             inform(r, t, b, s, around, side, offset, here_length, front, back)
             return True, True
     here = allowed(r, t, b, s, own_lane)
@@ -178,11 +185,10 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
         here = bounded
         eager = wants
     if not to_best:
-        taken = wp.max(occupied(r, t, b, s, own_lane), occupied(r, t, b, s, lane))
-        room = wp.max(real(0.0), there_length - position - taken)
-        if room / (away + real(2.0)) < look:
+        left = there_length - position
+        if left / (away + real(2.0)) < look or (aim == 0 and there_length < TURN_LANE):
             return False, False
-        if aim == 0 and (real(2.0) * room < look or there_length < TURN_LANE):
+        if is_full(r, t, b, s, own_lane, left, away, look) or is_full(r, t, b, s, lane, left, away, look):
             return False, False
     if side == RIGHT and aim == 0 and r.lane_speed[own_lane] > FAST_ROAD and t.vehicle[b, s].look > STANDING:
         return False, False

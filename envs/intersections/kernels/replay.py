@@ -7,7 +7,7 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.control import ControlArrays, PlanArrays, end_yellow
 from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge
-from fedsched.envs.intersections.kernels.second import decide_all, goes_on, set_state, settle
+from fedsched.envs.intersections.kernels.second import decide_all, goes_on, settle
 from fedsched.envs.intersections.kernels.state import (
     STANDING,
     Road,
@@ -140,11 +140,12 @@ def leave(t: Traffic, e: Memory, b: int, trip: int):
 def show_second(r: Road, t: Traffic, f: Film, e: Memory, b: int, k: int):
     """Everything as it stands after second k of the film."""
     for q in range(f.states.shape[1]):
-        set_state(t, b, r.signal_link[q], f.states[k, q])
+        t.state[b, r.signal_link[q]] = f.states[k, q]
     for i in range(f.entered_on[k], f.entered_on[k + 1]):
         enter(r, t, e, b, f.entered[i], f.factor[i])
     first = f.on[k]
     t.count[b] = f.on[k + 1] - first
+    t.most[b] = wp.max(t.most[b], t.count[b])
     for s in range(t.count[b]):
         take(r, t, f, e, b, s, first + s)
     for i in range(f.left_on[k], f.left_on[k + 1]):
