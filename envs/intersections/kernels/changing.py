@@ -4,9 +4,11 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.around import (
     Around,
+    is_close_behind,
     is_open_to,
     leader_beyond,
     look_around,
+    look_behind,
     occupied,
     secure,
     secure_at,
@@ -144,7 +146,7 @@ def is_full(r: Road, t: Traffic, b: int, s: int, lane: int, left: real, away: re
 
 
 @wp.func
-def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, front: bool, back: bool):
+def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, front: bool):
     """Whether the vehicle wants to change, and whether its route, or a help, urges it."""
     own_lane = t.vehicle[b, s].lane
     last = t.last_blocked[b, own_lane]
@@ -175,7 +177,8 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
     if to_best and aim == offset:
         left = here_length - position
         if left / away < look or (left - occupied(r, t, b, s, own_lane + aim)) / away < look:
-            inform(r, t, b, s, around, side, offset, here_length, front, back)
+            whole = look_behind(r, t, b, s, lane, around)
+            inform(r, t, b, s, whole, side, offset, here_length, front, is_close_behind(r, t, b, s, whole))
             return True, True
     here = allowed(r, t, b, s, own_lane)
     eager = bool(False)
@@ -231,15 +234,12 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
         return False
     around = look_around(r, t, b, s, lane)
     front = bool(False)
-    back = bool(False)
     if around.leader >= 0:
         front = around.front < secure(r, t, b, s, around.leader)
-    if around.follower >= 0:
-        back = around.back < secure(r, t, b, around.follower, s)
-    wanted, urgent = wish(r, t, b, s, lane, side, around, front, back)
+    wanted, urgent = wish(r, t, b, s, lane, side, around, front)
     if not wanted:
         return False
-    if not front and not back:
+    if not front and not is_close_behind(r, t, b, s, look_behind(r, t, b, s, lane, around)):
         t.load_at[b, t.vehicle[b, s].lane] = -1
         t.load_at[b, lane] = -1
         unlink(t, b, s, t.vehicle[b, s].lane)
