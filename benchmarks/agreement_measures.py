@@ -61,7 +61,7 @@ class Simulate(Protocol):
         Args:
             folder: Of the map: `.sumocfg`, net.
             routes: The fixed route file.
-            controller: `static`, `greedy` or `mp`, with the timing that `benchmarks.sumo_truth` has for the map.
+            controller: One that `benchmarks.sumo_truth` has, with its timing for the map.
             seeds: Of speed factors and dawdling.
         """
 
@@ -162,7 +162,7 @@ def welch(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> tup
 def bars_of(cell: Cell, metric: str) -> tuple[float | None, float | None]:
     """Serious and exceptional bar of a metric."""
     bars = BARS.get(cell.map)
-    if bars is None or (cell.map, cell.controller) in NO_BAR:
+    if bars is None or (cell.map, cell.controller) in NO_BAR or cell.controller == "actuated":
         return None, None
     duration = bars.static if cell.controller == "static" else bars.adaptive
     return {
@@ -208,7 +208,7 @@ def compare(truth: Cell, ours: Cell) -> list[Row]:
         rows.append(Row(truth.map, truth.controller, metric, *figures, seeds, gridlocked))
     if not all(seed.edges for seed in [*left, *right]):
         return rows
-    figures = _edge_figures(left, right, (truth.map, truth.controller) not in NO_BAR)
+    figures = _edge_figures(left, right, bars_of(truth, "duration_s")[0] is not None)
     return [*rows, Row(truth.map, truth.controller, "edge times", *figures, seeds, gridlocked)]
 
 

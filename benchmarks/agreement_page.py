@@ -55,6 +55,8 @@ def main() -> None:
         counted = Counter(
             row["verdict"] for row in results["rows"] if row["verdict"] and metric in (None, row["metric"])
         )
+        if not counted:
+            continue
         verdicts = ", ".join(f"{counted[name]} {VERDICTS[name].strip()}" for name in ("X", "S", "above"))
         print(f"\nOf {sum(counted.values())} figures{f' of {metric}' if metric else ''} with a bar: {verdicts}.")
 

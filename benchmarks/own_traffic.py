@@ -16,7 +16,8 @@ from fedsched.envs.intersections.problem import Problem, make_problem
 from fedsched.envs.intersections.routefile import read_demand
 from fedsched.envs.intersections.world import IntersectionsWorld
 
-CONTROLLERS = {"static": ProgramController, "greedy": greedy, "mp": max_pressure}
+CONTROLLERS = {"static": ProgramController, "actuated": ProgramController, "greedy": greedy, "mp": max_pressure}
+TIMINGS = {"static": "program", "actuated": "actuated"}
 
 
 def problem_of(folder: Path, routes: Path) -> Problem:
@@ -30,7 +31,7 @@ def problem_of(folder: Path, routes: Path) -> Problem:
 def simulate(folder: Path, routes: Path, controller: str, seeds: Sequence[int]) -> Cell:
     """Runs all seeds of a cell as one batch; see `agreement_measures.Simulate`."""
     problem = problem_of(folder, routes)
-    world = IntersectionsWorld(problem, len(seeds), "program" if controller == "static" else "resco")
+    world = IntersectionsWorld(problem, len(seeds), TIMINGS.get(controller, "resco"))
     actor = CONTROLLERS[controller]()
     actor.reset(world)
     until_s = torch.zeros(len(seeds), dtype=torch.float64)

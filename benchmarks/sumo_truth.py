@@ -9,9 +9,10 @@ MAPS holds a folder per map with a `.sumocfg` that names net, routes, begin and 
 chooses routes) and `<controller>.json`. Seeds that are there already are kept. One process per run. Needs the extra
 `sumo`.
 
-Controllers: *static*, the program of the net. *greedy*: every signal serves the phase with most vehicles within 50 m.
-*mp* (max-pressure): most standing vehicles within 200 m, less those on the first 200 m behind the junction. Vehicles
-count for their next signal; ties keep the phase. Decisions every 10 s, yellow 3 s (arterial4x4: 5 s, 2 s).
+Controllers: *static*, the program of the net. *actuated* (only where asked for): the same with SUMO's gap-based rule
+and greens of 5 to 50 s. *greedy*: every signal serves the phase with most vehicles within 50 m. *mp* (max-pressure):
+most standing vehicles within 200 m, less those on the first 200 m behind the junction. Vehicles count for their next
+signal; ties keep the phase. Decisions every 10 s, yellow 3 s (arterial4x4: 5 s, 2 s).
 """
 
 import argparse
@@ -23,7 +24,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,6 +38,8 @@ from fedsched.envs.intersections.sumo.seen import OnRoad, SignalPlan
 from fedsched.envs.intersections.sumo.simulation import OPTIONS, SumoSetup, SumoSimulation, load_libsumo
 
 CONTROLLERS = ("static", "greedy", "mp")
+ACTUATED_S = ("5", "50")
+"""Least and greatest green of the controller `actuated`."""
 TIMING = {"arterial4x4": (5, 2)}
 """Seconds between decisions, and of yellow; (10, 3) elsewhere."""
 GREEDY_M, PRESSURE_M = 50.0, 200.0
@@ -67,6 +70,17 @@ def read_map(folder: Path) -> Map:
     values = {element.tag: element.attrib["value"] for element in ET.parse(config).getroot().iter() if element.attrib}
     hour = int(float(values["begin"])), int(float(values["end"]))
     return Map(folder.name, folder / values["net-file"], folder / values["route-files"], *hour)
+
+
+def actuated_net(of: Map, out: Path) -> None:
+    """Writes the net with every program actuated."""
+    net = ET.parse(of.net)
+    for logic in net.getroot().iter("tlLogic"):
+        logic.set("type", "actuated")
+        for phase in logic.iter("phase"):
+            if "y" not in phase.attrib["state"] and set(phase.attrib["state"]) & set("gG"):
+                phase.attrib.update(zip(("minDur", "maxDur"), ACTUATED_S, strict=True))
+    net.write(out)
 
 
 def in_hour(element: ET.Element, of: Map) -> bool:
@@ -188,7 +202,7 @@ def control(simulation: SumoSimulation, controller: str, of: Map) -> int:
             simulation.step()
             updates += simulation.count
 
-    if controller == "static":
+    if controller in ("static", "actuated"):
         go(of.end_s - of.begin_s)
         return updates
     junctions = Junctions(simulation, CONTROLLED.get(of.name))
@@ -234,6 +248,9 @@ def truth(of: Map, controller: str, seeds: Sequence[int], folder: Path) -> dict[
         "begin_s": of.begin_s, "end_s": of.end_s, "step_s": step_s, "yellow_s": yellow_s, "options": OPTIONS,
         "routes_sha256": hashlib.sha256(routes.read_bytes()).hexdigest(),
     }  # fmt: skip
+    if controller == "actuated":
+        actuated_net(of, folder / "actuated.net.xml")
+        of = replace(of, net=folder / "actuated.net.xml")
     cell: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"seeds": {}}
     if cell.get("routes_sha256", head["routes_sha256"]) != head["routes_sha256"]:
         raise SystemExit(f"{path}: made with other routes; remove it first")
@@ -265,7 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("maps_folder", type=Path, metavar="MAPS")
     parser.add_argument("--maps", nargs="+", help="which; default: all in the folder")
-    parser.add_argument("--controllers", nargs="+", choices=CONTROLLERS, default=CONTROLLERS)
+    parser.add_argument("--controllers", nargs="+", choices=(*CONTROLLERS, "actuated"), default=CONTROLLERS)
     parser.add_argument("--seeds", nargs="+", type=int, default=range(10))
     parser.add_argument("--speed", action="store_true", help="measure speed instead")
     parser.add_argument("--out", type=Path, required=True, metavar="TRUTH")

@@ -79,7 +79,7 @@ def table(rows: Sequence[Row], figures: Figures, short: bool = False) -> list[st
         for row in here:
             cells = "".join(_cell(row[column.name], column) for column in columns)
             lines.append(f"  {names[row['actor']]}".ljust(width) + cells)
-    return [*lines, *(line for figure in figures if figure.warning for line in _warning(figure, shown))]
+    return [*lines, *(line for figure in figures if figure.warning for line in _warning(figure, shown, figures.unit))]
 
 
 def _counts(column: Figure, rows: Sequence[Row]) -> bool:
@@ -101,10 +101,10 @@ def _cell(value: float | None, column: Figure) -> str:
     return (text if len(text) < _WIDTH else f"{scaled:.0f}").rjust(_WIDTH)
 
 
-def _warning(figure: Figure, rows: Sequence[Row]) -> list[str]:
+def _warning(figure: Figure, rows: Sequence[Row], unit: str) -> list[str]:
     found = [
         f"  {row['site']}, {LABELS.get(row['actor'], row['actor'])}: {row[figure.name]:.1f}"
         for row in rows
-        if row["site"] != ALL_SITES and row[figure.name]
+        if row["site"] != ALL_SITES and row[figure.name] > figure.usual * row[unit]
     ]
     return [figure.warning, *found] if found else []

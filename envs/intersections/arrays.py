@@ -53,7 +53,7 @@ def road_columns(
         timing: Of their yellow.
     """
     lanes, links, conflicts, signals = tables.lanes, tables.links, tables.conflicts, tables.signals
-    ways, types, vehicles = tables.ways, tables.types, tables.vehicles
+    ways, types, vehicles, closures = tables.ways, tables.types, tables.vehicles, tables.closures
     before_begin, before = _before(tables)
     edge_lane, wide = _edges(tables)
     signal_link_begin, signal_link = _signal_links(tables)
@@ -68,7 +68,7 @@ def road_columns(
         "lane_waiting": lanes.waiting, "lane_single": np.bincount(lanes.edge)[lanes.edge] == 1,
         "lane_second": into_kind == LinkKind.INNER, "lane_into": into, "lane_radius": lanes.radius,
         "lane_junction": np.append(links.junction, -1)[np.where(lanes.internal, lanes.entry, -1)],
-        "lane_allowed": lanes.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
+        "lane_allowed": closures.allowed.astype(np.int32), "lane_link": lanes.link_begin, "lane_entry": lanes.entry,
         "lane_before_begin": before_begin, "lane_before": before, "edge_lane": edge_lane, "wide_edge": wide,
         "signal_link_begin": signal_link_begin, "signal_link": signal_link, "phase_begin": signals.phase_begin,
         "phase_end_s": ends, "phase_state": signals.state, "offset_s": offsets,
@@ -89,6 +89,7 @@ def road_columns(
         "trip_depart": np.ceil(vehicles.depart_s).astype(np.int32), "trip_way": vehicles.way,
         "trip_last": vehicles.edges - 1, "trip_type": vehicles.type, "trip_lane": vehicles.lane,
         "trip_speed": vehicles.speed, "trip_position": vehicles.position,
+        "change_s": closures.change_s, "change_ways": closures.ways, "change_lanes": closures.lanes,
         **gate_tables(districts, len(links.source), timing),
     }  # fmt: skip
     return {name: to_tensor(values, device) for name, values in columns.items()}
@@ -159,7 +160,7 @@ def traffic_columns(
     signals, most = len(tables.signals.offset_s), max(1, tables.signals.state.shape[1])
     sizes = {
         "now": (), "seed": (), "flag": (), "count": (), "most": (), "departed": (), "pending_count": (), "arrived": (),
-        "first_trip": (), "trips": (),
+        "first_trip": (), "trips": (), "change": (), "open_ways": (), "open_lanes": (),
         "behind": (slots, REARS), "lane_first": (lanes,), "lane_last": (lanes,), "rear_first": (lanes,),
         "rear_next": (slots * REARS,), "rear_at": (slots * REARS,), "cursor": (lanes,), "failed": (lanes,),
         "load": (lanes,), "load_at": (lanes,), "edge_failed": (1 + int(tables.lanes.edge.max(initial=0)),),
@@ -196,11 +197,17 @@ def stored(columns: Columns) -> Columns:
 def clear(columns: Columns, road: Columns, row: int, seed: int) -> None:
     """Puts a row back to the start: empty streets, all trips of the tables, the randomness of `seed`."""
     rows = torch.tensor([row], device=columns["now"].device)
-    clear_rows(columns, road, rows, rows * 0 + seed, rows * 0, rows * 0 + len(road["trip_depart"]))
+    clear_rows(columns, road, rows, rows * 0 + seed, rows * 0, rows * 0 + len(road["trip_depart"]), rows * 0)
 
 
 def clear_rows(
-    columns: Columns, road: Columns, rows: torch.Tensor, seeds: torch.Tensor, first: torch.Tensor, trips: torch.Tensor
+    columns: Columns,
+    road: Columns,
+    rows: torch.Tensor,
+    seeds: torch.Tensor,
+    first: torch.Tensor,
+    trips: torch.Tensor,
+    change: torch.Tensor,
 ) -> None:
     """Puts rows back to the start: empty streets.
 
@@ -211,12 +218,13 @@ def clear_rows(
         seeds: Their randomness, [R], below 2^31.
         first: Where the demand of each begins among the trips of the tables, [R].
         trips: How many trips it has, [R].
+        change: Its first closing of lanes, [R].
     """
     used = int(columns["most"][rows].max()) if len(rows) else 0
     for name, tensor in stored(columns).items():
         part = tensor[:, : used * BY_SLOT[name]] if name in BY_SLOT else tensor
         fill(part, rows, -1 if name in _NONE else 0)
-    for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips)):
+    for name, values in (("seed", seeds), ("first_trip", first), ("trips", trips), ("change", change)):
         columns[name][rows] = values.to(_I32)
     columns["state"][rows] = road["link_fixed"]
 

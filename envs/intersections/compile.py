@@ -1,11 +1,12 @@
 """Network and demand as the flat tables that the dynamics read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fedsched.envs.intersections.closures import closure_arrays, plan_closures
 from fedsched.envs.intersections.conflicts import build_conflicts
-from fedsched.envs.intersections.demand import Demand, VehicleType
+from fedsched.envs.intersections.demand import Closure, Demand, VehicleType
 from fedsched.envs.intersections.links import Movements, begins, lane_arrays, link_arrays
 from fedsched.envs.intersections.network import CLASSES, IntersectionsError, Network
 from fedsched.envs.intersections.tables import F64, Signals, Tables, Types, Vehicles
@@ -21,13 +22,16 @@ SPEED_RULES = {"avg": -1.0, "max": -2.0, "desired": -2.0, "speedLimit": -3.0, "l
 """Codes of `Vehicles.speed`."""
 
 
-def compile_tables(network: Network, demand: Demand, begin_s: float) -> Tables:
+def compile_tables(
+    network: Network, demand: Demand, begin_s: float, closures: Sequence[Sequence[Closure]] = ((),)
+) -> Tables:
     """All tables of one network with one demand, read-only.
 
     Args:
         network: The network.
         demand: Who drives where and when.
         begin_s: The clock of the files at second 0 of an episode.
+        closures: Of each instance.
 
     Raises:
         IntersectionsError: The network contradicts itself, or a depart lane or speed is unknown.
@@ -37,7 +41,8 @@ def compile_tables(network: Network, demand: Demand, begin_s: float) -> Tables:
     drivers = [(kind.vehicle_class, reach_m(kind)) for kind in demand.types]
     keys = [(demand.routes[trip.route], *drivers[trip.type]) for trip in demand.trips]
     place = {key: n for n, key in enumerate(dict.fromkeys(keys))}
-    ways = build_ways(network, moves, list(place))
+    plan = plan_closures(closures, begin_s)
+    ways = build_ways(network, moves, list(place), plan.sets)
     tables = Tables(
         lanes=lane_arrays(network, moves),
         links=link_arrays(network, moves),
@@ -46,6 +51,7 @@ def compile_tables(network: Network, demand: Demand, begin_s: float) -> Tables:
         ways=ways,
         vehicles=_vehicles(demand, begin_s, [int(ways.begin[place[key]]) for key in keys]),
         types=_types(demand.types, classes),
+        closures=closure_arrays(plan, network, len(ways.edge)),
     )
     for part in vars(tables).values():
         for column in vars(part).values():

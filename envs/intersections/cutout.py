@@ -12,8 +12,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from fedsched.envs.intersections.demand import Demand, Trip
+from fedsched.envs.intersections.demand import Closure, Demand, Trip
 from fedsched.envs.intersections.districts import Districts
+from fedsched.envs.intersections.network import Network
 from fedsched.envs.intersections.problem import Problem, make_problem
 from fedsched.envs.intersections.subnetwork import subnetwork
 from fedsched.envs.intersections.tables import F64, I32, Flags, LinkKind
@@ -48,10 +49,23 @@ def cut_out(problem: Problem, districts: Districts, name: str, edge_s: F64 | Non
     kept[lanes.edge[links.target[leaving]]] = True
     network, number = subnetwork(problem.network, kept, edges, name)
     times = limit_times(problem) if edge_s is None else edge_s
-    demands = [_demand_inside(demand, own, number, times) for demand in problem.demands]
+    demands = [
+        replace(_demand_inside(demand, own, number, times), closures=_closures_inside(problem, demand, network, number))
+        for demand in problem.demands
+    ]
     controlled = [signal.id for signal in problem.signals if districts.signal[signal.index] == districts.index(name)]
     title = f"{problem.name}/{name}"
     return make_problem(network, demands, problem.begin_s, problem.end_s, controlled, title)
+
+
+def _closures_inside(problem: Problem, demand: Demand, network: Network, number: I32) -> tuple[Closure, ...]:
+    """The closed lanes of the edges that stay, by their new numbers."""
+    lanes = [(closure, problem.network.lanes[closure.lane]) for closure in demand.closures]
+    return tuple(
+        replace(closure, lane=network.edges[number[lane.edge]].lanes[lane.index])
+        for closure, lane in lanes
+        if number[lane.edge] >= 0
+    )
 
 
 def visits(route: Sequence[int], own: Flags) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,7 @@ from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.tables import I32, I64, LinkKind, Tables
 
-UNITE = -1
+UNLABELLED = -1
 """No label yet."""
 
 
@@ -97,7 +97,7 @@ class Districts:
 
 
 def split(problem: Problem, given: Mapping[str, Sequence[str]]) -> Districts:
-    """Districts by the signals, junctions (all edges that lead there) or edges that a user names for each.
+    """Districts by the signals, edges or junctions (all edges that lead there) that a user names for each.
 
     What nobody names goes where its next signal is. Every controlled signal must be named, by itself, by its junction
     or by an edge before it.
@@ -107,7 +107,7 @@ def split(problem: Problem, given: Mapping[str, Sequence[str]]) -> Districts:
             signal or in several pieces.
     """
     group = Groups(problem)
-    label = np.full(group.count, UNITE, dtype=np.int32)
+    label = np.full(group.count, UNLABELLED, dtype=np.int32)
     fixed: dict[int, int] = {}
     for number, members in enumerate(given.values()):
         for member in members:
@@ -123,7 +123,7 @@ def split(problem: Problem, given: Mapping[str, Sequence[str]]) -> Districts:
 
 
 def _agree(known: int, number: int, what: str, given: Mapping[str, Sequence[str]]) -> int:
-    if known not in (UNITE, number):
+    if known not in (UNLABELLED, number):
         names = list(given)
         raise IntersectionsError(f"{what} is in districts {names[known]!r} and {names[number]!r}; name it once")
     return number
@@ -135,17 +135,17 @@ def _edges_of(problem: Problem, group: Groups, member: str) -> list[int]:
     for number, signal in enumerate(network.signals):
         if signal.id == member:
             return np.flatnonzero(group.before == group.of_signal[number]).tolist()
-    for junction, node in enumerate(network.junctions):
-        if node.id == member:
-            return [n for n, edge in enumerate(network.edges) if edge.target == junction and not edge.internal]
     for number, edge in enumerate(network.edges):
         if edge.id == member and not edge.internal:
             return [number]
-    raise IntersectionsError(f"no signal, junction or edge {member!r} in the network; correct the districts")
+    for junction, node in enumerate(network.junctions):
+        if node.id == member:
+            return [n for n, edge in enumerate(network.edges) if edge.target == junction and not edge.internal]
+    raise IntersectionsError(f"no signal, edge or junction {member!r} in the network; correct the districts")
 
 
 def _check_named(problem: Problem, group: Groups, label: I32) -> None:
-    missing = [signal.id for signal in problem.signals if label[group.of_signal[signal.index]] == UNITE]
+    missing = [signal.id for signal in problem.signals if label[group.of_signal[signal.index]] == UNLABELLED]
     if missing:
         raise IntersectionsError(f"signals in no district: {', '.join(missing)}; add each to one")
 
@@ -167,15 +167,15 @@ def make_districts(
     edge = label[group.edge].astype(np.int32)
     for number, own in (fixed or {}).items():
         edge[number] = own
-    followed = _follow_traffic(problem, group, edge, fixed or {})
-    if _pieces(problem, group, names, followed) is None:
-        edge = followed
     signal = label[group.of_signal].astype(np.int32)
     site = np.array([signal[own.index] for own in problem.signals], dtype=np.int64)
     for number, name in enumerate(names):
         if number not in site:
             raise IntersectionsError(f"district {name!r} has no controlled signal; give it one or leave it out")
-    if piece := _pieces(problem, group, names, edge):
+    followed = _follow_traffic(problem, group, edge, fixed or {})
+    if _pieces(problem, group, names, followed) is None:
+        edge = followed
+    elif piece := _pieces(problem, group, names, edge):
         raise IntersectionsError(piece)
     gates, link_gate = _gates(problem.tables, edge)
     return Districts(names, edge, signal, site, gates, link_gate)

@@ -16,11 +16,11 @@ from fedsched.envs.intersections.network import (
     Junction,
     Lane,
     Network,
-    Phase,
     Request,
     Signal,
     Turn,
 )
+from fedsched.envs.intersections.programfile import read_kind, read_phase
 from fedsched.envs.intersections.xmlfile import LIMIT_BYTES, Element, XmlFile
 
 ALL = (1 << len(CLASSES)) - 1
@@ -40,7 +40,6 @@ _TURNS = {
     "t": Turn.TURN,
     "invalid": Turn.STRAIGHT,
 }
-_STATES = "GgrRyYusoO"
 
 
 @dataclass
@@ -286,7 +285,8 @@ class _Builder:
 
     def _signal(self, element: Element, links: dict[int, list[int]]) -> Signal:
         name = element.text("id")
-        phases = [self._phase(child, name) for child in element.children if child.name == "phase"]
+        kind, rule = read_kind(element, name)
+        phases = [read_phase(child, name, kind) for child in element.children if child.name == "phase"]
         if not phases:
             element.fail(f"signal {name!r} has no phase; add one")
         count = max(links, default=-1) + 1
@@ -297,21 +297,9 @@ class _Builder:
                     f"signal {name!r}: a phase of {len(phase.state)} states for {max(count, size)} links; "
                     "write one character per link"
                 )
-        kind = "actuated" if element.text("type", "static") in ("actuated", "delay_based") else "static"
         connections = tuple(tuple(links.get(n, ())) for n in range(size))
         program = element.text("programID", "0")
-        return Signal(name, kind, program, element.number("offset", 0.0), tuple(phases), connections)
-
-    def _phase(self, element: Element, signal: str) -> Phase:
-        state = element.text("state")
-        duration = element.number("duration")
-        for character in state:
-            if character not in _STATES:
-                element.fail(f"signal {signal!r}: unknown state {character!r} in a phase; use one of {_STATES}")
-        if duration <= 0:
-            element.fail(f"signal {signal!r}: a phase of {duration:g} s; give it a duration above 0")
-        minimum, maximum = element.number("minDur", duration), element.number("maxDur", duration)
-        return Phase(duration, state, minimum, maximum)
+        return Signal(name, kind, program, element.number("offset", 0.0), tuple(phases), connections, rule)
 
 
 def _check_protected(network: Network, parts: _Parts) -> None:

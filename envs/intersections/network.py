@@ -183,14 +183,30 @@ class Phase:
     Attributes:
         duration_s: Its length.
         state: A character per link: `G` protected, `g` permissive, `y` yellow, `r` red, `s` right on red, ...
-        minimum_s: Least duration when actuated.
-        maximum_s: Greatest duration when actuated.
+        minimum_s: Least duration when actuated; equal to the greatest where it cannot be lengthened.
+        maximum_s: Greatest duration when actuated, infinite where the file gives none.
     """
 
     duration_s: float
     state: str
     minimum_s: float
     maximum_s: float
+
+
+@dataclass(frozen=True)
+class GapRule:
+    """When an actuated program lengthens a green; SUMO's parameters of these names, with its defaults.
+
+    Attributes:
+        max_gap_s: A green goes on while a detector has been free for less.
+        detector_gap_s: How far before the stop line a detector lies at most, at the speed limit; a green goes on until
+            the last vehicle at a detector has had as much.
+        passing_s: From vehicle to vehicle: a detector lies no further away than what the shortest green lets pass.
+    """
+
+    max_gap_s: float = 3.0
+    detector_gap_s: float = 2.0
+    passing_s: float = 1.9
 
 
 @dataclass(frozen=True)
@@ -205,6 +221,7 @@ class Signal:
         phases: In order.
         connections: Index of a connection per link of the state string, -1 for one that controls nothing; where
             several connections share a link, all of them: tuple of tuples.
+        rule: Of an actuated program.
     """
 
     id: str
@@ -213,6 +230,7 @@ class Signal:
     offset_s: float
     phases: tuple[Phase, ...]
     connections: tuple[tuple[int, ...], ...]
+    rule: GapRule = GapRule()
 
     @property
     def cycle_s(self) -> float:

@@ -1,7 +1,6 @@
 """Networks written as SUMO's `.net.xml`, so that SUMO can run those that were made here."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -10,6 +9,7 @@ from fedsched.envs.intersections.network import (
     Connection,
     Edge,
     FloatArray,
+    GapRule,
     Junction,
     Lane,
     Network,
@@ -17,8 +17,6 @@ from fedsched.envs.intersections.network import (
     Signal,
     Turn,
 )
-from fedsched.envs.intersections.signals import green_phases
-from fedsched.envs.intersections.timing import Timing
 
 VERSION = "1.20"
 """Of the format."""
@@ -59,31 +57,6 @@ def write_network(network: Network, path: str | Path) -> None:
     Path(path).write_text("\n".join([*lines, "</net>"]) + "\n", encoding="utf-8")
 
 
-def actuated(network: Network, timing: Timing, signals: Sequence[int]) -> Network:
-    """The network with programs that SUMO's own rule for actuated signals runs.
-
-    Args:
-        network: The streets.
-        timing: Its `least_s` and `longest_s` bound the greens; other phases keep their length.
-        signals: Indices of those that are actuated.
-    """
-    chosen = set(signals)
-    changed = [_actuated(s, timing) if n in chosen else s for n, s in enumerate(network.signals)]
-    return replace(network, signals=tuple(changed))
-
-
-def _actuated(signal: Signal, timing: Timing) -> Signal:
-    greens = set(green_phases(signal))
-    least, longest = float(timing.least_s), float(timing.longest_s)
-    phases = [
-        replace(phase, minimum_s=least, maximum_s=longest)
-        if n in greens
-        else replace(phase, minimum_s=phase.duration_s, maximum_s=phase.duration_s)
-        for n, phase in enumerate(signal.phases)
-    ]
-    return replace(signal, kind="actuated", phases=tuple(phases))
-
-
 def _edge(network: Network, edge: Edge) -> list[str]:
     if edge.internal:
         head = {"id": edge.id, "function": "internal"}
@@ -110,8 +83,13 @@ def _signal(signal: Signal) -> list[str]:
     for phase in signal.phases:
         values = {"duration": _number(phase.duration_s), "state": phase.state}
         if phase.minimum_s != phase.duration_s or phase.maximum_s != phase.duration_s:
-            values |= {"minDur": _number(phase.minimum_s), "maxDur": _number(phase.maximum_s)}
+            values |= {"minDur": _number(phase.minimum_s)}
+            values |= {"maxDur": _number(phase.maximum_s)} if math.isfinite(phase.maximum_s) else {}
         lines.append(f"<phase{_text(values)}/>")
+    rule = {"max-gap": signal.rule.max_gap_s, "detector-gap": signal.rule.detector_gap_s}
+    if signal.kind == "actuated" and signal.rule != GapRule():
+        rule |= {"passing-time": signal.rule.passing_s}
+        lines += [f"<param{_text({'key': key, 'value': _number(value)})}/>" for key, value in rule.items()]
     return [*lines, "</tlLogic>"]
 
 

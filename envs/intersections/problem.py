@@ -190,7 +190,7 @@ def make_problem(
         raise IntersectionsError("a problem needs at least one demand")
     if round(end_s - begin_s) < 1:
         raise IntersectionsError(f"the episode from {begin_s:g} s to {end_s:g} s is empty; give a later end")
-    tables = compile_tables(network, merge(demands), begin_s)
+    tables = compile_tables(network, merge(demands), begin_s, [demand.closures for demand in demands])
     ids = [signal.id for signal in network.signals]
     if controlled is None:
         numbers = [n for n, signal in enumerate(network.signals) if _has_green(signal)]

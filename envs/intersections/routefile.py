@@ -12,7 +12,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from fedsched.envs.core.streams import stream
-from fedsched.envs.intersections.demand import Demand, Trip, VehicleType
+from fedsched.envs.intersections.closures import read_closures
+from fedsched.envs.intersections.demand import Closure, Demand, Trip, VehicleType
 from fedsched.envs.intersections.flows import departures
 from fedsched.envs.intersections.network import Network
 from fedsched.envs.intersections.routing import Router
@@ -84,6 +85,7 @@ class _Reader:
         self.ids: set[str] = set()
         self.ways: dict[tuple[int, int, str, float], tuple[int, ...] | None] = {}
         self.checked: set[tuple[tuple[int, ...], str]] = set()
+        self.closures: list[Closure] = []
         self.ignored: Counter[str] = Counter()
 
     def take(self, element: Element) -> None:
@@ -101,6 +103,10 @@ class _Reader:
                 self._vehicle(element)
             case "flow":
                 self._flow(element)
+            case "rerouter":
+                closures, others = read_closures(element, self.network)
+                self.closures += closures
+                self.ignored.update(others)
             case _:
                 self.ignored[element.name] += 1
 
@@ -113,7 +119,8 @@ class _Reader:
             Trip(d.id, types[d.type], routes[d.route], d.depart_s, d.lane, d.speed, d.position) for d in ordered
         )
         ignored = tuple(sorted(self.ignored.items()))
-        return Demand(tuple(self.types[name] for name in types), tuple(routes), trips, digest, ignored)
+        used = tuple(self.types[name] for name in types)
+        return Demand(used, tuple(routes), trips, digest, ignored, tuple(self.closures))
 
     def _type(self, element: Element) -> str:
         kind = read_type(element)

@@ -7,19 +7,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedsched.envs.intersections.actuation import Actuation
 from fedsched.envs.intersections.ahead import next_signals
-from fedsched.envs.intersections.arrays import Columns, empty_columns, to_ints, to_tensor
-from fedsched.envs.intersections.kernels.control import Control
+from fedsched.envs.intersections.arrays import Columns, empty_columns, fill, to_ints, to_tensor
+from fedsched.envs.intersections.kernels.actuated import Greens
+from fedsched.envs.intersections.kernels.control import LONG_AGO, Control
 from fedsched.envs.intersections.kernels.measure import Count
 from fedsched.envs.intersections.kernels.state import columns_of
 from fedsched.envs.intersections.links import begins
 from fedsched.envs.intersections.network import CLASSES, Turn
 from fedsched.envs.intersections.problem import Problem
-from fedsched.envs.intersections.tables import LinkKind, Tables
+from fedsched.envs.intersections.tables import Tables
 from fedsched.envs.intersections.timing import Timing
-
-DETECTOR_S = 2.0
-"""How far before the stop line a detector lies, at the speed limit; SUMO's default."""
 
 VIEW_M = 200.0
 """How far a lane behind a signal counts."""
@@ -67,74 +66,46 @@ def plan_columns(problem: Problem, timing: Timing, device: str) -> tuple[Columns
         "signal": to_ints([signal.index for signal in problem.signals], device),
         "phase_first": to_ints(begins([signal.phases for signal in problem.signals]), device),
         "green": to_tensor(green, device),
-        **_detectors(problem, device),
     }  # fmt: skip
     numbers = {
         "phases": problem.phases, "period": timing.period_s, "yellow": timing.yellow_s, "least": timing.least_s,
-        "longest": timing.longest_s, "horizon": problem.seconds,
+        "horizon": problem.seconds,
     }  # fmt: skip
     return columns, numbers
 
 
-def _detectors(problem: Problem, device: str) -> Columns:
-    """Where actuated programs look for vehicles, and which of these places lengthens which phase.
-
-    A detector lies `DETECTOR_S` before the stop line at the speed limit. It lengthens the phases that give every link
-    of its lane a protected green, or a permissive one where the link never has another or the road has a single lane.
-    SUMO's rules, in outline.
-    """
-    lanes, links, signals = problem.tables.lanes, problem.tables.links, problem.tables.signals
-    before = sorted({int(lane) for lane in links.source[problem.signal_links]})
-    places = [_detector_place(problem.tables, lane) for lane in before]
-    single = np.bincount(lanes.edge)[lanes.edge] == 1
-    number = np.full(len(lanes.length), -1, dtype=np.int32)
-    order = {lane: i for i, lane in enumerate(dict.fromkeys(lane for lane, _ in places))}
-    number[before] = [order[lane] for lane, _ in places]
-    detector = np.full(len(lanes.length), -1, dtype=np.int32)
-    detector[list(order)] = np.arange(len(order))
-    at = np.zeros(len(order))
-    for lane, place in reversed(places):
-        at[order[lane]] = place
-    rows: list[list[int]] = []
-    greens: list[bool] = []
-    for n in range(len(signals.offset_s)):
-        own = problem.signal_links[links.signal[problem.signal_links] == n]
-        shown = signals.state[signals.phase_begin[n] : signals.phase_begin[n + 1]]
-        states = shown[:, links.signal_index[own]]
-        weak = ~(states == ord("G")).any(0) | single[links.source[own]]
-        for state, whole in zip(states, shown, strict=True):
-            counts = (state == ord("G")) | ((state == ord("g")) & weak)
-            lanes_on, lanes_off = (set(number[links.source[own[which]]].tolist()) for which in (counts, ~counts))
-            green = np.isin(state, [ord("g"), ord("G")]).any() and not np.isin(whole, [ord("y"), ord("Y")]).any()
-            greens.append(bool(green))
-            rows.append(sorted(lanes_on - lanes_off) if green else [])
-    return {
-        "detector": to_tensor(detector, device), "detector_at": to_tensor(at, device),
-        "phase_green": to_tensor(np.array(greens), device), "phase_detector_begin": to_tensor(begins(rows), device),
-        "phase_detector": to_ints([i for row in rows for i in row], device),
+def loop_columns(actuation: Actuation, lanes: int, device: str) -> Columns:
+    """The actuated signals and their detectors (`kernels.actuated.Loops`)."""
+    columns = {
+        name: getattr(actuation, name)
+        for name in (
+            "signal", "max_gap", "detector_gap", "shortest", "longest", "extends", "loop_at", "phase_loop_begin",
+            "phase_loop",
+        )
     }  # fmt: skip
+    first = np.searchsorted(actuation.loop_lane, np.arange(lanes + 1)).astype(np.int32)
+    return {name: to_tensor(values, device) for name, values in {**columns, "lane_loop": first}.items()}
 
 
-def _detector_place(tables: Tables, lane: int) -> tuple[int, float]:
-    """The lane on which the detector of a lane lies, and m from its start: further back where the lane is short."""
-    lanes, links = tables.lanes, tables.links
-    at = float(lanes.length[lane] - DETECTOR_S * lanes.speed[lane])
-    while at < 0:
-        into = np.flatnonzero((links.target == lane) & (links.kind == LinkKind.ENTRY))
-        if len(into) != 1 or links.signal[into[0]] >= 0:
-            return lane, 0.0
-        lane = int(links.source[into[0]])
-        at += float(lanes.length[lane])
-    return lane, at
+def green_columns(actuation: Actuation, batch: int, device: str) -> Columns:
+    """What actuated signals do (`kernels.actuated.Greens`)."""
+    sizes = {"detected": (len(actuation.loop_at),)}
+    return empty_columns(columns_of(Greens), batch, sizes, (len(actuation.signal),), device)
+
+
+def start_greens(columns: Columns, actuation: Actuation, problem: Problem, rows: torch.Tensor) -> None:
+    """Puts rows at the begin of the phases in which actuated programs start; nobody was at a detector yet."""
+    device = rows.device
+    phase = problem.tables.signals.phase_begin[actuation.signal] + actuation.start
+    columns["step"][rows] = torch.as_tensor(actuation.start, device=device)
+    columns["due"][rows] = torch.as_tensor(actuation.shortest[phase], device=device)
+    fill(columns["since"], rows, 0)
+    fill(columns["detected"], rows, LONG_AGO)
 
 
 def control_columns(problem: Problem, batch: int, device: str) -> Columns:
     """What the signals do (`kernels.control.Control`)."""
-    before = {int(lane) for lane in problem.tables.links.source[problem.signal_links]}
-    sizes: dict[str, tuple[int, ...]] = {
-        **dict.fromkeys(("ended", "time_s", "elapsed_s"), ()),
-        "detected": (len(before),),
-    }
+    sizes: dict[str, tuple[int, ...]] = dict.fromkeys(("ended", "time_s", "elapsed_s"), ())
     return empty_columns(columns_of(Control), batch, sizes, (len(problem.signals),), device)
 
 

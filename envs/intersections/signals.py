@@ -31,17 +31,18 @@ class Movement:
     permissive: tuple[int, ...]
 
 
+def is_green(state: str) -> bool:
+    """Whether a phase of that state is a green one: no yellow, and at least one link with `g` or `G`."""
+    return not set(state) & set(_YELLOW) and bool(set(state) & set(GREEN))
+
+
 def green_phases(signal: Signal) -> tuple[int, ...]:
     """Indices of the phases an agent chooses from: no yellow, and at least one link with `g` or `G`.
 
     Raises:
         IntersectionsError: There is no such phase.
     """
-    found = tuple(
-        n
-        for n, phase in enumerate(signal.phases)
-        if not set(phase.state) & set(_YELLOW) and set(phase.state) & set(GREEN)
-    )
+    found = tuple(n for n, phase in enumerate(signal.phases) if is_green(phase.state))
     if not found:
         raise IntersectionsError(f"signal {signal.id!r} has no phase with a green link; add one to its program")
     return found

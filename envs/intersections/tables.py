@@ -19,6 +19,10 @@ I64 = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
+NEVER_S = 1 << 30
+"""A second that does not come."""
+
+
 class LinkKind(IntEnum):
     """Where a link lies on the way through a junction."""
 
@@ -192,6 +196,27 @@ class Ways:
 
 
 @dataclass(frozen=True)
+class Closures:
+    """When lanes close and open, and where the tables of the streets as they are then begin.
+
+    The ways of all trips are there once for every set of closed lanes that occurs, the first time for none.
+
+    Attributes:
+        begin: The first change of each instance, [D].
+        change_s: s from the begin of the episode, ascending; NEVER_S ends each instance's changes, [C].
+        ways: What to add to a row of the ways from then on, [C].
+        lanes: What to add to a lane to find it in `allowed`, [C].
+        allowed: Bit per vehicle class, for every set of closed lanes, [V * L].
+    """
+
+    begin: I32
+    change_s: I32
+    ways: I32
+    lanes: I32
+    allowed: I64
+
+
+@dataclass(frozen=True)
 class Vehicles:
     """Everyone who wants to drive, in order of departure, [V] each.
 
@@ -245,3 +270,4 @@ class Tables:
     ways: Ways
     vehicles: Vehicles
     types: Types
+    closures: Closures

@@ -17,8 +17,8 @@ class Timing:
         period_s: Seconds between decisions; 0: nobody decides, every signal runs its program.
         yellow_s: How long links that lose their green are yellow.
         least_s: Shortest green.
-        longest_s: Where nobody decides: programs are actuated, with greens of `least_s` to `longest_s` that end once no
-            vehicle has been at the detectors of the green lanes for 3 s; 0: programs run as they are.
+        longest_s: Where nobody decides: the programs of all agents are actuated (`reference.actuated`), with greens of
+            `least_s` to `longest_s`; 0: programs run as in the file, actuated where they are so there.
 
     Raises:
         IntersectionsError: A negative number, or actuated signals that decide.

@@ -48,11 +48,14 @@ def reach_m(kind: VehicleType) -> float:
 
 
 class LaneViews:
-    """Views of the lanes of edges, kept for the stretches of route already met."""
+    """Views of the lanes of edges, kept for the stretches of route already met.
 
-    def __init__(self, network: Network, moves: Movements) -> None:
-        """Args: the network, its links."""
-        self._network, self._moves = network, moves
+    Nobody drives onto a closed lane; who is on one leaves it for another of its edge, or at its end.
+    """
+
+    def __init__(self, network: Network, moves: Movements, closed: frozenset[int] = frozenset()) -> None:
+        """Args: the network, its links, closed lanes."""
+        self._network, self._moves, self._closed = network, moves, closed
         self._known: dict[tuple[int, tuple[int, ...]], tuple[LaneView, ...]] = {}
         self._first = [network.lanes[edge.lanes[0]].length for edge in network.edges]
 
@@ -85,12 +88,24 @@ class LaneViews:
             start = [self._start(lane, window[0], vehicle_class) for lane in self._network.edges[window[0]].lanes]
             if len(window) > 1:
                 self._lead_on(start, window, vehicle_class)
+            self._leave_closed(start, window[0])
             self._set_offsets(start, window[0], vehicle_class)
             self._known[key] = tuple(start)
         return self._known[key]
 
     def _allows(self, lane: int, vehicle_class: int) -> bool:
         return bool(self._network.lanes[lane].allowed >> vehicle_class & 1)
+
+    def _enters(self, lane: int, vehicle_class: int) -> bool:
+        return lane not in self._closed and self._allows(lane, vehicle_class)
+
+    def _leave_closed(self, views: list[LaneView], edge: int) -> None:
+        """Closed lanes lead nowhere, unless all of the edge are closed: then one leaves it as ever."""
+        lanes = self._network.edges[edge].lanes
+        if not self._closed.issuperset(lanes):
+            for lane, view in zip(lanes, views, strict=True):
+                if lane in self._closed:
+                    view.own = view.length = 0.0
 
     def _start(self, lane: int, edge: int, vehicle_class: int) -> LaneView:
         own = self._first[edge] if self._allows(lane, vehicle_class) else 0.0
@@ -119,7 +134,7 @@ class LaneViews:
         best = -1
         for link in self._moves.of_lane[lane] if self._allows(lane, vehicle_class) else []:
             target = self._moves.target[link]
-            if target not in following or not self._allows(target, vehicle_class):
+            if target not in following or not self._enters(target, vehicle_class):
                 continue
             if best >= 0:
                 one, two = following[self._moves.target[best]], following[target]
@@ -148,10 +163,10 @@ class LaneViews:
             if view.rank < best.rank:
                 view.length = view.own
             if view.offset < 0:
-                barred = barred or not self._allows(lanes[n - 1], vehicle_class)
+                barred = barred or not self._enters(lanes[n - 1], vehicle_class)
                 if barred and view.length == view.own:
                     view.length = 0.0
-            elif view.offset > 0 and not self._allows(lanes[n + 1], vehicle_class):
+            elif view.offset > 0 and not self._enters(lanes[n + 1], vehicle_class):
                 cut = n
         for view in views[: cut + 1]:
             if view.length == view.own:
@@ -165,26 +180,34 @@ def _best(views: list[LaneView]) -> tuple[int, int]:
     return keys.index(best), len(keys) - 1 - keys[::-1].index(best)
 
 
-def build_ways(network: Network, moves: Movements, used: Sequence[tuple[tuple[int, ...], str, float]]) -> Ways:
+def build_ways(
+    network: Network,
+    moves: Movements,
+    used: Sequence[tuple[tuple[int, ...], str, float]],
+    closed: Sequence[frozenset[int]] = (frozenset(),),
+) -> Ways:
     """The rows of each (route, class, reach).
 
     Args:
         network: The network.
         moves: Its links.
         used: Routes (indices of edges) with the class that drives them and its reach, m; each once.
+        closed: Sets of closed lanes; the rows are there for each in turn.
     """
-    views = LaneViews(network, moves)
+    sizes = [len(route) for route, _, _ in used]
     most = max((len(edge.lanes) for edge in network.edges if not edge.internal), default=1)
-    total = sum(len(route) for route, _, _ in used)
+    total = sum(sizes) * len(closed)
     length, offset = np.zeros((total, most)), np.zeros((total, most), dtype=np.int32)
     link = np.full((total, most), -1, dtype=np.int32)
-    edges, last, begin = np.zeros(total, dtype=np.int32), np.zeros(total, dtype=np.bool_), []
+    edges, last = np.zeros(total, dtype=np.int32), np.zeros(total, dtype=np.bool_)
     row = 0
-    for route, vehicle_class, reach in used:
-        begin.append(row)
-        for place, edge in enumerate(route):
-            edges[row], last[row] = edge, place == len(route) - 1
-            for n, view in enumerate(views.at(route, place, vehicle_class, reach)):
-                length[row, n], offset[row, n], link[row, n] = view.length, view.offset, view.link
-            row += 1
-    return Ways(edges, last, length, offset, link, np.array(begin, dtype=np.int32))
+    for lanes in closed:
+        views = LaneViews(network, moves, lanes)
+        for route, vehicle_class, reach in used:
+            for place, edge in enumerate(route):
+                edges[row], last[row] = edge, place == len(route) - 1
+                for n, view in enumerate(views.at(route, place, vehicle_class, reach)):
+                    length[row, n], offset[row, n], link[row, n] = view.length, view.offset, view.link
+                row += 1
+    begin = np.cumsum(sizes, dtype=np.int32) - np.array(sizes, dtype=np.int32)
+    return Ways(edges, last, length, offset, link, begin.astype(np.int32))

@@ -18,9 +18,20 @@ from fedsched.envs.core import (
     stream,
 )
 from fedsched.envs.intersections import inflow, metrics
-from fedsched.envs.intersections.arrays import clear_rows, fill, host, road_columns, stored, structs, traffic_columns
+from fedsched.envs.intersections.actuation import make_actuation
+from fedsched.envs.intersections.arrays import (
+    clear_rows,
+    fill,
+    host,
+    road_columns,
+    stored,
+    structs,
+    to_tensor,
+    traffic_columns,
+)
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, second
+from fedsched.envs.intersections.kernels.actuated import Greens, Loops
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
 from fedsched.envs.intersections.kernels.measure import Count, Sight
 from fedsched.envs.intersections.kernels.observe import View
@@ -29,8 +40,11 @@ from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.signal_arrays import (
     control_columns,
     count_columns,
+    green_columns,
+    loop_columns,
     plan_columns,
     sight_columns,
+    start_greens,
     view_columns,
 )
 from fedsched.envs.intersections.timing import Timing, named_timing
@@ -116,8 +130,12 @@ class IntersectionsWorld:
         features = len(OWN_FEATURES), len(MOVEMENT_FEATURES)
         self.view = view_columns(problem, batch, *features, device, self.road["link_gate"].cpu().numpy())
         self._plan, self._numbers = plan_columns(problem, self.timing, device)
+        self._actuation = make_actuation(problem, self.timing)
+        self._loops = loop_columns(self._actuation, len(problem.tables.lanes.length), device)
+        self._greens = green_columns(self._actuation, batch, device)
         self._sight = sight_columns(problem, device)
         self._first = torch.as_tensor(problem.first_trip, device=device)
+        self._change = to_tensor(problem.tables.closures.begin, device)
         self._go = torch.zeros(batch, dtype=torch.bool, device=device)
         self._chosen = torch.full((batch, len(problem.signals)), problem.phases, dtype=torch.int64, device=device)
         self._until = torch.full((batch,), torch.inf, dtype=torch.float64, device=device)
@@ -204,12 +222,14 @@ class IntersectionsWorld:
     def _start(self, rows: torch.Tensor, instances: torch.Tensor, seeds: torch.Tensor) -> None:
         """Puts rows to the start of these instances."""
         first = self._first[instances]
-        clear_rows(self.traffic, self.road, rows, seeds, first, self._first[instances + 1] - first)
+        trips, change = self._first[instances + 1] - first, self._change[instances]
+        clear_rows(self.traffic, self.road, rows, seeds, first, trips, change)
         self._clear_control(rows)
 
     def _tables(self) -> dict[str, dict[str, torch.Tensor]]:
         shown = {name: self.view[name] for name in ("own", "entities", "actions", "action_mask")}
-        return {"traffic": stored(self.traffic), "control": self.control, "counts": self.counts, "view": shown}
+        own = {"traffic": stored(self.traffic), "control": self.control, "counts": self.counts, "view": shown}
+        return {**own, "greens": self._greens}
 
     def _clear_control(self, rows: torch.Tensor) -> None:
         for columns in (self.control, self.counts):
@@ -218,9 +238,9 @@ class IntersectionsWorld:
         for column, value in (
             (self.control["changed_at"], LONG_AGO),
             (self.control["decided"], -1),
-            (self.control["detected"], LONG_AGO),
         ):
             fill(column, rows, value)
+        start_greens(self._greens, self._actuation, self.problem, rows)
         if self.timing.period_s:
             shown = self._plan["green"][self._plan["phase_first"][:-1].long()]
             self.traffic["forced"][rows[:, None], self._plan["signal"].long()] = shown
@@ -267,9 +287,10 @@ class IntersectionsWorld:
             for module in (second, observe):  # loaded before the capture, since a capture compiles nothing
                 wp.load_module(module, device=self.device)
             *shared, view = self._bound()
+            actuated = [bind(Loops, self._loops), bind(Greens, self._greens)]
             inputs = [wp.from_torch(self._go), wp.from_torch(self._chosen), wp.from_torch(self._until)]
             with wp.ScopedCapture(device=self.device) as capture:
-                wp.launch(second.run_to_decision, self.batch, inputs=[*shared, *inputs], device=self.device)
+                wp.launch(second.run_to_decision, self.batch, inputs=[*shared, *actuated, *inputs], device=self.device)
                 wp.launch(observe.observe, tuple(self._chosen.shape), inputs=[*shared, view], device=self.device)
             self._graph = capture.graph
         return self._graph

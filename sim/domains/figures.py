@@ -17,7 +17,8 @@ class Figure:
         over: How sites and periods make one number: means weighted by the domain's `unit` figure, plain means, sums; or
             `none`, where that of all sites does not follow from those of each.
         short: Whether the short table has it.
-        warning: What a value above zero means; such values are listed below the table.
+        warning: What a value above `usual` means; such values are listed below the table.
+        usual: Share of the domain's `unit` figure up to which a value is no matter.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Figure:
     over: Literal["unit", "mean", "sum", "none"] = "unit"
     short: bool = False
     warning: str = ""
+    usual: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,10 @@ def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
     trips = torch.tensor([len(world.problem.demands[k % 8].trips) for k in range(16)], dtype=torch.float64)
     assert torch.equal(found["completed"] + found["running"] + found["never_inserted"], trips)
     assert torch.isfinite(found["duration_s"]).all()
+    gate = names["districts"].gate("d1", "d2")
+    crossed = names["crossed"](names["shared"])[:, gate]
+    assert bool(((crossed >= 10) & (crossed < 10 + len(names["districts"].gates[gate].guards))).all())
+    assert len(names["local"].signals) == 3
     assert [frame.time_s for frame in names["recorded"].frames] == list(range(201))
     assert "const replay = {" in (tmp_path / "replay.html").read_text()
     assert (tmp_path / "now.svg").read_text().endswith("</svg>")

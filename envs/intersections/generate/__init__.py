@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedsched.envs.intersections.closures import closures_text
 from fedsched.envs.intersections.generate.cities import Arterial, City, Grid, Irregular, Ring
 from fedsched.envs.intersections.generate.incidents import Incident
 from fedsched.envs.intersections.generate.traffic import Surge, Traffic, TrafficDraw
@@ -13,6 +14,17 @@ from fedsched.envs.intersections.generate.weather import WEATHERS, Weather, in_w
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, make_problem
 from fedsched.envs.intersections.routefile import write_routes
+
+_CONFIG = """<configuration>
+    <input>
+        <net-file value="city.net.xml"/>
+        <route-files value="city.rou.xml"/>
+        <additional-files value="city.add.xml"/>
+    </input>
+    <time><begin value="0"/><end value="{end}"/></time>
+    <report><ignore-route-errors value="true"/></report>
+</configuration>
+"""
 
 CITIES: dict[str, type[City]] = {"grid": Grid, "arterial": Arterial, "ring": Ring, "irregular": Irregular}
 """Shapes by name."""
@@ -42,7 +54,7 @@ def generated_problem(
 
 
 def write_city(city: City, traffic: Traffic, folder: str | Path, seed: int = 0, instance: int = 0) -> Path:
-    """Writes a city as SUMO's files: `city.net.xml`, `city.rou.xml`, `city.sumocfg`; incidents are not in them.
+    """Writes a city as SUMO's files: `city.net.xml`, `city.rou.xml`, `city.add.xml` (incidents), `city.sumocfg`.
 
     Returns:
         The path of the configuration; `read_problem` reads it, and so does SUMO 1.28.
@@ -54,11 +66,11 @@ def write_city(city: City, traffic: Traffic, folder: str | Path, seed: int = 0, 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "city.net.xml").write_text(city.text(seed), encoding="utf-8")
     network = city.network(seed)
-    write_routes(TrafficDraw(traffic, network, seed).demand(instance), network, folder / "city.rou.xml")
-    files = '<net-file value="city.net.xml"/><route-files value="city.rou.xml"/>'
-    config = f'<configuration><input>{files}</input><time><begin value="0"/><end value="{traffic.seconds}"/></time>'
+    demand = TrafficDraw(traffic, network, seed).demand(instance)
+    write_routes(demand, network, folder / "city.rou.xml")
+    (folder / "city.add.xml").write_text(closures_text(demand.closures, network), encoding="utf-8")
     path = folder / "city.sumocfg"
-    path.write_text(config + "</configuration>\n", encoding="utf-8")
+    path.write_text(_CONFIG.format(end=traffic.seconds), encoding="utf-8")
     return path
 
 

@@ -16,13 +16,13 @@ def check_fields(part: Any, bounds: Mapping[str, tuple[float, float]]) -> None: 
     """
     for item in fields(part):
         value = getattr(part, item.name)
-        kind = getattr(item.type, "__name__", "")
-        if kind == "bool" and not isinstance(value, bool):
+        kind = item.type
+        if kind is bool and not isinstance(value, bool):
             fail(part, item.name, value, "write true or false")
-        if kind not in ("int", "float"):
+        if kind not in (int, float):
             continue
-        if isinstance(value, bool) or not isinstance(value, int if kind == "int" else int | float):
-            fail(part, item.name, value, "write a whole number" if kind == "int" else "write a number")
+        if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
+            fail(part, item.name, value, "write a whole number" if kind is int else "write a number")
         low, high = bounds[item.name]
         if not low <= value <= high:
             fail(part, item.name, value, f"write {low:g} to {high:g}")

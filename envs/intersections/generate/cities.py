@@ -155,7 +155,7 @@ class Ring(City):
         arm_lanes: Of the arms.
         radius_m: Of the ring, which is drawn straight from junction to junction.
         arm_m: Length of an arm outside the ring; of side streets, half of it.
-        side_streets: Whether there is one between every two arms.
+        side_streets: Whether there is one between every two arms; else the ring only bends there.
         speed: m/s, limit.
         cycle_s: Of the signals.
     """
@@ -181,9 +181,9 @@ class Ring(City):
             end = plan.node(f"arm{n}", way * (self.radius_m + self.arm_m), Rule.END)
             plan.road(hub, ring[-1], self.arm_lanes, self.speed, 1, 0.0)
             plan.road(ring[-1], end, self.arm_lanes, self.speed, 1, 0.0)
+            way *= cmath.rect(1.0, -math.pi / self.arms)
+            ring.append(plan.node(f"give_way{n}", way * self.radius_m, Rule.PRIORITY))
             if self.side_streets:
-                way *= cmath.rect(1.0, -math.pi / self.arms)
-                ring.append(plan.node(f"give_way{n}", way * self.radius_m, Rule.PRIORITY))
                 end = plan.node(f"side{n}", way * (self.radius_m + self.arm_m / 2), Rule.END)
                 plan.road(ring[-1], end, 1, self.speed, 1, 0.0)
         for one, other in zip(ring, [*ring[1:], ring[0]], strict=True):

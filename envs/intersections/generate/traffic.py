@@ -135,10 +135,12 @@ class TrafficDraw:
             rows += self._surge(surge, stream(self.seed, "intersections/surge", instance, n))
         rows.sort(key=lambda row: row[0])
         routes = {way: n for n, way in enumerate(dict.fromkeys(way for _, way, _ in rows))}
-        trips = tuple(Trip(f"v{n}", kind, routes[way], at) for n, (at, way, kind) in enumerate(rows))
+        kinds = {kind: n for n, kind in enumerate(dict.fromkeys(kind for _, _, kind in rows))}
+        trips = tuple(Trip(f"v{n}", kinds[kind], routes[way], at) for n, (at, way, kind) in enumerate(rows))
         drawn = draw_incidents(self.network, traffic.random_incidents, traffic.seconds, self.seed, instance)
         closures = close(self.network, [*traffic.incidents, *drawn])
-        plain = Demand(in_weather(TYPES, traffic.weather), tuple(routes), trips, "", closures=closures)
+        types = in_weather([TYPES[kind] for kind in kinds], traffic.weather)
+        plain = Demand(types, tuple(routes), trips, "", closures=closures)
         text = routes_text(plain, self.network) + repr(closures)
         return replace(plain, digest=hashlib.sha256(text.encode()).hexdigest())
 

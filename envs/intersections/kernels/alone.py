@@ -2,7 +2,7 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.second import second
+from fedsched.envs.intersections.kernels.second import first_half, second_half
 from fedsched.envs.intersections.kernels.state import RoadArrays, TrafficArrays
 
 
@@ -11,4 +11,5 @@ def run_seconds(r: RoadArrays, t: TrafficArrays, seconds: wp.array1d[wp.int32]):
     """Runs every world by its number of seconds."""
     b = wp.tid()
     for _ in range(seconds[b]):
-        second(r, t, b)
+        first_half(r, t, b)
+        second_half(r, t, b)

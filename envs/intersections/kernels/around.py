@@ -22,8 +22,8 @@ class Around:
 
 
 @wp.func
-def is_open_to(r: Road, kind: int, lane: int) -> bool:
-    return (r.lane_allowed[lane] >> r.vehicle_class[kind]) & 1 == 1
+def is_open_to(r: Road, t: Traffic, b: int, kind: int, lane: int) -> bool:
+    return (r.lane_allowed[t.open_lanes[b] + lane] >> r.vehicle_class[kind]) & 1 == 1
 
 
 @wp.func

@@ -230,7 +230,7 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
     """One side: whether the vehicle has changed."""
     if lane < 0:
         return False
-    if not is_open_to(r, t.vehicle[b, s].kind, lane):
+    if not is_open_to(r, t, b, t.vehicle[b, s].kind, lane):
         return False
     around = look_around(r, t, b, s, lane)
     front = bool(False)

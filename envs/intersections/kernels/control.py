@@ -2,10 +2,9 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.state import GREEN, SMALL_GREEN, YELLOW, Road, Traffic, real
+from fedsched.envs.intersections.kernels.state import GREEN, SMALL_GREEN, YELLOW, Traffic
 
 LONG_AGO = wp.constant(-(1 << 20))
-GAP_S = wp.constant(3)
 
 
 @wp.struct
@@ -19,13 +18,7 @@ class PlanArrays:
     period: wp.int32  # s between decisions, 0: the programs run
     yellow: wp.int32  # s
     least: wp.int32  # s, shortest green
-    longest: wp.int32  # s, greatest green of actuated programs; 0: none are
     horizon: wp.int32  # s, length of an episode
-    detector: wp.array1d[wp.int32]  # [L] of actuated programs, -1 for lanes without one; I in all
-    detector_at: wp.array1d[real]  # [I] m from the lane's start
-    phase_green: wp.array1d[wp.bool]  # [P] phases of the programs that can be lengthened
-    phase_detector_begin: wp.array1d[wp.int32]  # [P + 1]
-    phase_detector: wp.array1d[wp.int32]  # those that can lengthen a phase
 
 
 @wp.struct
@@ -37,7 +30,6 @@ class ControlArrays:
     yellow_until: wp.array2d[wp.int32]  # s, when the green of `target` begins
     changed_at: wp.array2d[wp.int32]  # s, start of the last change
     decided: wp.array2d[wp.int32]  # s of the last decision
-    detected: wp.array2d[wp.int32]  # [B, I] s when a vehicle was last at a detector
     active: wp.array2d[wp.bool]  # must decide now
     alive: wp.array2d[wp.bool]
     ended: wp.array1d[wp.bool]
@@ -114,42 +106,3 @@ def anyone_decides(t: Traffic, p: Plan, c: Control, b: int) -> bool:
         c.active[b, a] = may_decide(t, p, c, b, a)
         found = found or c.active[b, a]
     return found
-
-
-@wp.func
-def detect(r: Road, t: Traffic, p: Plan, c: Control, b: int):
-    """Notes who was at a detector in the second that has passed."""
-    for s in range(t.count[b]):
-        i = p.detector[t.vehicle[b, s].lane]
-        if i >= 0:
-            at = p.detector_at[i]
-            rear = t.vehicle[b, s].position - r.size[t.vehicle[b, s].kind] - t.vehicle[b, s].speed
-            if t.vehicle[b, s].position >= at and rear <= at:
-                c.detected[b, i] = t.now[b]
-
-
-@wp.func
-def actuate(r: Road, t: Traffic, p: Plan, c: Control, b: int):
-    """Lets every program go on to its next phase when it is time; `phase` counts within the program here."""
-    now = t.now[b]
-    for a in range(p.signal.shape[0]):
-        n = p.signal[a]
-        phase = r.phase_begin[n] + c.phase[b, a]
-        passed = now - c.changed_at[b, a]
-        over = bool(False)
-        if p.phase_green[phase]:
-            quiet = bool(True)
-            for i in range(p.phase_detector_begin[phase], p.phase_detector_begin[phase + 1]):
-                quiet = quiet and now - c.detected[b, p.phase_detector[i]] >= GAP_S
-            over = passed >= p.longest or (passed >= p.least and quiet)
-        else:
-            began = int(0)
-            if c.phase[b, a] > 0:
-                began = r.phase_end_s[phase - 1]
-            over = passed >= r.phase_end_s[phase] - began
-        if over or now == 0:
-            if over:
-                c.phase[b, a] = (c.phase[b, a] + 1) % (r.phase_begin[n + 1] - r.phase_begin[n])
-            c.changed_at[b, a] = now
-            for i in range(p.green.shape[1]):
-                t.forced[b, n, i] = r.phase_state[r.phase_begin[n] + c.phase[b, a], i]

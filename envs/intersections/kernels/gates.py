@@ -46,9 +46,6 @@ def hold_gates(r: Road, t: Traffic, b: int):
         if t.gate_closed[b, g]:
             for i in range(r.gate_guard_begin[g], r.gate_guard_begin[g + 1]):
                 link = r.gate_guard[i]
-                if may_pass(t.state[b, link]) and t.now[b] < t.guard_yellow[b, i]:
-                    t.state[b, link] = YELLOW
-                else:
-                    t.state[b, link] = RED
-                    t.guard_yellow[b, i] = t.now[b]
+                yellow = may_pass(t.state[b, link]) and t.now[b] < t.guard_yellow[b, i]
+                t.state[b, link] = wp.where(yellow, YELLOW, RED)
                 t.shown[b, r.link_signal[link]] = -1  # so that the program shows its own state again

@@ -23,16 +23,18 @@ RANDOM_TRIES = wp.constant(10)
 
 @wp.func
 def depart_lane(r: Road, t: Traffic, b: int, row: int, kind: int, wanted: int) -> int:
-    """The lane that is tried; by default the emptiest of those that need no change."""
+    """The lane that is tried, by default the emptiest of those that need no change; -1 where none is open."""
     edge = r.way_edge[row]
     first, end = r.edge_lane[edge], r.edge_lane[edge + 1]
     if wanted >= 0:
-        return first + wanted
+        if is_open_to(r, t, b, kind, first + wanted):
+            return first + wanted
+        return -1
     best = int(-1)
     most = real(-1.0)
     fallback = int(-1)
     for lane in range(first, end):
-        if is_open_to(r, kind, lane):
+        if is_open_to(r, t, b, kind, lane):
             if fallback < 0:
                 fallback = lane
             if r.way_offset[row, r.lane_index[lane]] == 0 and wanted != -2:
@@ -235,11 +237,13 @@ def fail(r: Road, t: Traffic, b: int, edge: int, lane: int):
 def try_insert(r: Road, t: Traffic, b: int, trip: int) -> bool:
     """Tries one trip; a failure closes its lane for this second."""
     row = t.first_trip[b] + trip
-    kind, way = r.trip_type[row], r.trip_way[row]
+    kind, way = r.trip_type[row], r.trip_way[row] + t.open_ways[b]
     edge = r.way_edge[way]
     if t.edge_failed[b, edge] == t.now[b]:
         return False
     lane = depart_lane(r, t, b, way, kind, r.trip_lane[row])
+    if lane < 0:
+        return False
     if t.failed[b, lane] == t.now[b]:
         return False
     s = t.count[b]

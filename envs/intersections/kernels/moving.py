@@ -6,7 +6,7 @@ from fedsched.envs.intersections.kernels.draws import DAWDLE, uniform
 from fedsched.envs.intersections.kernels.following import brake_gap, stop_speed
 from fedsched.envs.intersections.kernels.gates import pass_gate
 from fedsched.envs.intersections.kernels.junctions import is_open
-from fedsched.envs.intersections.kernels.lists import clear_rears, is_ahead, link_in, list_rears, move_slot, unlink
+from fedsched.envs.intersections.kernels.lists import clear_rears, is_ahead, link_in, move_slot, unlink
 from fedsched.envs.intersections.kernels.state import (
     ARRIVED,
     ENTRY,
@@ -226,7 +226,7 @@ def arrive(t: Traffic, b: int, s: int):
 
 @wp.func
 def move(r: Road, t: Traffic, b: int):
-    """Everyone decides from the plans, then everyone moves; lists follow."""
+    """Everyone decides from the plans, then everyone moves; lists follow, those of rears later."""
     clear_rears(t, b)
     for s in range(t.count[b]):
         t.vehicle[b, s].next_speed = decide(r, t, b, s)
@@ -251,4 +251,3 @@ def move(r: Road, t: Traffic, b: int):
         s = n - 1 - back
         if t.vehicle[b, s].gone:
             arrive(t, b, s)
-    list_rears(r, t, b)

@@ -6,6 +6,7 @@ Decisions, yellow, counts and rewards are those of the kernels that drive the tr
 import warp as wp
 
 from fedsched.envs.intersections.kernels.control import ControlArrays, PlanArrays, end_yellow
+from fedsched.envs.intersections.kernels.gates import pass_gate
 from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge
 from fedsched.envs.intersections.kernels.second import decide_all, goes_on, settle
 from fedsched.envs.intersections.kernels.state import (
@@ -96,8 +97,30 @@ def enter(r: Road, t: Traffic, e: Memory, b: int, trip: int, factor: real):
     e.vehicle[b, trip].kind = r.trip_type[row]
     e.vehicle[b, trip].way = r.trip_way[row]
     e.vehicle[b, trip].last = r.trip_last[row]
+    e.vehicle[b, trip].lane = -1
     e.vehicle[b, trip].inserted = t.now[b]
     e.vehicle[b, trip].signal = -1
+
+
+@wp.func
+def lines_passed(r: Road, lane: int, place: int) -> int:
+    """How many stop lines of its route a vehicle has passed."""
+    if r.lane_internal[lane]:
+        return place + 1
+    return place
+
+
+@wp.func
+def pass_lines(r: Road, t: Traffic, b: int, s: int, before: int, first: int):
+    """Counts the stop lines that it has passed in this second, from the lane where it was before."""
+    lane = int(before)
+    if r.lane_internal[before]:
+        lane = r.link_target[r.lane_entry[before]]
+    for place in range(first, lines_passed(r, t.vehicle[b, s].lane, t.vehicle[b, s].place)):
+        link = r.way_link[t.vehicle[b, s].way + place, r.lane_index[lane]]
+        if link >= 0:
+            pass_gate(r, t, b, link)
+            lane = r.link_target[link]
 
 
 @wp.func
@@ -105,15 +128,19 @@ def take(r: Road, t: Traffic, f: Film, e: Memory, b: int, s: int, i: int):
     """Gives a vehicle a slot for this second; notes what it has lost and waited."""
     lane, speed = f.lane[i], f.speed[i]
     t.vehicle[b, s] = e.vehicle[b, f.trip[i]]
+    before = int(t.vehicle[b, s].lane)
     t.vehicle[b, s].lane = lane
     t.vehicle[b, s].position = f.position[i]
     t.vehicle[b, s].acceleration = speed - t.vehicle[b, s].speed
     t.vehicle[b, s].speed = speed
     edge = edge_before(r, lane)
     place = int(t.vehicle[b, s].place)
+    first = int(place)
     while place < t.vehicle[b, s].last and r.way_edge[t.vehicle[b, s].way + place] != edge:
         place += 1
     t.vehicle[b, s].place = place
+    if before >= 0:
+        pass_lines(r, t, b, s, before, lines_passed(r, before, first))
     if t.vehicle[b, s].inserted < t.now[b]:
         if speed <= STANDING:
             if t.vehicle[b, s].waiting == 0:

@@ -2,25 +2,26 @@
 
 import warp as wp
 
+from fedsched.envs.intersections.kernels.actuated import GreensArrays, LoopsArrays, actuate, detect
 from fedsched.envs.intersections.kernels.changing import change_lanes
 from fedsched.envs.intersections.kernels.control import (
     Control,
     ControlArrays,
     Plan,
     PlanArrays,
-    actuate,
     anyone_decides,
     choose,
-    detect,
     end_yellow,
 )
 from fedsched.envs.intersections.kernels.gates import close_gates, hold_gates
 from fedsched.envs.intersections.kernels.inserting import insert
 from fedsched.envs.intersections.kernels.keepclear import keep_clear
+from fedsched.envs.intersections.kernels.lists import list_rears
 from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays, charge, count, pay
 from fedsched.envs.intersections.kernels.moving import list_approaches, move
 from fedsched.envs.intersections.kernels.planning import plan
 from fedsched.envs.intersections.kernels.state import Road, RoadArrays, Traffic, TrafficArrays
+from fedsched.envs.intersections.kernels.ways import close_lanes
 
 wp.set_module_options(
     {
@@ -57,8 +58,9 @@ def switch(r: Road, t: Traffic, b: int):
 
 
 @wp.func
-def second(r: Road, t: Traffic, b: int):
-    """One second."""
+def first_half(r: Road, t: Traffic, b: int):
+    """The first part of a second: everyone plans, decides and moves."""
+    close_lanes(r, t, b)
     close_gates(r, t, b)
     switch(r, t, b)
     hold_gates(r, t, b)
@@ -67,6 +69,12 @@ def second(r: Road, t: Traffic, b: int):
         keep_clear(r, t, b, s)
     list_approaches(t, b)
     move(r, t, b)
+
+
+@wp.func
+def second_half(r: Road, t: Traffic, b: int):
+    """The rest of it: lane changes and insertion."""
+    list_rears(r, t, b)
     change_lanes(r, t, b)
     insert(r, t, b)
     t.now[b] = t.now[b] + 1
@@ -107,6 +115,8 @@ def run_to_decision(
     c: ControlArrays,
     v: SightArrays,
     m: CountArrays,
+    loops: LoopsArrays,
+    greens: GreensArrays,
     go: wp.array1d[wp.bool],
     chosen: wp.array2d[wp.int64],
     until_s: wp.array1d[wp.float64],
@@ -117,12 +127,11 @@ def run_to_decision(
         decide_all(t, p, c, chosen, b)
         begun = t.now[b]
         while goes_on(t, p, c, until_s, b):
-            if p.longest > 0:
-                actuate(r, t, p, c, b)
-            else:
-                end_yellow(t, p, c, b)
-            second(r, t, b)
+            end_yellow(t, p, c, b)
+            actuate(r, t, loops, greens, b)
+            first_half(r, t, b)
+            if loops.loop_at.shape[0] > 0:
+                detect(r, t, loops, greens, b)
+            second_half(r, t, b)
             charge(r, t, v, m, b)
-            if p.longest > 0:
-                detect(r, t, p, c, b)
         settle(r, t, p, c, v, m, begun, b)

@@ -53,7 +53,7 @@ class RoadArrays:
     lane_right: wp.array1d[wp.int32]
     lane_left: wp.array1d[wp.int32]
     lane_internal: wp.array1d[wp.bool]
-    lane_allowed: wp.array1d[wp.int32]
+    lane_allowed: wp.array1d[wp.int32]  # [V * L] for every set of closed lanes
     lane_single: wp.array1d[wp.bool]  # the only one of its edge
     lane_waiting: wp.array1d[wp.bool]  # ends at a waiting area
     lane_second: wp.array1d[wp.bool]  # begins behind one
@@ -124,6 +124,9 @@ class RoadArrays:
     trip_lane: wp.array1d[wp.int32]
     trip_speed: wp.array1d[real]
     trip_position: wp.array1d[real]
+    change_s: wp.array1d[wp.int32]  # when lanes close or open, instance by instance, NEVER at the end of each
+    change_ways: wp.array1d[wp.int32]  # the first row of the ways, and of `lane_allowed`, from then on
+    change_lanes: wp.array1d[wp.int32]
 
 
 @wp.struct
@@ -232,6 +235,9 @@ class TrafficArrays:
     guard_yellow: wp.array2d[wp.int32]  # [B, H] s, when the yellow of a closed gate ends
     first_trip: wp.array1d[wp.int32]  # where a world's demand begins among all trips; trips are counted from there
     trips: wp.array1d[wp.int32]  # how many there are
+    change: wp.array1d[wp.int32]  # the next closing or opening of lanes
+    open_ways: wp.array1d[wp.int32]  # what the last one has set
+    open_lanes: wp.array1d[wp.int32]
     departed: wp.array1d[wp.int32]  # trips whose time has come
     pending: wp.array2d[wp.int32]  # [B, V] trips that could not be inserted yet, in order
     pending_count: wp.array1d[wp.int32]

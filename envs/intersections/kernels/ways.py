@@ -19,6 +19,19 @@ from fedsched.envs.intersections.kernels.state import (
 
 
 @wp.func
+def close_lanes(r: Road, t: Traffic, b: int):
+    """Closes and opens lanes whose time has come: everyone reads the ways of the streets as they are then."""
+    while r.change_s[t.change[b]] <= t.now[b]:
+        n = t.change[b]
+        shift = r.change_ways[n] - t.open_ways[b]
+        for s in range(t.count[b]):
+            t.vehicle[b, s].way = t.vehicle[b, s].way + shift
+        t.open_ways[b] = r.change_ways[n]
+        t.open_lanes[b] = r.change_lanes[n]
+        t.change[b] = n + 1
+
+
+@wp.func
 def allowed(r: Road, t: Traffic, b: int, s: int, lane: int) -> real:
     return wp.min(r.lane_speed[lane] * t.vehicle[b, s].factor, r.fastest[t.vehicle[b, s].kind])
 

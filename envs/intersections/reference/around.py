@@ -29,7 +29,7 @@ class Neighbours:
 def may_use(street: Street, ego: Vehicle, lane: int) -> bool:
     """Whether vehicles of its class are allowed on a lane."""
     kind = int(street.tables.types.vehicle_class[ego.kind])
-    return bool(int(street.tables.lanes.allowed[lane]) >> kind & 1)
+    return bool(int(street.tables.closures.allowed[street.open_lanes + lane]) >> kind & 1)
 
 
 def neighbours(street: Street, ego: Vehicle, lane: int) -> Neighbours:

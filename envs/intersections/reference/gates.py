@@ -63,8 +63,6 @@ class Gates:
     def hold(self, street: Street, now: int) -> None:
         """After they have switched: yellow and then red at closed gates."""
         for gate in self.all:
-            for link, until in list(gate.yellow_until.items()):
+            for link, until in gate.yellow_until.items():
                 passable = street.link_state[link] not in "rs" and now < until
                 street.link_state[link] = "y" if passable else "r"
-                if not passable:
-                    gate.yellow_until[link] = now

@@ -16,11 +16,17 @@ RANDOM_TRIES = 10
 
 
 def depart_lane(street: Street, ego: Vehicle, wanted: int) -> int:
-    """The lane on which the vehicle is tried: -1 stands for the emptiest of the lanes that need no change."""
+    """The lane on which the vehicle is tried: -1 stands for the emptiest of the lanes that need no change.
+
+    None is -1: the wanted one, or all of the edge, are closed.
+    """
     edge = street.way_edge[ego.way]
     lanes = [lane for lane in street.lanes_of[edge] if may_use(street, ego, lane)]
     if wanted >= 0:
-        return int(street.lanes_of[edge][wanted])
+        lane = int(street.lanes_of[edge][wanted])
+        return lane if lane in lanes else -1
+    if not lanes:
+        return -1
     if wanted == -2:
         return lanes[0]
     best = [lane for lane in lanes if street.way_offset[ego.way][street.number[lane]] == 0] or lanes

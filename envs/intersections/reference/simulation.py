@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fedsched.envs.intersections.reference.actuated import ActuatedSignals
 from fedsched.envs.intersections.reference.changing import change_lanes
 from fedsched.envs.intersections.reference.draws import DAWDLE, PLACE, speed_factor, uniform
 from fedsched.envs.intersections.reference.gates import Gates
@@ -53,6 +54,7 @@ class Simulation:
         begin_s: float,
         seed: int,
         factors: Sequence[float] | None = None,
+        actuated: ActuatedSignals | None = None,
         gates: Gates | None = None,
     ) -> None:
         self.tables = tables
@@ -63,9 +65,10 @@ class Simulation:
         self.running: list[Vehicle] = []
         self.waiting: list[int] = []
         self.trips: list[Trip] = []
-        self._next = 0
+        self._next = self._change = 0
         self._factors = factors
         self._forced: dict[int, str] = {}
+        self._actuated = actuated
 
     def set_state(self, signal: int, state: str) -> None:
         """Holds a signal in a state until it is set anew."""
@@ -90,6 +93,9 @@ class Simulation:
     def step(self) -> None:
         """One second."""
         street = self.street
+        self._close_lanes()
+        if self._actuated:
+            self._forced.update(self._actuated.states(self.now))
         self._switch()
         plans = [plan(street, vehicle, self.now) for vehicle in self.running]
         for approaching in street.approaching:
@@ -109,11 +115,23 @@ class Simulation:
             else:
                 left.append(vehicle)
         self.running = left
+        if self._actuated:
+            self._actuated.watch(street, self.running, self.now)
         street.sort(self.running)
         change_lanes(street, self.running)
         street.sort(self.running)
         self._insert()
         self.now += 1
+
+    def _close_lanes(self) -> None:
+        """Closes and opens lanes whose time has come: everyone reads the ways of the streets as they are then."""
+        closures, street = self.tables.closures, self.street
+        while closures.change_s[self._change] <= self.now:
+            ways = int(closures.ways[self._change])
+            for vehicle in self.running:
+                vehicle.way += ways - street.open_ways
+            street.open_ways, street.open_lanes = ways, int(closures.lanes[self._change])
+            self._change += 1
 
     def _switch(self) -> None:
         street, links = self.street, self.tables.links
@@ -137,7 +155,7 @@ class Simulation:
         for trip in self.waiting:
             vehicle = self._vehicle(trip)
             lane = depart_lane(self.street, vehicle, int(vehicles.lane[trip]))
-            if lane in failed or not self._try(vehicle, lane):
+            if lane < 0 or lane in failed or not self._try(vehicle, lane):
                 failed.add(lane)
                 left.append(trip)
             else:
@@ -168,7 +186,8 @@ class Simulation:
                 float(t.speed_low[kind]),
                 float(t.speed_high[kind]),
             )
-        return Vehicle(id=trip, kind=kind, way=int(v.way[trip]), last=int(v.edges[trip]) - 1, factor=factor)
+        way = int(v.way[trip]) + self.street.open_ways
+        return Vehicle(id=trip, kind=kind, way=way, last=int(v.edges[trip]) - 1, factor=factor)
 
     def _trip(self, vehicle: Vehicle, arrived: bool) -> Trip:
         wanted = float(self.tables.vehicles.depart_s[vehicle.id])

@@ -174,6 +174,7 @@ class Street:
         self.first_blocked: list[Vehicle | None] = [None for _ in self.length]
         self.last_blocked: list[Vehicle | None] = [None for _ in self.length]
         self.approaching: list[list[tuple[Vehicle, Item]]] = [[] for _ in self.source]
+        self.open_ways = self.open_lanes = 0
 
     def allowed(self, vehicle: Vehicle, lane: int) -> float:
         """The vehicle's own limit on a lane, m/s."""

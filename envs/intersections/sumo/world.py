@@ -19,14 +19,13 @@ import torch
 import warp as wp
 
 from fedsched.envs.core import Observation, Snapshot, WorldError
-from fedsched.envs.intersections.arrays import fill, structs, to_tensor
+from fedsched.envs.intersections.actuation import actuated
+from fedsched.envs.intersections.arrays import fill, to_tensor
+from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, replay
-from fedsched.envs.intersections.kernels.control import Control, Plan
-from fedsched.envs.intersections.kernels.measure import Count, Sight
-from fedsched.envs.intersections.kernels.observe import View
 from fedsched.envs.intersections.kernels.state import Vehicle, bind, layout
 from fedsched.envs.intersections.network import IntersectionsError
-from fedsched.envs.intersections.netwriter import actuated, write_network
+from fedsched.envs.intersections.netwriter import write_network
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.routefile import write_routes
 from fedsched.envs.intersections.signals import transition
@@ -51,6 +50,7 @@ class SumoWorld(IntersectionsWorld):
         problem: Streets, signals and demands; instance k is demand k. It is written out for SUMO.
         batch: Number of copies B.
         timing: When signals decide, by name or as it is.
+        districts: Of this problem: its sites, and the gates at which crossings are counted.
 
     Raises:
         SumoError: SUMO is missing.
@@ -58,12 +58,18 @@ class SumoWorld(IntersectionsWorld):
         WorldError: No copies, or no signal to control.
     """
 
-    def __init__(self, problem: Problem, batch: int, timing: str | Timing = "resco") -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        batch: int,
+        timing: str | Timing = "resco",
+        districts: Districts | None = None,
+    ) -> None:
         if problem.begin_s != round(problem.begin_s):
             raise IntersectionsError(f"the episode begins at {problem.begin_s:g} s; SUMO needs a whole second")
         self._batch = SumoBatch()
         trips = int(np.diff(problem.first_trip).max(initial=1))
-        super().__init__(problem, batch, timing, slots=max(1, trips))
+        super().__init__(problem, batch, timing, slots=max(1, trips), districts=districts)
         self.spec = replace(self.spec, exact=False)
         self._folder = tempfile.TemporaryDirectory(prefix="fedsched-sumo-")
         self._end = weakref.finalize(self, _end, self._batch, self._folder)
@@ -82,9 +88,21 @@ class SumoWorld(IntersectionsWorld):
         self._memory = torch.zeros((batch, self.slots, bytes_each), dtype=torch.uint8)
         self._bind()
 
+    def limit_inflow(
+        self, vehicles: torch.Tensor, until_s: torch.Tensor, where: torch.Tensor | None = None
+    ) -> Observation:
+        """Begins epochs without a limit: to keep one, the signals would have to answer to every vehicle that passes.
+
+        Raises:
+            WorldError: A limit, or what `inflow.begin_epoch` refuses.
+        """
+        if bool((vehicles >= 0).any()):
+            raise WorldError("SUMO's signals keep no inflow limits; evaluate plans in an IntersectionsWorld")
+        return super().limit_inflow(vehicles, until_s, where)
+
     def snapshot(self) -> Snapshot:
         """Which episode each row is in: instance and seed, -1 before the first."""
-        return Snapshot({"episodes": self._episodes.numpy().copy()}, {"problem": self.problem.digest})
+        return Snapshot({"episodes": self._episodes.numpy().copy()}, {"problem": self._identity})
 
     def restore(self, snapshot: Snapshot) -> Observation:
         """Starts the episodes of a snapshot anew: SUMO's state cannot be put back.
@@ -92,7 +110,7 @@ class SumoWorld(IntersectionsWorld):
         Raises:
             WorldError: A snapshot of another problem.
         """
-        if snapshot.extra["problem"] != self.problem.digest:
+        if snapshot.extra["problem"] != self._identity:
             raise WorldError("the snapshot is of another problem")
         episodes = torch.as_tensor(snapshot.arrays["episodes"])
         return self.reset(episodes[:, 0], episodes[:, 1], where=episodes[:, 0] >= 0)
@@ -113,11 +131,8 @@ class SumoWorld(IntersectionsWorld):
         """The kernels' structs over the arrays, which stay where they are."""
         for module in (replay, observe):
             wp.load_module(module, device=self.device)
-        road, traffic = structs(self.road, self.traffic)
-        plan, control = bind(Plan, {**self._plan, **self._numbers}), bind(Control, self.control)
-        self._world = [road, traffic, plan, control, bind(Sight, self._sight), bind(Count, self.counts)]
+        *self._world, self._bound_view = self._bound()
         self._bound_memory = bind(replay.Memory, {"vehicle": self._memory})
-        self._bound_view = bind(View, {**self.view, "begin_s": self.problem.begin_s})
         self._go_array = wp.from_torch(self._go)
 
     def _start(self, rows: torch.Tensor, instances: torch.Tensor, seeds: torch.Tensor) -> None:

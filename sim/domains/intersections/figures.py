@@ -15,7 +15,7 @@ FIGURES = Figures(
         Figure("depart_delay_s"),
         Figure("trips", over="sum"),
         Figure("running", over="sum"),
-        Figure("never_inserted", over="sum", warning="Vehicles a period that found no room to depart:"),
+        Figure("never_inserted", over="sum", warning="Vehicles a period that found no room to depart:", usual=0.01),
         Figure(
             "gridlock", over="mean", warning="Share of the periods that jammed (read no means where there are any):"
         ),

@@ -163,7 +163,8 @@ def test_several_visits_are_several_trips() -> None:
     whole = grid_problem(1)
     districts = split(whole, {"column": ["A0", "A1", "A2"], "rest": ["B0", "B1", "B2", "C0", "C1", "C2"]})
     network, demand = whole.network, whole.demands[0]
-    way = tuple(network.edge(name) for name in ("B0A0", "A0A1", "A1B1", "B1B0", "B0A0"))
+    roads = ("B0A0", "A0A1", "A1B1", "B1B0", "B0A0")
+    way = tuple(network.edge(name) for road in roads for name in (road, f"{road}.140.00"))
     loop = Demand(demand.types, (way,), (Trip("t", 0, 0, 10.0),), "")
     problem = make_problem(network, [loop], 0.0, 1200.0)
     trips = cut_out(problem, districts, "column").demands[0].trips

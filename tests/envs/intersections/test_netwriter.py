@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedsched.envs.intersections.actuation import actuated
 from fedsched.envs.intersections.netfile import read_network
 from fedsched.envs.intersections.network import Network
-from fedsched.envs.intersections.netwriter import actuated, write_network
+from fedsched.envs.intersections.netwriter import write_network
 from fedsched.envs.intersections.timing import TIMINGS
 
 HERE = Path(__file__).parent

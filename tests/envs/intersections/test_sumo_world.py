@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import torch
 
 from fedsched.envs.core import Controller, IllegalActionError, Transition, WorldError
 from fedsched.envs.core.check import check_world
+from fedsched.envs.intersections.balance import balanced
 from fedsched.envs.intersections.controllers import ProgramController, Sotl, greedy, max_pressure
 from fedsched.envs.intersections.netfile import read_network
 from fedsched.envs.intersections.network import IntersectionsError
@@ -212,6 +214,38 @@ def test_actuated_signals_follow_sumos_own_rule() -> None:
     assert all(5 <= length <= 50 for length in greens[:-1])
 
 
+@needs_sumo
+def test_districts_are_sites_whose_gates_count_and_set_no_limit() -> None:
+    """Crossings are those of the routes, as far as everybody has come."""
+    problem = city(200)
+    districts = balanced(problem, 2)
+    tables, ways = problem.tables, problem.tables.ways
+    expected = np.zeros(len(districts.gates), dtype=int)
+    with SumoWorld(problem, 1, "program", districts) as world:
+        own = IntersectionsWorld(problem, 1, "program", districts=districts).spec
+        assert np.array_equal(world.spec.site, own.site)
+        for _ in seconds(world, 199, {}):
+            pass
+        traffic = world.traffic
+        place = {int(traffic["id"][0, s]): s for s in range(int(traffic["count"][0]))}
+        for trip in (traffic["trip_inserted"][0] >= 0).nonzero().flatten().tolist():
+            first, last = int(tables.vehicles.way[trip]), int(tables.vehicles.edges[trip]) - 1
+            passed = last
+            if trip in place:
+                lane = int(traffic["lane"][0, place[trip]])
+                passed = int(traffic["place"][0, place[trip]]) + bool(tables.lanes.internal[lane])
+            sides = [int(districts.edge[edge]) for edge in ways.edge[first : first + last + 1]]
+            for one, other in itertools.pairwise(sides[: passed + 1]):
+                if one != other:
+                    expected[districts.gate(districts.names[one], districts.names[other])] += 1
+        assert expected.min() > 3
+        assert traffic["gate_passed"][0].tolist() == expected.tolist()
+        until = torch.full((1,), 300.0, dtype=torch.float64)
+        assert world.limit_inflow(torch.full((1, len(expected)), -1), until).time_s.tolist() == [199.0]
+        with pytest.raises(WorldError, match="keep no inflow limits"):
+            world.limit_inflow(torch.full((1, len(expected)), 5), until)
+
+
 def test_a_worker_imports_neither_torch_nor_warp() -> None:
     """It starts in a fraction of the time and of the memory without."""
     code = "import sys, fedsched.envs.intersections.sumo.worker; print(sorted({'torch', 'warp'} & set(sys.modules)))"
@@ -257,3 +291,13 @@ def test_what_sumo_cannot_do_is_said_before_anything_starts(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "libsumo", None)
     with pytest.raises(SumoError, match=r"^SUMO is not installed: pip install 'fedsched\[sumo\]'$"):
         SumoWorld(grid, 1)
+
+
+@needs_sumo
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "intersections.md").read_text()
+    [source] = re.findall(r"^```py\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    exec(compile(source, "example", "exec"), {})
+    delays = [float(text) for text in re.findall(r"\d+\.\d+", capsys.readouterr().out)]
+    assert len(delays) == 2
+    assert all(10 < delay < 30 for delay in delays)

@@ -1,0 +1,123 @@
+"""Closed lanes and blocked roads: nobody enters them, those who can leave them, the others wait, nobody is lost."""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedsched.envs.intersections.balance import balanced
+from fedsched.envs.intersections.cutout import cut_out
+from fedsched.envs.intersections.generate import Arterial, Grid, Incident, Traffic, generated_problem
+from fedsched.envs.intersections.problem import Problem
+from fedsched.envs.intersections.reference import Simulation
+from fedsched.envs.intersections.world import KIND, IntersectionsWorld
+
+ROAD = "x0-x1"
+"""A piece of the main road, of three lanes; all of its links lead there straight or from side streets."""
+
+
+def main_road(*incidents: Incident, seconds: int = 600, departing: int = 300, instances: int = 1) -> Problem:
+    profile = ((0, 1), (departing, 1), (departing + 1, 0))
+    traffic = Traffic(vehicles_per_h=2600, seconds=seconds, profile=profile, incidents=incidents)
+    return generated_problem(Arterial(2, side_lanes=2, spacing_m=200), traffic, 3, instances)
+
+
+def lanes_of(problem: Problem, edge: str) -> list[int]:
+    return list(problem.network.edges[problem.network.edge(edge)].lanes)
+
+
+def second_by_second(streets: ModuleType, problem: Problem, last: int) -> list[dict[int, tuple[int, float, float]]]:
+    """Who is where after each second; checks that nobody is lost."""
+    city, found = streets.Streets(problem.tables, [1], slots=512), []
+    for _ in range(last):
+        city.run(1)
+        found.append(city.on_road())
+        inserted, arrived = city.trips("inserted") >= 0, city.trips("arrived") >= 0
+        assert set(np.flatnonzero(inserted & ~arrived)) == set(found[-1])
+    return found
+
+
+def entering(steps: list[dict[int, tuple[int, float, float]]], lanes: set[int]) -> list[int]:
+    """How many come onto these lanes from elsewhere, in each second."""
+    on = [{trip for trip, place in step.items() if place[0] in lanes} for step in steps]
+    return [len(now - before) for before, now in zip([set(), *on], on, strict=False)]
+
+
+@pytest.mark.parametrize("lane", [None, 0, 1])
+def test_kernels_equal_the_reference(streets: ModuleType, lane: int | None) -> None:
+    problem = main_road(Incident(ROAD, 60, 140, lane), Incident("x1-x0", 100, 150, 2))
+    slow, fast = Simulation(problem.tables, 0.0, seed=3), streets.Streets(problem.tables, [3], slots=512)
+    for second in range(180):
+        slow.step()
+        fast.run(1)
+        own = fast.on_road()
+        assert len(own) == len(slow.running), second
+        for vehicle in slow.running:
+            on, at, speed = own[vehicle.id]
+            assert on == vehicle.lane, second
+            assert (at, speed) == pytest.approx((vehicle.position, vehicle.speed), abs=1e-6), second
+
+
+@pytest.mark.parametrize("lane", [0, 1, 2])
+def test_nobody_drives_onto_a_closed_lane(streets: ModuleType, lane: int) -> None:
+    problem = main_road(Incident(ROAD, 100, 220, lane))
+    own = lanes_of(problem, ROAD)
+    steps = second_by_second(streets, problem, 320)
+    count = entering(steps, {own[lane]})
+    assert sum(count[115:220]) == 0  # who is on the junction when it closes still comes
+    assert sum(count) > 0
+    assert not [place for step in steps[130:220] for place in step.values() if place[0] == own[lane]]
+    assert sum(entering(steps, set(own) - {own[lane]})[115:220]) > 10
+
+
+def test_a_blocked_road_holds_them_until_it_opens(streets: ModuleType) -> None:
+    problem = main_road(Incident(ROAD, 100, 220))
+    own = set(lanes_of(problem, ROAD))
+    steps = second_by_second(streets, problem, 599)
+    count = entering(steps, own)
+    assert sum(count[115:220]) == 0
+    assert sum(count[220:260]) > 10
+    assert not any(place[0] in own for step in steps[130:220] for place in step.values())
+    assert not steps[-1]  # all have arrived
+
+
+def test_departures_wait_for_their_road(streets: ModuleType) -> None:
+    """The way in from the west is blocked: nobody departs there."""
+    problem = main_road(Incident("west-x0", 50, 150))
+    own = set(lanes_of(problem, "west-x0"))
+    count = entering(second_by_second(streets, problem, 200), own)
+    assert sum(count[:50]) > 0
+    assert sum(count[50:150]) == 0
+    assert sum(count[150:]) > sum(count[:50])
+
+
+def test_rows_have_incidents_of_their_own() -> None:
+    """A row runs the incidents of its instance, wherever it stands in the batch."""
+    traffic = Traffic(vehicles_per_h=2000, seconds=300, random_incidents=3)
+    problem = generated_problem(Grid(2, 2), traffic, 4, 3)
+    assert len({demand.closures for demand in problem.demands}) == 3
+
+    def run(instances: list[int]) -> dict[str, Any]:
+        world = IntersectionsWorld(problem, len(instances), "sumo_rl")
+        observation = world.reset(torch.tensor(instances), torch.full((len(instances),), 7))
+        ended = False
+        while not ended:
+            mask = observation.kinds[KIND].action_mask
+            moved = world.step({KIND: mask.long().argmax(2)})
+            observation, ended = moved.observation, bool(moved.truncated.all())
+        return {name: values.tolist() for name, values in world.metrics().items()}
+
+    together, alone = run([2, 0, 1, 0]), run([0])
+    for name, values in together.items():
+        assert repr(values[1]) == repr(values[3]) == repr(alone[name][0]), name
+    assert len(set(together["duration_s"])) == 3
+
+
+def test_a_closure_goes_with_its_district() -> None:
+    problem = main_road(Incident(ROAD, 100, 220, 1), Incident("x0-west", 100, 220, 0))
+    districts = balanced(problem, 2)
+    kept = [cut_out(problem, districts, name) for name in districts.names]
+    names = [{part.network.lanes[c.lane].id for c in part.demands[0].closures} for part in kept]
+    assert set.union(*names) == {f"{ROAD}_1", "x0-west_0"}
