@@ -101,6 +101,14 @@ def test_a_policy_that_is_not_there_is_refused(finished: Path, tmp_path: Path) -
     assert load_policy(str(finished), "west").name == "policy of west"
 
 
+def test_the_scenario_of_the_page_about_cities_is_valid(tmp_path: Path) -> None:
+    [text] = blocks("docs/intersections.md", "yaml")
+    (tmp_path / "own.yaml").write_text(text.replace("my-city.sumocfg", "grid3x3"))
+    scenario = load_scenario(tmp_path / "own.yaml")
+    assert _check(scenario) == []
+    assert scenario.evaluation.replay == 2.0
+
+
 def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,5 +124,7 @@ def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
     assert bool(((crossed >= 10) & (crossed < 10 + len(names["districts"].gates[gate].guards))).all())
     assert len(names["local"].signals) == 3
     assert [frame.time_s for frame in names["recorded"].frames] == list(range(201))
+    assert len(names["generated"].demands) == 4
+    assert (tmp_path / "city" / "city.sumocfg").exists()
     assert "const replay = {" in (tmp_path / "replay.html").read_text()
     assert (tmp_path / "now.svg").read_text().endswith("</svg>")

@@ -1,5 +1,6 @@
 """Weather: slower and more cautious driving, as other vehicle types on the same streets."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -83,8 +84,12 @@ def problem_in_weather(problem: Problem, name: str) -> Problem:
         IntersectionsError: An unknown weather.
     """
     demands = [
-        replace(demand, types=in_weather(demand.types, name), digest=f"{demand.digest} {name}")
+        replace(demand, types=in_weather(demand.types, name), digest=_digest(demand.digest, name))
         for demand in problem.demands
     ]
     controlled = [signal.id for signal in problem.signals]
     return make_problem(problem.network, demands, problem.begin_s, problem.end_s, controlled, problem.name)
+
+
+def _digest(demand: str, weather: str) -> str:
+    return hashlib.sha256(f"{demand}\n{weather}".encode()).hexdigest()

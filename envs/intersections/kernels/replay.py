@@ -18,7 +18,7 @@ from fedsched.envs.intersections.kernels.state import (
     Vehicle,
     real,
 )
-from fedsched.envs.intersections.kernels.ways import allowed
+from fedsched.envs.intersections.kernels.ways import allowed, close_lanes
 
 
 @wp.struct
@@ -95,7 +95,6 @@ def enter(r: Road, t: Traffic, e: Memory, b: int, trip: int, factor: real):
     e.vehicle[b, trip].id = trip
     e.vehicle[b, trip].factor = factor
     e.vehicle[b, trip].kind = r.trip_type[row]
-    e.vehicle[b, trip].way = r.trip_way[row]
     e.vehicle[b, trip].last = r.trip_last[row]
     e.vehicle[b, trip].lane = -1
     e.vehicle[b, trip].inserted = t.now[b]
@@ -129,6 +128,7 @@ def take(r: Road, t: Traffic, f: Film, e: Memory, b: int, s: int, i: int):
     lane, speed = f.lane[i], f.speed[i]
     t.vehicle[b, s] = e.vehicle[b, f.trip[i]]
     before = int(t.vehicle[b, s].lane)
+    t.vehicle[b, s].way = r.trip_way[t.first_trip[b] + f.trip[i]] + t.open_ways[b]
     t.vehicle[b, s].lane = lane
     t.vehicle[b, s].position = f.position[i]
     t.vehicle[b, s].acceleration = speed - t.vehicle[b, s].speed
@@ -166,6 +166,7 @@ def leave(t: Traffic, e: Memory, b: int, trip: int):
 @wp.func
 def show_second(r: Road, t: Traffic, f: Film, e: Memory, b: int, k: int):
     """Everything as it stands after second k of the film."""
+    close_lanes(r, t, b)
     for q in range(f.states.shape[1]):
         t.state[b, r.signal_link[q]] = f.states[k, q]
     for i in range(f.entered_on[k], f.entered_on[k + 1]):

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,15 +59,17 @@ class Failed:
     message: str
 
 
-def start_worker() -> "tuple[Connection[Any, Any], subprocess.Popen[bytes]]":
-    """A fresh process that runs `worker`, and the pipe to it.
+def start_worker(folder: str) -> "tuple[Connection[Any, Any], subprocess.Popen[bytes]]":
+    """A fresh process that runs `worker` with its temporary files in a folder, and the pipe to it.
 
     Not a child of `multiprocessing`: that would run the caller's script again in each, with all that it imports.
     """
     ours, theirs = multiprocessing.Pipe()
     path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
     command = [sys.executable, "-P", "-m", "fedsched.envs.intersections.sumo.worker", str(theirs.fileno())]
-    worker = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=os.environ | {"PYTHONPATH": path})
+    worker = subprocess.Popen(
+        command, pass_fds=[theirs.fileno()], env=os.environ | {"PYTHONPATH": path, "TMPDIR": folder}
+    )
     theirs.close()  # so that a dead worker is seen as the end of its pipe
     return ours, worker
 
@@ -82,6 +85,7 @@ class SumoBatch:
 
     def __init__(self) -> None:
         load_libsumo()
+        self._folder = tempfile.TemporaryDirectory(prefix="fedsched-sumo-")
         self._pipes: dict[int, Connection[Any, Any]] = {}
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -89,7 +93,7 @@ class SumoBatch:
         """Starts rows, each in a fresh process; what ran there before is dropped."""
         self._end(setups)
         for row in setups:
-            self._pipes[row], self._workers[row] = start_worker()
+            self._pipes[row], self._workers[row] = start_worker(self._folder.name)
         self._ask(setups)
 
     def advance(self, stages: Mapping[int, Sequence[Stage]]) -> dict[int, Film]:
@@ -149,9 +153,14 @@ class SumoBatch:
                 worker.kill()
                 worker.wait()
 
-    def close(self) -> None:
-        """Ends all workers."""
+    def drop(self) -> None:
+        """Ends all workers; rows can be started again."""
         self._end(list(self._workers))
+
+    def close(self) -> None:
+        """Ends all workers and removes what they have left, killed ones too."""
+        self.drop()
+        self._folder.cleanup()
 
     def __enter__(self) -> Self:
         return self

@@ -21,6 +21,7 @@ import warp as wp
 from fedsched.envs.core import Observation, Snapshot, WorldError
 from fedsched.envs.intersections.actuation import actuated
 from fedsched.envs.intersections.arrays import fill, to_tensor
+from fedsched.envs.intersections.closures import closures_text
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, replay
 from fedsched.envs.intersections.kernels.state import Vehicle, bind, layout
@@ -78,7 +79,7 @@ class SumoWorld(IntersectionsWorld):
         if self.timing.longest_s:
             network = actuated(network, self.timing, [signal.index for signal in problem.signals])
         write_network(network, self._net)
-        self._routes: dict[int, tuple[Path, Names]] = {}
+        self._names: dict[int, Names] = {}
         self._episodes = torch.full((batch, 2), -1, dtype=torch.int64)
         self._driving: set[int] = set()
         self._places = _places(problem)
@@ -147,14 +148,16 @@ class SumoWorld(IntersectionsWorld):
             self._batch.advance({row: [(shown, 0)] for row in rows.tolist()})
 
     def _setup(self, instance: int, seed: int) -> SumoSetup:
-        if instance not in self._routes:
-            demand, network = self.problem.demands[instance], self.problem.network
-            path = Path(self._folder.name) / f"{instance}.rou.xml"
+        demand, network = self.problem.demands[instance], self.problem.network
+        path, closed = (Path(self._folder.name) / f"{instance}.{kind}.xml" for kind in ("rou", "add"))
+        if instance not in self._names:
             write_routes(demand, network, path)
-            self._routes[instance] = path, names_of(network, demand)
-        path, names = self._routes[instance]
+            closed.write_text(closures_text(demand.closures, network), encoding="utf-8")
+            self._names[instance] = names_of(network, demand)
         begin = round(self.problem.begin_s)
-        return SumoSetup(self._net, (path,), begin, begin + self.problem.seconds, seed, names)
+        options = ("-a", str(closed), "--ignore-route-errors", "true") if demand.closures else ()
+        end, names = begin + self.problem.seconds, self._names[instance]
+        return SumoSetup(self._net, (path,), begin, end, seed, names, options)
 
     def _run(self) -> None:
         begun, phase = self.traffic["now"].clone(), self.control["phase"].clone()
@@ -180,7 +183,7 @@ class SumoWorld(IntersectionsWorld):
         try:
             films = self._batch.advance({row: self._stages(row, begun, phase) for row in rows})
         except SumoError:
-            self._batch.close()
+            self._batch.drop()
             self._driving.clear()
             raise
         for row, film in films.items():
@@ -216,8 +219,8 @@ class SumoWorld(IntersectionsWorld):
         """Takes over what SUMO says of the trips of episodes that are over."""
         for row, trips in self._batch.finish(rows).items():
             self._driving.discard(row)
-            _, names = self._routes[int(self._episodes[row, 0])]
-            number = {name: n for n, name in enumerate(names.trips)}
+            names = self._names[int(self._episodes[row, 0])].trips
+            number = {name: n for n, name in enumerate(names)}
             place = torch.tensor([number[name] for name in trips.id], dtype=torch.int64)
             self._correct(row, "time_loss", "trip_loss", place, torch.as_tensor(trips.time_loss_s))
             self._correct(row, "total_waiting", "trip_waiting", place, torch.as_tensor(trips.waiting_s))

@@ -14,6 +14,7 @@ from fedsched.envs.intersections.cutout import cut_out, limit_times, visits
 from fedsched.envs.intersections.demand import Demand, Trip
 from fedsched.envs.intersections.districts import Districts, split
 from fedsched.envs.intersections.edge_times import edge_times
+from fedsched.envs.intersections.generate import Irregular, Traffic, generated_problem
 from fedsched.envs.intersections.netfile import read_network
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem
@@ -27,6 +28,10 @@ NETWORKS = Path(__file__).parent / "networks"
 def case(name: str) -> tuple[Problem, Districts]:
     if name == "grid":
         problem = grid_problem(2)
+        return problem, balanced(problem, 3)
+    if name == "irregular":
+        traffic = Traffic(vehicles_per_h=2000.0, seconds=600, random_incidents=2)
+        problem = generated_problem(Irregular(junctions=20, signal_share=0.5), traffic, seed=2, instances=2)
         return problem, balanced(problem, 3)
     network = read_network(NETWORKS / f"{name}.net.xml.gz")
     problem = make_problem(network, [read_demand(NETWORKS / f"{name}.rou.xml.gz", network, 0, 600)], 0, 600)
@@ -43,7 +48,7 @@ def names_of(problem: Problem, route: tuple[int, ...]) -> list[str]:
     return [problem.network.edges[edge].id for edge in route]
 
 
-@pytest.mark.parametrize("name", ["grid", "lights"])
+@pytest.mark.parametrize("name", ["grid", "lights", "irregular"])
 def test_parts_of_routes_make_the_whole_again(name: str) -> None:
     whole, districts = case(name)
     own = [
@@ -52,25 +57,25 @@ def test_parts_of_routes_make_the_whole_again(name: str) -> None:
     times = limit_times(whole)
     metres = {edge.id: whole.network.lanes[edge.lanes[0]].length for edge in whole.network.edges}
     for number, demand in enumerate(whole.demands):
-        found: dict[str, list[tuple[float, list[str]]]] = {}
+        found: dict[str, list[tuple[float, list[str], list[str]]]] = {}
         driven = 0.0
         for inside, part in zip(own, parts(name), strict=True):
             assert [trip.depart_s for trip in part.demands[number].trips] == sorted(part.demands[number].departures_s())
             for trip in part.demands[number].trips:
                 way = names_of(part, part.demands[number].routes[trip.route])
-                stub = way[-1] not in inside
-                assert all(edge in inside for edge in (way[:-1] if stub else way))
-                found.setdefault(trip.id.split("#")[0], []).append((trip.depart_s, way[:-1] if stub else way))
-                driven += sum(metres[edge] for edge in found[trip.id.split("#")[0]][-1][1])
+                visit = [edge for edge in way if edge in inside]
+                driven += sum(metres[edge] for edge in visit)
+                found.setdefault(trip.id.split("#")[0], []).append((trip.depart_s, visit, way))
         assert len(found) == len(demand.trips)
         for trip in demand.trips:
             route = demand.routes[trip.route]
             pieces = sorted(found[trip.id], key=lambda piece: piece[0])
-            assert [edge for _, way in pieces for edge in way] == names_of(whole, route)
+            assert [edge for _, visit, _ in pieces for edge in visit] == names_of(whole, route)
             place = 0
-            for depart_s, way in pieces:
+            for depart_s, visit, way in pieces:
                 assert depart_s == pytest.approx(trip.depart_s + sum(times[edge] for edge in route[:place]))
-                place += len(way)
+                assert way == names_of(whole, route[place : place + len(visit) + 1])  # and the edge it leaves by
+                place += len(visit)
         expected = sum(metres[edge] for trip in demand.trips for edge in names_of(whole, demand.routes[trip.route]))
         assert driven == pytest.approx(expected)
 
@@ -80,7 +85,7 @@ def links_by_name(problem: Problem) -> dict[int, tuple[str, str]]:
     return {k: (lanes[links.source[k]].id, lanes[links.next[k]].id) for k in range(len(links.source))}
 
 
-@pytest.mark.parametrize("name", ["grid", "lights"])
+@pytest.mark.parametrize("name", ["grid", "lights", "irregular"])
 def test_right_of_way_inside_is_unchanged(name: str) -> None:
     whole, _ = case(name)
     tables, named = whole.tables, links_by_name(whole)
@@ -117,7 +122,7 @@ def test_right_of_way_inside_is_unchanged(name: str) -> None:
     assert compared > 200
 
 
-@pytest.mark.parametrize("name", ["grid", "lights"])
+@pytest.mark.parametrize("name", ["grid", "lights", "irregular"])
 def test_signals_are_whole_and_each_in_one_part(name: str) -> None:
     whole, _ = case(name)
     ids = [signal.id for part in parts(name) for signal in part.signals]

@@ -9,6 +9,7 @@ import pytest
 
 from fedsched.envs.intersections.balance import balanced
 from fedsched.envs.intersections.districts import Districts, split
+from fedsched.envs.intersections.generate import Irregular, Traffic, generated_problem
 from fedsched.envs.intersections.groups import Groups, edge_flows
 from fedsched.envs.intersections.netfile import read_network
 from fedsched.envs.intersections.network import IntersectionsError
@@ -25,6 +26,9 @@ ROWS = {"west": ["A0", "A1", "A2"], "rest": ["B0", "B1", "B2", "C0", "C1", "C2"]
 def case(name: str) -> Problem:
     if name == "grid":
         return grid_problem(2)
+    if name == "irregular":
+        city = Irregular(junctions=20, signal_share=0.5)
+        return generated_problem(city, Traffic(vehicles_per_h=2000.0, seconds=600), seed=2, instances=1)
     network = read_network(NETWORKS / f"{name}.net.xml.gz")
     return make_problem(network, [read_demand(NETWORKS / f"{name}.rou.xml.gz", network, 0, 600)], 0, 600)
 
@@ -41,12 +45,12 @@ def crossings(problem: Problem, districts: Districts) -> list[tuple[int, int, in
 
 
 def cases() -> list[tuple[Problem, Districts]]:
-    grid, lights = case("grid"), case("lights")
-    found = [(grid, split(grid, ROWS)), (lights, balanced(lights, 2))]
+    grid, lights, irregular = case("grid"), case("lights"), case("irregular")
+    found = [(grid, split(grid, ROWS)), (lights, balanced(lights, 2)), (irregular, balanced(irregular, 4))]
     return found + [(grid, balanced(grid, parts, by=by)) for parts in (2, 3, 4) for by in ("signals", "traffic")]
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_edges_signals_and_crossings_each_have_one_place(number: int) -> None:
     problem, districts = cases()[number]
     lanes, links = problem.tables.lanes, problem.tables.links
@@ -72,7 +76,7 @@ def test_edges_signals_and_crossings_each_have_one_place(number: int) -> None:
     ]
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_one_gets_everywhere_in_a_district_without_leaving_it(number: int) -> None:
     problem, districts = cases()[number]
     lanes, links = problem.tables.lanes, problem.tables.links
@@ -122,20 +126,51 @@ def test_districts_balanced_by_traffic_share_it() -> None:
     assert max(by_traffic) < max(by_signals)
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_no_group_of_signals_would_do_better_elsewhere(parts: int) -> None:
+    problem = case("irregular")
+    districts, group = balanced(problem, parts), Groups(problem)
+    label = [int(districts.signal[group.of_signal.index(n)]) for n in range(group.count)]
+    weight = [group.controlled(n) for n in range(group.count)]
+    across: dict[tuple[int, int], int] = {}
+    for (edge, onto), number in edge_flows(problem).items():
+        ends = int(group.edge[edge]), int(group.edge[onto])
+        across[ends] = across.get(ends, 0) + number
+
+    def score(label: list[int]) -> tuple[int, int]:
+        sizes = [sum(w for w, own in zip(weight, label, strict=True) if own == k) for k in range(parts)]
+        return sum(n**2 for n in sizes), sum(n for (a, b), n in across.items() if label[a] != label[b])
+
+    def whole(label: list[int], district: int) -> bool:
+        own = {n for n, value in enumerate(label) if value == district}
+        reached = {min(own)} if own else set()
+        while more := {b for a in reached for b in group.near[a] if b in own} - reached:
+            reached |= more
+        return reached == own != set()
+
+    moves = 0
+    for n, own in enumerate(label):
+        for other in {label[m] for m in group.near[n]} - {own}:
+            moved = [*label[:n], other, *label[n + 1 :]]
+            if whole(moved, own):
+                moves += 1
+                assert score(moved) >= score(label)
+    assert moves > 3
+
+
 def test_edges_between_signals_go_with_their_traffic() -> None:
-    lights = case("lights")
-    group, flows = Groups(lights), edge_flows(lights)
-    districts = balanced(lights, 2)
+    problem = case("irregular")
+    group, flows = Groups(problem), edge_flows(problem)
+    districts = balanced(problem, 4)
     of_group = {int(group.edge[e]): int(districts.edge[e]) for e in np.flatnonzero(group.before >= 0)}
     nearest = np.array([of_group[int(own)] for own in group.edge])
 
     def unguarded(edge: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> int:
         return sum(n for (a, b), n in flows.items() if edge[a] != edge[b] and not group.guarded[a, b])
 
-    assert unguarded(districts.edge.astype(np.int64)) <= unguarded(nearest)
-    shared = {n for n in range(len(nearest)) if group.before[n] < 0}
-    for edge in shared:
-        vehicles = [0] * 2
+    assert unguarded(districts.edge.astype(np.int64)) < unguarded(nearest)
+    for edge in np.flatnonzero(group.before < 0).tolist():
+        vehicles = [0] * 4
         for (a, b), n in flows.items():
             if edge in (a, b) and not group.guarded[a, b]:
                 vehicles[districts.edge[b if edge == a else a]] += n
