@@ -76,14 +76,14 @@ class Timed:
         return slot, most, slot + rest / world.batch / most
 
 
-def row(folder: Path, sumo: bool) -> tuple[object, ...]:
+def row(folder: Path, sumo: bool, turns: int) -> tuple[object, ...]:
     """The map at the usual batch, in turns with SUMO."""
     begin = time.process_time()
     problem = read_problem(next(folder.glob("*.sumocfg")), CONTROLLED.get(folder.name))
     import_s = time.process_time() - begin
     timed, of = Timed(problem, BATCH), read_map(folder)
     ours, theirs = [], []
-    for _ in range(REPEATS):
+    for _ in range(turns):
         ours.append(timed.rate())
         if sumo:
             run = in_own_process(of, of.routes, "static", 0, False)
@@ -93,14 +93,14 @@ def row(folder: Path, sumo: bool) -> tuple[object, ...]:
     return (folder.name, median(ours), rate, times, *timed.memory(), import_s, problem.digest[:8])
 
 
-def curve(folder: Path) -> list[tuple[object, ...]]:
+def curve(folder: Path, turns: int) -> list[tuple[object, ...]]:
     """Vehicle updates per CPU second by batch."""
     problem = read_problem(next(folder.glob("*.sumocfg")), CONTROLLED.get(folder.name))
     found: list[tuple[object, ...]] = []
     for batch in CURVE:
         end_s = WARM_S + min(3000, max(300, 48000 // batch))
         timed = Timed(problem, batch)
-        found.append((folder.name, batch, median(timed.rate(WARM_S, end_s) for _ in range(REPEATS)), end_s - WARM_S))
+        found.append((folder.name, batch, median(timed.rate(WARM_S, end_s) for _ in range(turns)), end_s - WARM_S))
     return found
 
 
@@ -125,6 +125,7 @@ def main() -> None:
     options = parser(__doc__, "traffic_speed")
     options.add_argument("maps_folder", type=Path, metavar="MAPS")
     options.add_argument("--maps", nargs="+", help="which; default: all in the folder")
+    options.add_argument("--turns", type=int, default=REPEATS, help="runs of each, %(default)s; medians")
     options.add_argument("--view", action="store_true", help="the PettingZoo environment instead")
     chosen = options.parse_args()
     torch.set_num_threads(1)
@@ -136,9 +137,14 @@ def main() -> None:
         write(chosen.out, {"view": rates})
         return
     sumo = importlib.util.find_spec("libsumo") is not None
-    rows = [row(folder, sumo) for folder in folders]
+    rows: list[tuple[object, ...]] = []
+    points: list[tuple[object, ...]] = []
+    for folder in folders:
+        rows.append(row(folder, sumo, chosen.turns))
+        write(chosen.out, {"columns": COLUMNS, "rows": rows, "curve": points})
     table(COLUMNS, rows)
-    points = [line for folder in folders if folder.name in CURVE_MAPS for line in curve(folder)]
+    for folder in folders:
+        points.extend(curve(folder, chosen.turns) if folder.name in CURVE_MAPS else ())
     table(("map", "batch", "ours/CPU s", "s timed"), points)
     write(chosen.out, {"columns": COLUMNS, "rows": rows, "curve": points})
 

@@ -35,7 +35,7 @@ from fedsched.envs.intersections.kernels.actuated import Greens, Loops
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
 from fedsched.envs.intersections.kernels.measure import Count, Sight
 from fedsched.envs.intersections.kernels.observe import View
-from fedsched.envs.intersections.kernels.state import FLAG_FULL, bind
+from fedsched.envs.intersections.kernels.state import FLAG_FULL, FLAG_PLANS, bind
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.signal_arrays import (
     control_columns,
@@ -272,10 +272,13 @@ class IntersectionsWorld:
         else:
             self._until.copy_(until_s)
         self._run()
-        full = self.traffic["flag"] & FLAG_FULL
-        if bool(full.any()):
-            row = int(full.nonzero()[0])
-            raise WorldError(f"world {row}: more than {self.slots} vehicles on the road; give the world more slots")
+        for flag, what in (
+            (FLAG_FULL, f"more than {self.slots} vehicles on the road"),
+            (FLAG_PLANS, f"no room for the links that the vehicles of {self.slots} slots plan to pass"),
+        ):
+            rows = (self.traffic["flag"] & flag).nonzero()
+            if len(rows):
+                raise WorldError(f"world {int(rows[0])}: {what}; give the world more slots")
 
     def _run(self) -> None:
         """Applies the choices; lets the rows of `_go` pass to their next decision or to `_until`."""

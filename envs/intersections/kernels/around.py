@@ -119,6 +119,7 @@ def follower_beyond(r: Road, t: Traffic, b: int, s: int, lane: int):
 
 @wp.func
 def look_around(r: Road, t: Traffic, b: int, s: int, lane: int) -> Around:
+    """Everyone but a follower who is not on the lane yet."""
     found = Around()
     found.leader = -1
     found.follower = -1
@@ -149,6 +150,13 @@ def look_around(r: Road, t: Traffic, b: int, s: int, lane: int) -> Around:
         leader, front = leader_beyond(r, t, b, s, lane)
         found.leader = leader
         found.front = front
+    return found
+
+
+@wp.func
+def look_behind(r: Road, t: Traffic, b: int, s: int, lane: int, around: Around) -> Around:
+    """The same with the follower who is not on the lane yet: few need him, and it takes long to find him."""
+    found = around
     if found.follower < 0:
         follower, back = follower_beyond(r, t, b, s, lane)
         found.follower = follower
@@ -165,6 +173,13 @@ def beside(r: Road, lane: int, offset: int) -> int:
     if r.lane_edge[other] != r.lane_edge[lane]:
         return lane
     return other
+
+
+@wp.func
+def is_close_behind(r: Road, t: Traffic, b: int, s: int, around: Around) -> bool:
+    if around.follower < 0:
+        return False
+    return around.back < secure(r, t, b, around.follower, s)
 
 
 @wp.func

@@ -5,9 +5,11 @@ import warp as wp
 from fedsched.envs.intersections.kernels.around import (
     Around,
     beside,
+    is_close_behind,
     is_open_to,
     leader_beyond,
     look_around,
+    look_behind,
     occupied,
     secure,
     secure_at,
@@ -138,7 +140,14 @@ def wish_left(t: Traffic, b: int, s: int, here: real, there: real, gain: real, e
 
 
 @wp.func
-def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, front: bool, back: bool):
+def is_full(r: Road, t: Traffic, b: int, s: int, lane: int, left: real, away: real, look: real) -> bool:
+    """Whether the vehicles ahead leave too little room of what is left to drive on a lane, to get back from it."""
+    room = wp.max(real(0.0), left - occupied(r, t, b, s, lane))
+    return room / (away + real(2.0)) < look or (away == real(0.0) and real(2.0) * room < look)
+
+
+@wp.func
+def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, front: bool):
     """Whether the vehicle wants to change, and whether its route, or a help, urges it."""
     own_lane = t.vehicle[b, s].lane
     last = t.last_blocked[b, own_lane]
@@ -173,9 +182,10 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
     look += real(2.0) * (r.size[kind] + r.gap[kind])
     away = real(wp.abs(aim))
     if to_best and aim == offset:
-        usable = here_length - position - occupied(r, t, b, s, beside(r, own_lane, aim))
-        if usable / away < look:
-            inform(r, t, b, s, around, side, offset, here_length, front, back)
+        left = here_length - position
+        if left / away < look or (left - occupied(r, t, b, s, beside(r, own_lane, aim))) / away < look:
+            whole = look_behind(r, t, b, s, lane, around)
+            inform(r, t, b, s, whole, side, offset, here_length, front, is_close_behind(r, t, b, s, whole))
             return True, True
     here = allowed(r, t, b, s, own_lane)
     eager = bool(False)
@@ -185,11 +195,10 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
         here = bounded
         eager = wants
     if not to_best:
-        taken = wp.max(occupied(r, t, b, s, own_lane), occupied(r, t, b, s, lane))
-        room = wp.max(real(0.0), there_length - position - taken)
-        if room / (away + real(2.0)) < look:
+        left = there_length - position
+        if left / (away + real(2.0)) < look or (aim == 0 and there_length < TURN_LANE):
             return False, False
-        if aim == 0 and (real(2.0) * room < look or there_length < TURN_LANE):
+        if is_full(r, t, b, s, own_lane, left, away, look) or is_full(r, t, b, s, lane, left, away, look):
             return False, False
     if side == RIGHT and aim == 0 and r.lane_speed[own_lane] > FAST_ROAD and t.vehicle[b, s].look > STANDING:
         return False, False
@@ -232,15 +241,12 @@ def try_side(r: Road, t: Traffic, b: int, s: int, lane: int, side: int) -> bool:
         return False
     around = look_around(r, t, b, s, lane)
     front = bool(False)
-    back = bool(False)
     if around.leader >= 0:
         front = around.front < secure(r, t, b, s, around.leader)
-    if around.follower >= 0:
-        back = around.back < secure(r, t, b, around.follower, s)
-    wanted, urgent = wish(r, t, b, s, lane, side, around, front, back)
+    wanted, urgent = wish(r, t, b, s, lane, side, around, front)
     if not wanted:
         return False
-    if not front and not back:
+    if not front and not is_close_behind(r, t, b, s, look_behind(r, t, b, s, lane, around)):
         t.load_at[b, t.vehicle[b, s].lane] = -1
         t.load_at[b, lane] = -1
         unlink(t, b, s, t.vehicle[b, s].lane)

@@ -6,7 +6,7 @@ from fedsched.envs.intersections.kernels.following import brake_gap, free_speed,
 from fedsched.envs.intersections.kernels.junctions import FREE, held, stands
 from fedsched.envs.intersections.kernels.lists import rear_of
 from fedsched.envs.intersections.kernels.state import (
-    FLAG_FULL,
+    FLAG_PLANS,
     ITEMS,
     MARGIN,
     MERGE,
@@ -202,7 +202,7 @@ def begin_items(t: Traffic, b: int, s: int) -> int:
     """Where the items of a vehicle begin: behind those of the vehicles before it."""
     at = int(t.planned[b])
     if at + ITEMS > t.item.shape[1]:
-        t.flag[b] = t.flag[b] | FLAG_FULL
+        t.flag[b] = t.flag[b] | FLAG_PLANS
         at = int(0)
     t.vehicle[b, s].first_item = at
     return at

@@ -173,6 +173,7 @@ def show_second(r: Road, t: Traffic, f: Film, e: Memory, b: int, k: int):
         enter(r, t, e, b, f.entered[i], f.factor[i])
     first = f.on[k]
     t.count[b] = f.on[k + 1] - first
+    t.most[b] = wp.max(t.most[b], t.count[b])
     for s in range(t.count[b]):
         take(r, t, f, e, b, s, first + s)
     for i in range(f.left_on[k], f.left_on[k + 1]):

@@ -39,7 +39,7 @@ VISIBILITY = wp.constant(real(4.5))
 ARRIVED = wp.constant(real(0.1))
 
 FLAG_FULL = wp.constant(1)
-FLAG_LOST = wp.constant(2)
+FLAG_PLANS = wp.constant(2)
 
 
 @wp.struct
