@@ -1,6 +1,7 @@
 """What a domain measures, and how tables add it up and show it."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,3 +70,15 @@ class Figures:
     def columns(self, short: bool) -> Iterable[Figure]:
         """Those that a table shows."""
         return (figure for figure in self.all if figure.title and (figure.short or not short))
+
+
+def weighted_mean(values: Sequence[float | None], weights: Sequence[float]) -> float | None:
+    """The mean of those that are known and weigh something, such as trips that took some time; None without any."""
+    known = [
+        (value, weight)
+        for value, weight in zip(values, weights, strict=True)
+        if value is not None and not math.isnan(value) and weight > 0
+    ]
+    if not known:
+        return None
+    return sum(value * weight for value, weight in known) / sum(weight for _, weight in known)

@@ -37,12 +37,13 @@ def _given(settings: IntersectionsWorld) -> Problem:
 
 def _generated(settings: IntersectionsWorld) -> Problem:
     generator = settings.generator or CityGenerator()
-    traffic = _traffic(settings.traffic or CityTraffic(), settings.weather)
+    traffic = traffic_of(settings.traffic or CityTraffic(), settings.weather)
     city = city_of(generator.shape, generator.sizes)
     return generated_problem(city, traffic, generator.seed, settings.demands, settings.controlled)
 
 
-def _traffic(settings: CityTraffic, weather: str) -> Traffic:
+def traffic_of(settings: CityTraffic, weather: str) -> Traffic:
+    """Who drives in a generated city, in the terms of its generator."""
     return Traffic(
         vehicles_per_h=settings.vehicles_per_h,
         seconds=round(settings.duration),

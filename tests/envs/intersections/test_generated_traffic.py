@@ -160,7 +160,7 @@ def test_trips_take_longer_in_snow(streets: ModuleType) -> None:
         (lambda: generated_problem(Grid(1, 1), Traffic(incidents=(Incident("x", 0, 9),))), "no edge 'x'"),
         (
             lambda: generated_problem(Grid(1, 2), Traffic(incidents=(Incident("r0c0-r0c1", 0, 9, 2),))),
-            "Incident: lane=2 of edge 'r0c0-r0c1', which has 2",
+            "Incident: lane=2 of edge 'r0c0-r0c1'; write 0 to 1",
         ),
     ],
 )
