@@ -209,6 +209,21 @@ def test_what_belongs_to_data_centres_is_refused(changes: dict[str, object], mes
         cities(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"city": "grid4x4", "controlled": ["A0"], "demands": 1}, "grid4x4 has the signals that RESCO controls"),
+        ({"city": "grid4x4"}, "grid4x4 has one demand"),
+        ({"city": "generated"}, "a generated city needs 'generator'"),
+        ({"generator": {}}, "belongs to 'city: generated', but the city is 'grid3x3'"),
+        ({"controlled": []}, "no signal is named"),
+    ],
+)
+def test_keys_that_a_city_would_not_heed_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cities(sites={"a": {"world": CITY["world"] | changes}})
+
+
 def test_sites_of_two_kinds_are_refused(tiny: Callable[..., Scenario]) -> None:
     centre = tiny("north").sites["north"].model_dump(mode="json")
     with pytest.raises(ValueError, match="all are of one kind: the first is intersections"):
