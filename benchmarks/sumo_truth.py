@@ -223,10 +223,10 @@ def control(simulation: SumoSimulation, controller: str, of: Map) -> int:
 def run_seed(of: Map, routes: Path, controller: str, seed: int, edges: bool = True) -> dict[str, Any]:
     """One run in this process: the numbers that comparisons read."""
     departs = np.array([departure(e) for e in ET.parse(routes).getroot().iter("vehicle")])
-    simulation = SumoSimulation(SumoSetup(of.net, (routes,), of.begin_s, of.end_s, seed, edge_times=edges))
-    begin = time.process_time()
-    updates = control(simulation, controller, of)
-    cpu_s = time.process_time() - begin
+    with SumoSimulation(SumoSetup(of.net, (routes,), of.begin_s, of.end_s, seed, edge_times=edges)) as simulation:
+        begin = time.process_time()
+        updates = control(simulation, controller, of)
+        cpu_s = time.process_time() - begin
     found = asdict(simulation.outcome(departs))
     means = {edge: [count, round(mean, 4)] for edge, (count, mean) in sorted(simulation.edge_times().items())}
     return {**found, "edges": means, "vehicle_updates": updates, "cpu_s": round(cpu_s, 3)}
