@@ -199,7 +199,9 @@ def test_measured_times_are_the_limits_and_the_delay() -> None:
 def test_a_roundabout_goes_with_the_district_that_has_all_of_it() -> None:
     whole, districts = case("grid")
     owned = [np.flatnonzero(districts.edge == d)[:2].tolist() for d in range(2)]
-    around = tuple(tuple(edges) for edges in (*owned, [owned[0][0], owned[1][0]]))
+    known = {edge.id for edge in parts("grid")[0].network.edges}
+    far = next(n for n in np.flatnonzero(districts.edge == 1).tolist() if whole.network.edges[n].id not in known)
+    around = tuple(tuple(edges) for edges in (*owned, [owned[0][0], far]))
     problem = make_problem(replace(whole.network, roundabouts=around), whole.demands, 0.0, 1200.0)
     found = [cut_out(problem, districts, name).network for name in districts.names[:2]]
     ids = [[[part.edges[n].id for n in own] for own in part.roundabouts] for part in found]
