@@ -182,6 +182,15 @@ def test_what_belongs_to_data_centres_is_refused(changes: dict[str, object], mes
         cities(**changes)
 
 
+@pytest.mark.parametrize("what", [{"surges": [{"place": "p", "vehicles": 9}]}, {"incidents": [{"edge": "e"}]}])
+def test_surges_and_incidents_end_after_their_begin(what: dict[str, list[dict[str, object]]]) -> None:
+    times = {"begin": "10 min", "end": "10 min"}
+    traffic = {key: [one | times for one in given] for key, given in what.items()}
+    world = {**CITY["world"], "city": "generated", "generator": {}, "traffic": traffic}
+    with pytest.raises(ValueError, match="after 'begin', which is 600 s, got 600 s"):
+        cities(sites={"a": {"world": world}})
+
+
 def test_sites_of_two_kinds_are_refused(tiny: Callable[..., Scenario]) -> None:
     centre = tiny("north").sites["north"].model_dump(mode="json")
     with pytest.raises(ValueError, match="all are of one kind: the first is intersections"):
