@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,10 @@ def evaluate_run(
     with start(factories, chosen.workers) as workers:
         results = compare_actors(chosen, workers, parameters, "test", None, progress, new_id(), simulator)
     described = figures_of(chosen)
+    if simulator != "own":
+        described = replace(
+            described, note=f"Run by {simulator.upper()}, not by fedsched's own world.\n{described.note}"
+        )
     rows = [row for name, operated in results.items() for row in _rows(name, operated)]
     return Evaluated(with_totals(rows, described), described)
 

@@ -82,8 +82,9 @@ class Operated:
         None where no row has one: where no trip came to its end, say.
         """
         values = self.figures[site][figure].tolist()
-        if self.described[figure].over == "unit":
-            return weighted_mean(values, self.figures[site][self.described.unit].tolist())
+        known = self.described[figure]
+        if known.over == "unit":
+            return weighted_mean(values, self.figures[site][known.by or self.described.unit].tolist())
         return weighted_mean(values, [1.0] * len(values))
 
     def total(self, figure: str) -> FloatArray:

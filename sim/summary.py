@@ -23,9 +23,14 @@ def summary(finished: Run) -> list[str]:
         "",
         *_settled(traffic, figures),
         *_network(finished, traffic),
-        f"Look at it: fedsched evaluate {finished.folder}; {finished.folder}/events.jsonl",
+        f"Look at it: fedsched evaluate {finished.folder}; {_replay(finished)}{finished.folder}/events.jsonl",
         f"Run folder: {finished.folder}",
     ]
+
+
+def _replay(finished: Run) -> str:
+    recorded = any((finished.folder / "frames").glob("part-*.parquet"))
+    return f"fedsched replay {finished.folder}; " if recorded else ""
 
 
 def in_one_line(finished: Run) -> str:

@@ -52,7 +52,7 @@ def _over(sites: Sequence[Row], figure: Figure, unit: str) -> float | None:
     if figure.over == "mean":
         return weighted_mean(values, [1.0] * len(values))
     if figure.over == "unit":
-        return weighted_mean(values, [float(row[unit]) for row in sites])
+        return weighted_mean(values, [float(row[figure.by or unit]) for row in sites])
     return None
 
 

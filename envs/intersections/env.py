@@ -11,6 +11,7 @@ from typing import Any
 from fedsched.envs.core import stream
 from fedsched.envs.core.pettingzoo import Array, WorldParallelEnv
 from fedsched.envs.intersections.drawing import Canvas, frame_pixels, frame_svg
+from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
 from fedsched.envs.intersections.timing import Timing
 from fedsched.envs.intersections.viewer import frame, make_picture
@@ -88,20 +89,23 @@ def parallel_env(
     """The signals of a city, one agent each.
 
     Args:
-        city: A `.sumocfg`, or a problem; by default a grid of nine signals that is shipped.
+        city: A `.sumocfg`, or a problem, such as `resco_problem("grid4x4")`; by default a grid of nine signals that is
+            shipped.
         timing: When signals decide: `resco`, `sumo_rl`, `free`, or a timing of your own.
-        controlled: Ids of the signals that are agents; by default all. Of a problem, those it names.
+        controlled: Ids of the signals that are agents; by default all. A problem names its own.
         weights: Weight of every reward part that counts, see `world.REWARD_PARTS`; by default WEIGHTS.
         flatten: Observations as one Box.
         strict: Raises for an illegal action instead of replacing it.
         render_mode: `rgb_array` or `svg`.
 
     Raises:
-        IntersectionsError: A city that cannot be used, or an unknown timing.
+        IntersectionsError: A city that cannot be used, an unknown timing, or signals beside a problem.
         WorldError: Weights of unknown parts.
     """
     if not isinstance(city, Problem):
-        city = grid_problem() if city is None else read_problem(city, controlled)
+        city = grid_problem(controlled=controlled) if city is None else read_problem(city, controlled)
+    elif controlled is not None:
+        raise IntersectionsError("a problem names its signals; leave out `controlled` here and give it to the problem")
     world = IntersectionsWorld(city, 1, timing)
     wanted = WEIGHTS if weights is None else weights
     return IntersectionsParallelEnv(world, wanted, flatten=flatten, strict=strict, render_mode=render_mode)

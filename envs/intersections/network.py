@@ -5,6 +5,7 @@ Everything refers to everything by index; ids are kept for messages and files. M
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
 
@@ -268,8 +269,11 @@ class Network:
 
 
 def find(name: str, names: Sequence[str], what: str) -> int:
-    """Index of a name; raises IntersectionsError where it is not there."""
+    """Index of a name; raises IntersectionsError, with the names most like it, where it is not there."""
     try:
         return names.index(name)
     except ValueError:
-        raise IntersectionsError(f"no {what} {name!r} in the network") from None
+        near = get_close_matches(name, names) or names[:3]
+        raise IntersectionsError(
+            f"no {what} {name!r} in the network; there are {len(names)}: {', '.join(near)}, ..."
+        ) from None

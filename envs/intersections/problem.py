@@ -183,7 +183,8 @@ def make_problem(
         name: Of the map.
 
     Raises:
-        IntersectionsError: No demand, no signal, an unknown signal, or an hour that ends before it begins.
+        IntersectionsError: No demand, no signal, a signal that is unknown or named twice, or an hour that ends before
+            it begins.
     """
     check_signals(network)
     if not demands:
@@ -196,6 +197,8 @@ def make_problem(
         numbers = [n for n, signal in enumerate(network.signals) if _has_green(signal)]
     else:
         numbers = [find(signal, ids, "signal") for signal in controlled]
+        if twice := [signal for signal in dict.fromkeys(controlled) if list(controlled).count(signal) > 1]:
+            raise IntersectionsError(f"signals named twice: {', '.join(twice)}; name each once")
     signals = tuple(_model(network, tables, n) for n in numbers)
     first = np.concatenate(([0], np.cumsum([len(demand.trips) for demand in demands]))).astype(np.int64)
     return Problem(network, tuple(demands), tables, first, begin_s, end_s, signals, name)

@@ -152,8 +152,11 @@ class IntersectionsWorld:
         """Starts the demands of these instances on empty streets and runs to the first decision.
 
         Raises:
-            WorldError: An unknown instance.
+            WorldError: An unknown instance, or not one instance and one seed for each copy.
         """
+        if {tuple(instances.shape), tuple(seeds.shape)} != {(self.batch,)}:
+            told = f"{list(instances.shape)} and {list(seeds.shape)}"
+            raise WorldError(f"instances and seeds are [{self.batch}], got {told}")
         go = torch.ones_like(self._go) if where is None else where.to(self.device)
         rows = go.nonzero().flatten()
         chosen = instances.to(self.device)[rows]
@@ -169,6 +172,8 @@ class IntersectionsWorld:
 
     def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
         """Shows the chosen phases and runs to the next decision or to `until_s`; `keep` where nobody must decide."""
+        if KIND not in actions:
+            raise IllegalActionError(f"actions are those of {KIND!r}, got {', '.join(map(repr, actions)) or 'none'}")
         chosen = actions[KIND]
         self._check(chosen)
         self._launch(None, chosen, until_s)

@@ -24,6 +24,11 @@ def _city(value: str, info: ValidationInfo) -> str:
     return name_or_file(value, info, CITIES, (".sumocfg",))
 
 
+def _ends_late(begin_s: float, end_s: float) -> Iterable[tuple[Place, str]]:
+    if end_s <= begin_s:
+        yield ("end",), f"should be after 'begin', which is {begin_s:g} s, got {end_s:g} s"
+
+
 class CityGenerator(Part):
     """Streets drawn by shape and seed."""
 
@@ -44,6 +49,10 @@ class Surge(Part):
     vehicles: float = Field(gt=0, description="How many, in the mean")
     leaving: bool = Field(default=False, description="Whether they come from there instead of going there")
 
+    def problems(self) -> Iterable[tuple[Place, str]]:
+        """It ends after its begin."""
+        yield from _ends_late(self.begin, self.end)
+
 
 class Incident(Part):
     """Nobody enters a lane, or any lane of a road in one direction, for a while."""
@@ -52,6 +61,10 @@ class Incident(Part):
     begin: Seconds = Field(ge=0, description="From the begin of the episode")
     end: Seconds = Field(gt=0, description="Until then")
     lane: int | None = Field(default=None, ge=0, description="Number of the lane, 0 is rightmost; null: the whole edge")
+
+    def problems(self) -> Iterable[tuple[Place, str]]:
+        """It ends after its begin."""
+        yield from _ends_late(self.begin, self.end)
 
 
 class CityTraffic(Part):
@@ -90,6 +103,7 @@ class IntersectionsWorld(Part):
     demands: int = Field(
         default=1,
         ge=1,
+        le=1000,
         description="Demands drawn from the flows of the files, or generated; of five and more, 60 % train, 20 % "
         "validate, 20 % test",
     )

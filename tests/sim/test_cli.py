@@ -293,9 +293,11 @@ def test_doctor_finds_this_environment_whole(monkeypatch: pytest.MonkeyPatch) ->
 def test_doctor_says_what_is_amiss_and_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cli.silence()
     monkeypatch.setenv("FEDSCHED_DATA", str(tmp_path))
+    monkeypatch.setenv("FEDSCHED_MAPS", str(tmp_path))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     remedies = {finding.subject: finding.remedy for finding in doctor.examine() if finding.remedy}
     assert "SDSC-SP2-1998-4.2-cln.swf.gz" in remedies["FEDSCHED_DATA"]
+    assert remedies["RESCO maps"] == "correct FEDSCHED_MAPS, or unset it"
     assert remedies["RAY_USAGE_STATS_ENABLED"] == "set RAY_USAGE_STATS_ENABLED=0"
     monkeypatch.setattr(doctor, "versions", lambda: {"torch": None})
     assert "make setup" in next(finding.remedy for finding in doctor.examine() if finding.subject == "torch")

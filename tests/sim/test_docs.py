@@ -1,7 +1,9 @@
 """The examples in the documents run as they stand, and show what they say."""
 
 import gzip
+import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from fedsched.agents import play
 from fedsched.envs.core import IllegalActionError
 from fedsched.envs.datacenter import RuleController
 from fedsched.envs.datacenter.trace import DATA, SHIPPED
+from fedsched.envs.intersections.generate import CITIES
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import Notice
 from fedsched.sim.errors import UserError
@@ -109,6 +112,14 @@ def test_the_scenario_of_the_page_about_cities_is_valid(tmp_path: Path) -> None:
     assert scenario.evaluation.replay == 2.0
 
 
+def test_the_page_about_cities_names_every_size_of_every_shape() -> None:
+    lines = (ROOT / "docs/intersections.md").read_text().splitlines()
+    for name, shape in CITIES.items():
+        [told] = [line for line in lines if line.startswith(f"| `{name}` | ")]
+        sizes = [f"{one.name} {json.dumps(one.default)}".removesuffix(".0") for one in fields(shape)]
+        assert told == f"| `{name}` | {', '.join(sizes)} |"
+
+
 def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +136,8 @@ def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
     assert len(names["local"].signals) == 3
     assert [frame.time_s for frame in names["recorded"].frames] == list(range(201))
     assert len(names["generated"].demands) == 4
+    assert names["delays"].shape == (16,)
+    assert bool((names["delays"] > 0).all())
     assert (tmp_path / "city" / "city.sumocfg").exists()
     assert "const replay = {" in (tmp_path / "replay.html").read_text()
     assert (tmp_path / "now.svg").read_text().endswith("</svg>")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fedsched.sim.domains.datacenter.figures import FIGURES
+from fedsched.sim.domains.intersections.figures import FIGURES as CITY
 from fedsched.sim.table import rows_of, table, with_totals
 
 
@@ -65,3 +66,12 @@ def test_a_site_where_nothing_is_known_has_no_weight() -> None:
     assert nobody["wait_s"] is None
     third = row("c", "policy", wait_s=None)
     assert table(with_totals([*rows, third], FIGURES), FIGURES)[-3].split()[:3] == ["learned", "1.00", "-"]
+
+
+def test_a_mean_over_completed_trips_is_weighted_by_these() -> None:
+    known = dict.fromkeys(CITY.names, 1.0) | {"never_inserted": 0.0, "gridlock": 0.0}
+    rows = [
+        {"site": site, "actor": "policy", "rule": "", **known, "trips": trips, "completed": done, "duration_s": mean}
+        for site, trips, done, mean in (("a", 100.0, 10.0, 50.0), ("b", 100.0, 90.0, 100.0))
+    ]
+    assert with_totals(rows, CITY)[-1]["duration_s"] == pytest.approx(95.0)

@@ -20,11 +20,29 @@ def city_problem(settings: IntersectionsWorld) -> Problem:
     """Streets, signals and demands.
 
     Raises:
-        IntersectionsError: Sizes that do not fit, unknown places, files that cannot be used, maps that are not there.
+        IntersectionsError: Sizes that do not fit, unknown places, files that cannot be used, maps that are not there,
+            a demand without vehicles, or several that are all alike.
     """
     if settings.city == "generated":
-        return _generated(settings)
-    return problem_in_weather(_given(settings), settings.weather)
+        found = _generated(settings)
+    else:
+        found = problem_in_weather(_given(settings), settings.weather)
+    _check_demands(found, settings)
+    return found
+
+
+def _check_demands(found: Problem, settings: IntersectionsWorld) -> None:
+    where = f"between {found.begin_s:g} and {found.end_s:g} s"
+    for number, demand in enumerate(found.demands):
+        if not demand.trips:
+            raise IntersectionsError(
+                f"no vehicle departs {where} in demand {number}; give more traffic or a longer time"
+            )
+    if settings.demands > 1 and all(one.trips == found.demands[0].trips for one in found.demands):
+        raise IntersectionsError(
+            f"'demands: {settings.demands}', but all are alike, since trips and flows at equal intervals draw nothing; "
+            "remove 'demands', or give flows a probability or period=\"exp(...)\""
+        )
 
 
 def _given(settings: IntersectionsWorld) -> Problem:

@@ -1,6 +1,7 @@
 """Cities as a domain (contract: `fedsched.sim.domains.base.Domain`)."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ _SOFT_RULES = {
     "max-pressure": {"log_queue": 40.0, "log_queue_behind": -40.0, "current": 2.0},
 }
 """Linear scores that prefer the phases that the controllers would; they see sums over a phase's movements."""
+_HARMLESS = {"location", "type", "roundabout"}
+"""Elements of a network that change no driving; roundabouts show in the right of way."""
 
 
 class IntersectionsDomain:
@@ -46,22 +49,24 @@ class IntersectionsDomain:
         return CitySite(scenario, name, device)
 
     def check(self, scenario: Scenario) -> list[Notice]:
-        """Reads every city.
+        """Reads every city; what their files hold that is not modelled becomes a notice.
 
         Raises:
             WorldSetupError: All sites whose city cannot be used.
         """
         wrong: list[Finding] = []
+        notices: list[Notice] = []
         for name in scenario.sites:
             try:
                 site = CitySite(scenario, name)
                 with site.blame():
                     site.world(1)
+                notices += _read_over(site)
             except WorldSetupError as error:
                 wrong += error.found
         if wrong:
             raise WorldSetupError(wrong)
-        return []
+        return notices
 
     def check_simulator(self, scenario: Scenario, simulator: Simulator) -> None:
         """Raises UserError where SUMO is missing."""
@@ -102,6 +107,16 @@ class IntersectionsDomain:
     def figures(self, outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, FloatArray]]:
         """Each city's own."""
         return {site: dict(outcome.figures) for site, outcome in outcomes.items()}
+
+
+def _read_over(site: CitySite) -> list[Notice]:
+    found = Counter(dict(site.problem.network.ignored))
+    found.update(dict(site.problem.demands[0].ignored))
+    kinds = {name: count for name, count in sorted(found.items()) if name not in _HARMLESS}
+    if not kinds:
+        return []
+    line = f"{site.name}: read over, since not modelled: {', '.join(f'{name} ({n})' for name, n in kinds.items())}"
+    return [Notice("read_over", line, {"site": site.name, "elements": kinds})]
 
 
 DOMAIN = IntersectionsDomain()

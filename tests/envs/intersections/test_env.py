@@ -15,6 +15,7 @@ import fedsched.envs.intersections
 from fedsched.envs.core import WorldError
 from fedsched.envs.core.check import check_env
 from fedsched.envs.intersections.env import IntersectionsParallelEnv, parallel_env
+from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, grid_problem
 
 
@@ -80,6 +81,12 @@ def test_episodes_end_by_being_cut_off_at_the_hour() -> None:
     assert all(cut.values())
     assert not any(ended.values())
     assert np.isfinite(float(env.world.metrics()["resco_delay_s"][0]))
+
+
+def test_the_signals_that_are_named_are_the_agents() -> None:
+    assert parallel_env(controlled=["A0", "C2"]).possible_agents == ["A0", "C2"]
+    with pytest.raises(IntersectionsError, match="a problem names its signals"):
+        parallel_env(problem(), controlled=["A0"])
 
 
 def test_the_streets_are_rendered_as_pixels_and_as_svg() -> None:

@@ -312,6 +312,8 @@ def test_unknown_instances_and_foreign_snapshots_are_refused() -> None:
     world = make(2)
     with pytest.raises(WorldError, match=r"instances \[0, 3\]: this world has 0 to 2"):
         world.reset(torch.tensor([0, 3]), torch.tensor([0, 0]))
+    with pytest.raises(WorldError, match=r"instances and seeds are \[2\], got \[2\] and \[1\]"):
+        world.reset(torch.tensor([0, 1]), torch.tensor([0]))
     other = IntersectionsWorld(grid_problem(1), 2)
     with pytest.raises(WorldError, match="another problem"):
         world.restore(other.snapshot())
@@ -320,6 +322,8 @@ def test_unknown_instances_and_foreign_snapshots_are_refused() -> None:
 def test_illegal_actions_name_signal_and_choices() -> None:
     world = make(1)
     reset(world)
+    with pytest.raises(IllegalActionError, match="actions are those of 'signal', got 'light'"):
+        world.step({"light": torch.zeros(1, 9, dtype=torch.int64)})
     with pytest.raises(IllegalActionError, match=r"world 0, signal B0: action 4 is illegal; legal: \[0, 1, 2, 3\]"):
         world.step({KIND: torch.where(torch.arange(9) == 3, 4, 0)[None]})
     with pytest.raises(IllegalActionError, match="int64"):

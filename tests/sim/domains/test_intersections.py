@@ -11,7 +11,7 @@ import torch
 
 from fedsched.agents.collect import GreedyActor, play
 from fedsched.envs.intersections import maps
-from fedsched.envs.intersections.generate import CITIES, WEATHERS, Traffic
+from fedsched.envs.intersections.generate import CITIES, WEATHERS, Grid, Traffic, write_city
 from fedsched.envs.intersections.viewer import decode_frame
 from fedsched.envs.intersections.world import world_spec
 from fedsched.sim.domains.base import Simulator
@@ -146,6 +146,7 @@ def test_three_cities_learn_together_and_lose_no_vehicle(finished: Path) -> None
     lines = summary(told)
     assert lines[2].split() == ["delay", "s", "trip", "s", "wait", "s", "stops", "done", "CO2", "kg"]
     assert max(map(len, lines[:-2])) <= 80
+    assert f"fedsched replay {finished}; " in lines[-2]
     assert load_policy(finished, "b").name == "policy of b"
 
 
@@ -224,6 +225,15 @@ def test_keys_that_a_city_would_not_heed_are_refused(changes: dict[str, object],
         cities(sites={"a": {"world": CITY["world"] | changes}})
 
 
+@pytest.mark.parametrize("what", [{"surges": [{"place": "p", "vehicles": 9}]}, {"incidents": [{"edge": "e"}]}])
+def test_surges_and_incidents_end_after_their_begin(what: dict[str, list[dict[str, object]]]) -> None:
+    times = {"begin": "10 min", "end": "10 min"}
+    traffic = {key: [one | times for one in given] for key, given in what.items()}
+    world = {**CITY["world"], "city": "generated", "generator": {}, "traffic": traffic}
+    with pytest.raises(ValueError, match="after 'begin', which is 600 s, got 600 s"):
+        cities(sites={"a": {"world": world}})
+
+
 def test_sites_of_two_kinds_are_refused(tiny: Callable[..., Scenario]) -> None:
     centre = tiny("north").sites["north"].model_dump(mode="json")
     with pytest.raises(ValueError, match="all are of one kind: the first is intersections"):
@@ -255,3 +265,44 @@ def test_an_unreadable_city_is_told_with_its_place(tmp_path: Path) -> None:
     world = {**CITY["world"], "city": str(tmp_path / "no.sumocfg")}
     with pytest.raises(WorldSetupError, match=r"sites\.a\.world\.city: "):
         DOMAIN.check(cities(sites={"a": {"world": world}}))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("city")
+    write_city(Grid(rows=1, columns=2), Traffic(vehicles_per_h=300, seconds=120), folder, seed=1)
+    return folder
+
+
+def own(files: Path, routes: str, **changes: object) -> Scenario:
+    (files / "city.rou.xml").write_text(f"<routes>{routes}</routes>")
+    world = {**CITY["world"], "city": str(files / "city.sumocfg"), "demands": 1, **changes}
+    return cities(sites={"a": {"world": world}})
+
+
+FLOW = '<flow id="f" from="west0-r0c0" to="r0c1-east0" begin="0" end="60" {}/>'
+
+
+@pytest.mark.parametrize(
+    ("routes", "changes", "message"),
+    [
+        ("", {}, "no vehicle departs between 0 and 120 s in demand 0"),
+        (FLOW.format('period="10"'), {"demands": 5}, "'demands: 5', but all are alike"),
+        (FLOW.format('period="10"'), {"controlled": ["r0c0", "r0c0"]}, "signals named twice: r0c0; name each once"),
+        (FLOW.format('period="10"'), {"controlled": ["r0c9"]}, "no signal 'r0c9' in the network; there are 2: r0c"),
+    ],
+)
+def test_what_a_city_cannot_be_run_with_is_told(
+    files: Path, routes: str, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(WorldSetupError, match=message):
+        DOMAIN.check(own(files, routes, **changes))
+    assert not DOMAIN.check(own(files, FLOW.format('period="exp(0.2)"'), demands=5))
+
+
+def test_what_is_not_modelled_is_told(files: Path) -> None:
+    stops = '<stop lane="west0-r0c0_0" endPos="50" duration="20"/>'
+    trip = f'<trip id="bus" depart="0" from="west0-r0c0" to="r0c1-east0">{stops}{stops}</trip>'
+    [notice] = DOMAIN.check(own(files, f'{trip}<person id="p" depart="1"/>'))
+    assert notice.line == "a: read over, since not modelled: person (1), stop (2)"
+    assert notice.facts == {"site": "a", "elements": {"person": 1, "stop": 2}}
