@@ -15,8 +15,8 @@ class Figure:
         title: Head of its column; empty: no table shows it.
         digits: After the point.
         factor: From the unit of the record to that of the table.
-        over: How sites and periods make one number: means weighted by the figure `by`, plain means, sums; or `none`, where
-            that of all sites does not follow from those of each.
+        over: How sites and periods make one number: means weighted by the figure `by`, plain means, sums; or `none`,
+            where that of all sites does not follow from those of each.
         by: What weighs the mean: of how many jobs or trips it is one; empty: of the domain's `unit`.
         short: Whether the short table has it.
         warning: What a value above `usual` means; such values are listed below the table.

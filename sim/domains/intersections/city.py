@@ -11,6 +11,7 @@ from fedsched.envs.intersections.generate import (
     problem_in_weather,
 )
 from fedsched.envs.intersections.maps import resco_problem
+from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
 from fedsched.sim.scenario import CityGenerator, CityTraffic, IntersectionsWorld
 from fedsched.sim.scenario.intersections import MAPS

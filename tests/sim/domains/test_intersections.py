@@ -242,7 +242,7 @@ def test_sites_of_two_kinds_are_refused(tiny: Callable[..., Scenario]) -> None:
 
 def test_an_episode_without_a_vehicle_is_refused() -> None:
     empty = {"city": "generated", "generator": {"shape": "grid"}, "traffic": {"vehicles_per_h": 0.01}}
-    with pytest.raises(WorldSetupError, match=r"nobody departs in demand 0; ask for more vehicles"):
+    with pytest.raises(WorldSetupError, match=r"no vehicle departs between 0 and 1200 s in demand 0"):
         DOMAIN.check(cities(sites={"a": {"world": CITY["world"] | empty}}))
 
 
