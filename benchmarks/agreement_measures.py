@@ -187,9 +187,10 @@ def compare(truth: Cell, ours: Cell) -> list[Row]:
     """Every figure of a cell, and the time on edges where both sides measured it.
 
     Raises:
-        ValueError: They are not the same map, controller and routes.
+        ValueError: They are not the same map, controller and routes; or the networks, where both sides noted them.
     """
-    for name in ("map", "controller", "routes_sha256"):
+    noted = ("network_sha256",) if truth.network_sha256 and ours.network_sha256 else ()
+    for name in ("map", "controller", "routes_sha256", *noted):
         if getattr(truth, name) != getattr(ours, name):
             raise ValueError(f"{name} differs: {getattr(truth, name)} and {getattr(ours, name)}")
     left, right = sound(truth, truth), sound(ours, truth)

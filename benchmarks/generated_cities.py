@@ -80,7 +80,7 @@ def compare(name: str, city: City, traffic: Traffic, seeds: int) -> list[list[ob
         problem = read_problem(write_city(city, traffic, folder, SEED))
         runs = [theirs(folder, problem, seed) for seed in range(seeds)]
     own, rows = ours(problem, seeds), []
-    inserted = int(own["completed"].min()), min(run.completed + run.running for run in runs)
+    inserted = int((own["completed"] + own["running"]).min()), min(run.completed + run.running for run in runs)
     for metric in ("duration_s", "waiting_s"):
         sumo = np.array([getattr(run, metric) for run in runs])
         low, high = welch(own[metric], sumo)

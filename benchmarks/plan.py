@@ -33,7 +33,6 @@ from fedsched.sim.workers import start
 FIGURES = {"wait_s": "wait", "bounded_slowdown": "slowdown", "energy_kwh": "energy", "carbon_kg": "carbon"}
 PER_JOB = ("wait_s", "bounded_slowdown")
 """Figures that are means over jobs; the sum over sites weighs them by jobs."""
-ENDS = ("change", "low", "high")
 DRAWS = 4000
 
 FloatArray = npt.NDArray[np.float64]

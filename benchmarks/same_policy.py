@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.report import parser, table, write
+from benchmarks.traffic_speed import updates
 from fedsched.envs.core import Controller
 from fedsched.envs.intersections.controllers import greedy, max_pressure
 from fedsched.envs.intersections.maps import resco_problem
@@ -42,13 +43,6 @@ def cpu_s() -> float:
     """Of this process and of its ended children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
-
-
-def updates(world: IntersectionsWorld) -> int:
-    """Seconds that all vehicles of all copies spent on the road."""
-    inserted, arrived = world.traffic["trip_inserted"].double(), world.traffic["trip_arrived"].double()
-    end = world.traffic["now"].double()[:, None]
-    return int(torch.where(inserted >= 0, torch.where(arrived >= 0, arrived, end) - inserted, 0.0).sum())
 
 
 def play(world: IntersectionsWorld, controller: Controller, seeds: list[int]) -> Played:

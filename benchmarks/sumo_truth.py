@@ -16,6 +16,7 @@ signal; ties keep the phase. Decisions every 10 s, yellow 3 s (arterial4x4: 5 s,
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import multiprocessing
@@ -223,10 +224,10 @@ def control(simulation: SumoSimulation, controller: str, of: Map) -> int:
 def run_seed(of: Map, routes: Path, controller: str, seed: int, edges: bool = True) -> dict[str, Any]:
     """One run in this process: the numbers that comparisons read."""
     departs = np.array([departure(e) for e in ET.parse(routes).getroot().iter("vehicle")])
-    simulation = SumoSimulation(SumoSetup(of.net, (routes,), of.begin_s, of.end_s, seed, edge_times=edges))
-    begin = time.process_time()
-    updates = control(simulation, controller, of)
-    cpu_s = time.process_time() - begin
+    with SumoSimulation(SumoSetup(of.net, (routes,), of.begin_s, of.end_s, seed, edge_times=edges)) as simulation:
+        begin = time.process_time()
+        updates = control(simulation, controller, of)
+        cpu_s = time.process_time() - begin
     found = asdict(simulation.outcome(departs))
     means = {edge: [count, round(mean, 4)] for edge, (count, mean) in sorted(simulation.edge_times().items())}
     return {**found, "edges": means, "vehicle_updates": updates, "cpu_s": round(cpu_s, 3)}
@@ -246,7 +247,7 @@ def truth(of: Map, controller: str, seeds: Sequence[int], folder: Path) -> dict[
     head = {
         "map": of.name, "controller": controller, "simulator": "SUMO " + load_libsumo().getVersion()[1].split()[-1],
         "begin_s": of.begin_s, "end_s": of.end_s, "step_s": step_s, "yellow_s": yellow_s, "options": OPTIONS,
-        "routes_sha256": hashlib.sha256(routes.read_bytes()).hexdigest(),
+        "routes_sha256": hashlib.sha256(routes.read_bytes()).hexdigest(), "network_sha256": digest(of.net),
     }  # fmt: skip
     if controller == "actuated":
         actuated_net(of, folder / "actuated.net.xml")
@@ -263,6 +264,12 @@ def truth(of: Map, controller: str, seeds: Sequence[int], folder: Path) -> dict[
         shown = {key: round(one[key], 2) for key in ("completed", "duration_s", "time_loss_s", "waiting_s", "delay_s")}
         print(f"{of.name} {controller} {seed}: {shown} cpu {one['cpu_s']:.1f} s", flush=True)
     return cell
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the uncompressed content, as our own reader notes it."""
+    data = path.read_bytes()
+    return hashlib.sha256(gzip.decompress(data) if path.suffix == ".gz" else data).hexdigest()
 
 
 def speed(of: Map) -> dict[str, float]:

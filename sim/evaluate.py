@@ -53,12 +53,7 @@ def compare_actors(
     Returns:
         What each actor achieved; names ending in `+plan` traded.
     """
-    best = workers.map("best_rule", dict.fromkeys(scenario.sites, ()))
-    arms: dict[str, Mapping[str, str]] = {rule: dict.fromkeys(scenario.sites, rule) for rule in scenario.against}
-    arms |= {BEST_RULE: best, POLICY: dict.fromkeys(scenario.sites, POLICY)}
-    runs: list[tuple[str, Mapping[str, str], Plan | None]] = [(name, actors, None) for name, actors in arms.items()]
-    if scenario.plan is not None:
-        runs += [(f"{name}{WITH_PLAN}", arms[name], scenario.plan) for name in (BEST_RULE, POLICY)]
+    runs = _runs(scenario, workers.map("best_rule", dict.fromkeys(scenario.sites, ())))
     progress.begin("evaluation", len(runs))
     results = {}
     for name, actors, plan in runs:
@@ -69,7 +64,18 @@ def compare_actors(
         if recorder is not None:
             _record(name, results[name], split, recorder)
         progress.step("evaluation", name)
+    workers.map("close", dict.fromkeys(scenario.sites, ()))
     return results
+
+
+def _runs(scenario: Scenario, best: Mapping[str, str]) -> list[tuple[str, Mapping[str, str], Plan | None]]:
+    """The actors by name, who drives each site then, and their plan."""
+    arms: dict[str, Mapping[str, str]] = {rule: dict.fromkeys(scenario.sites, rule) for rule in scenario.against}
+    arms |= {BEST_RULE: best, POLICY: dict.fromkeys(scenario.sites, POLICY)}
+    runs: list[tuple[str, Mapping[str, str], Plan | None]] = [(name, actors, None) for name, actors in arms.items()]
+    if scenario.plan is not None:
+        runs += [(f"{name}{WITH_PLAN}", arms[name], scenario.plan) for name in (BEST_RULE, POLICY)]
+    return runs
 
 
 def _record(name: str, operated: Operated, split: Split, recorder: Recorder) -> None:

@@ -10,7 +10,7 @@ from fedsched.consensus import Council, Settlement
 from fedsched.envs.core import Delivery
 from fedsched.sim.domains import domain_of, figures_of
 from fedsched.sim.domains.base import Cargo, FloatArray, Outcome, Simulator, Split
-from fedsched.sim.domains.figures import Figures
+from fedsched.sim.domains.figures import Figures, weighted_mean
 from fedsched.sim.market import bid_of, deliveries_of, make_council, settlement_event
 from fedsched.sim.record import Recorder
 from fedsched.sim.scenario import Plan, Scenario
@@ -76,12 +76,16 @@ class Operated:
     described: Figures
     traffic: Traffic = field(default_factory=Traffic)
 
-    def mean(self, site: str, figure: str) -> float:
-        """A figure of a site over all rows: weighted by its jobs or trips where it is a mean over these."""
-        values = self.figures[site][figure]
-        if self.described[figure].over == "unit":
-            return float(np.average(values, weights=self.figures[site][self.described.unit]))
-        return float(np.mean(values))
+    def mean(self, site: str, figure: str) -> float | None:
+        """A figure of a site over all rows: weighted by its jobs or trips where it is a mean over these.
+
+        None where no row has one: where no trip came to its end, say.
+        """
+        values = self.figures[site][figure].tolist()
+        known = self.described[figure]
+        if known.over == "unit":
+            return weighted_mean(values, self.figures[site][known.by or self.described.unit].tolist())
+        return weighted_mean(values, [1.0] * len(values))
 
     def total(self, figure: str) -> FloatArray:
         """Sum of a figure over sites, [rows]."""

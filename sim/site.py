@@ -1,7 +1,7 @@
 """One organisation: its worlds, its policy and learner, and what it says to the others.
 
 A site lives in a worker. It is a participant of the federation (`train`, `evaluate`), and it operates its periods step
-by step (`open`, `advance`, `lots`, `give`, `take`, `outcome`); nothing else of it is seen.
+by step (`open`, `advance`, `lots`, `give`, `take`, `outcome`, `close`); nothing else of it is seen.
 """
 
 from collections.abc import Mapping
@@ -98,8 +98,7 @@ class Site:
         if actor == POLICY:
             policy = make_policy(self._scenario, self.worlds.device)
             parameters_from_numpy(policy, parameters or {})
-        if self._operated is not None:
-            self._operated.close()
+        self.close()
         self._operated = self.worlds.operate(split, rows, actor, policy, simulator)
 
     def advance(self, until_s: float) -> None:
@@ -121,6 +120,12 @@ class Site:
     def outcome(self) -> Outcome:
         """What became of the operated rows, as the domain tells it."""
         return self._now().outcome()
+
+    def close(self) -> None:
+        """Ends what is operated, with all that it started outside this process."""
+        if self._operated is not None:
+            self._operated.close()
+        self._operated = None
 
     def replay(self, split: Split, parameters: Parameters, every_s: int) -> list[Scene]:
         """The first period of a split under the policy, a frame every so many seconds."""

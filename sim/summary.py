@@ -1,5 +1,6 @@
 """What a finished run prints: its table, what was settled, what crossed the network; and a table of several runs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,10 +79,17 @@ def _learned(finished: Run) -> dict[str, list[tuple[float, float]]]:
     rows = {row["actor"]: row for row in rows_of(finished.events, figures) if row["site"] == ALL_SITES}
     best = rows["best-rule"]
     return {
-        actor: [(rows[actor][name], rows[actor][name] / max(best[name], 1e-9)) for name in figures.headline]
+        actor: [_beside(rows[actor][name], best[name]) for name in figures.headline]
         for actor in _LEARNED
         if actor in rows
     }
+
+
+def _beside(value: float | None, best: float | None) -> tuple[float, float]:
+    """A figure and its ratio to the best rules'; not a number where nothing is known, as where no trip ended."""
+    if value is None or best is None:
+        return math.nan if value is None else value, math.nan
+    return value, value / max(best, 1e-9)
 
 
 def _settled(traffic: Mapping[str, Mapping[str, Any]], figures: Figures) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fedsched.sim.domains.figures import Figure, Figures
+from fedsched.sim.domains.figures import Figure, Figures, weighted_mean
 
 Row = Mapping[str, Any]
 """One actor at one site: `site`, `actor`, `rule` (what drove the site) and its figures by name."""
@@ -46,14 +46,13 @@ def _total(actor: str, sites: Sequence[Row], figures: Figures) -> dict[str, Any]
 
 
 def _over(sites: Sequence[Row], figure: Figure, unit: str) -> float | None:
-    values = [float(row[figure.name]) for row in sites]
+    values = [row[figure.name] for row in sites]
     if figure.over == "sum":
-        return sum(values)
+        return float(sum(values))
     if figure.over == "mean":
-        return sum(values) / len(values)
+        return weighted_mean(values, [1.0] * len(values))
     if figure.over == "unit":
-        weights = [float(row[unit]) for row in sites]
-        return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
+        return weighted_mean(values, [float(row[figure.by or unit]) for row in sites])
     return None
 
 

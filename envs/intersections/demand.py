@@ -52,7 +52,7 @@ class Trip:
         depart_s: When it wants to be inserted, s on the clock of the files.
         depart_lane: A number, `first`, `best`, `best_prob`, `free`, `random`, `allowed`; by default `best_prob`.
         depart_speed: m/s as a number, or `avg`, `max`, `desired`, `speedLimit`, `last`, `random`; default `avg`.
-        depart_position: m of the front from the lane's start, or `base`, `random`, `random_free`.
+        depart_position: m of the front from the lane's start, or `base`, `last`, `random`, `random_free`, `free`.
     """
 
     id: str

@@ -83,7 +83,7 @@ class Districts:
         for number, gate in enumerate(self.gates):
             if (gate.source, gate.target) == ends:
                 return number
-        raise IntersectionsError(f"no road leads from district {source!r} into {target!r}")
+        raise IntersectionsError(f"no road leads from district {source!r} into {target!r}; name two that touch")
 
     @cached_property
     def digest(self) -> str:

@@ -90,9 +90,9 @@ class DistrictExchange:
         return [*self._offers(world, row, window), *self._asks(world, row, window)]
 
     def begin(self, world: IntersectionsWorld, row: int, window: tuple[int, int]) -> None:
-        """Lets nobody out through guarded gates in the window, until deliveries say otherwise."""
+        """Begins an epoch at the own gates: nobody gets out through guarded ones until deliveries say otherwise."""
         gates = self._districts.gates
-        self._limit(world, row, {n: 0 for n in self._out if gates[n].guards}, window[1])
+        self._limit(world, row, {n: 0 if gates[n].guards else -1 for n in self._out}, window[1])
 
     def give(self, world: IntersectionsWorld, row: int, deliveries: list[Delivery]) -> dict[str, NoReturn]:
         """Lets the settled vehicles out until their windows end; nothing else moves.

@@ -50,7 +50,8 @@ def _check(world: "IntersectionsWorld", limit: torch.Tensor, chosen: torch.Tenso
     names = world.districts.names
     for number, gate in enumerate(world.districts.gates):
         if not gate.guards and bool(((limit >= 0) & chosen)[:, number].any()):
-            raise WorldError(f"no signal guards the gate from {names[gate.source]} to {names[gate.target]}")
+            ends = f"{names[gate.source]} to {names[gate.target]}"
+            raise WorldError(f"no signal guards the gate from {ends}; leave it at -1")
 
 
 def crossed(world: "IntersectionsWorld") -> torch.Tensor:

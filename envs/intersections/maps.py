@@ -104,7 +104,8 @@ def resco_problem(name: str, folder: str | Path | None = None) -> Problem:
         raise IntersectionsError(f"no map {name!r}; there are {', '.join(NAMES)}")
     found = resco_maps(folder)
     if name not in found:
-        raise IntersectionsError(f"{name} is not among the maps of {next(iter(found.values())).source}")
+        source = next(iter(found.values())).source
+        raise IntersectionsError(f"{name} is not among the maps of {source}, which has {', '.join(found)}")
     return read_problem(found[name].config, CONTROLLED.get(name))
 
 

@@ -30,7 +30,6 @@ LANE_WIDTH = 3.2
 """m, SUMO's default."""
 
 _OTHER = CLASSES.index("other")
-_READ = ("edge", "connection", "junction", "tlLogic")
 _TURNS = {
     "s": Turn.STRAIGHT,
     "r": Turn.RIGHT,

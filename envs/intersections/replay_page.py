@@ -24,6 +24,15 @@ from fedsched.envs.intersections.viewer import Frame, Picture
 
 _PAGE = Path(__file__).parent / "data" / "replay.html"
 _STEPS = 65535
+_LOOK = {
+    "colors": LIGHTS,
+    "dark": NO_LIGHT,
+    "speeds": [(at, rgb(color)) for at, color in SPEEDS],
+    "emergency": EMERGENCY,
+    "ground": GROUND,
+    "ink": INK,
+    "bar": BAR_M,
+}
 
 
 def replay_html(picture: Picture, frames: Sequence[Frame]) -> str:
@@ -60,13 +69,7 @@ def replay_html(picture: Picture, frames: Sequence[Frame]) -> str:
         "lights": [frame.lights for frame in frames],
         "queues": [[count for _, _, count in canvas.queues(frame)] for frame in frames],
         "vehicles": base64.b64encode(b"".join(_packed(canvas, frame, unit) for frame in frames)).decode(),
-        "colors": LIGHTS,
-        "dark": NO_LIGHT,
-        "speeds": [(at, rgb(color)) for at, color in SPEEDS],
-        "emergency": EMERGENCY,
-        "ground": GROUND,
-        "ink": INK,
-        "bar": BAR_M,
+        **_LOOK,
     }
     data = json.dumps(found, separators=(",", ":")).replace("<", "\\u003c")  # names must not end the script
     return _PAGE.read_text(encoding="utf-8").replace("/*REPLAY*/", data)

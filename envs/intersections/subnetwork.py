@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedsched.envs.intersections.links import Movements
-from fedsched.envs.intersections.network import Edge, Junction, Network, Request, Signal
+from fedsched.envs.intersections.network import Connection, Edge, Junction, Network, Request, Signal
 from fedsched.envs.intersections.tables import I32, Flags, LinkKind
 
 
@@ -23,12 +23,7 @@ def subnetwork(network: Network, kept: Flags, leading: Flags, name: str) -> tupl
         The part; the new number of every edge, -1 for those that are left out.
     """
     moves = Movements(network)
-    entry = [
-        link
-        for link, kind in enumerate(moves.kind)
-        if kind == LinkKind.ENTRY and leading[network.lanes[moves.source[link]].edge]
-    ]
-    links = {onward for link in entry for onward in _through(network, moves, link)}
+    links = _leaving(network, moves, leading)
     inside = {moves.next[link] for link in links if network.edges[network.lanes[moves.next[link]].edge].internal}
     lanes = [n for n, lane in enumerate(network.lanes) if n in inside or kept[lane.edge]]
     lane_of = {old: new for new, old in enumerate(lanes)}
@@ -37,28 +32,33 @@ def subnetwork(network: Network, kept: Flags, leading: Flags, name: str) -> tupl
     used = sorted(moves.connection[link] for link in links)
     connection_of = {old: new for new, old in enumerate(used)}
     ends = {end for edge in edges for end in (network.edges[edge].origin, network.edges[edge].target)}
-    part = _Part(network, moves, lane_of, set(links))
+    part = _Part(network, moves, lane_of, links)
     joined = {n: junction for n, own in enumerate(network.junctions) if (junction := part.junction(n, own, n in ends))}
     junction_of = {old: new for new, old in enumerate(joined)}
     signals = sorted({network.connections[n].signal for n in used} - {-1})
     found = Network(
         lanes=tuple(replace(network.lanes[n], edge=edge_of[network.lanes[n].edge]) for n in lanes),
         edges=tuple(_edge(network.edges[n], lane_of, junction_of) for n in edges),
-        connections=tuple(
-            replace(
-                own, source=lane_of[own.source], target=lane_of[own.target], via=lane_of.get(own.via, -1),
-                signal=signals.index(own.signal) if own.signal >= 0 else -1,
-            )
-            for own in (network.connections[n] for n in used)
-        ),
+        connections=tuple(_connection(network.connections[n], lane_of, signals) for n in used),
         junctions=tuple(joined.values()),
         signals=tuple(_signal(network.signals[n], connection_of) for n in signals),
         digest=hashlib.sha256(f"{network.digest}\n{name}\n{edges}\n{used}".encode()).hexdigest(),
         ignored=network.ignored,
-    )  # fmt: skip
+        roundabouts=tuple(tuple(edge_of[n] for n in own) for own in network.roundabouts if set(own) <= edge_of.keys()),
+    )
     number = np.full(len(network.edges), -1, dtype=np.int32)
     number[edges] = np.arange(len(edges))
     return found, number
+
+
+def _leaving(network: Network, moves: Movements, leading: Flags) -> set[int]:
+    """The links that leave these edges, up to the next normal lanes."""
+    entry = [
+        link
+        for link, kind in enumerate(moves.kind)
+        if kind == LinkKind.ENTRY and leading[network.lanes[moves.source[link]].edge]
+    ]
+    return {onward for link in entry for onward in _through(network, moves, link)}
 
 
 def _through(network: Network, moves: Movements, link: int) -> list[int]:
@@ -67,6 +67,12 @@ def _through(network: Network, moves: Movements, link: int) -> list[int]:
     while network.edges[network.lanes[moves.next[found[-1]]].edge].internal:
         found.append(moves.of_lane[moves.next[found[-1]]][0])
     return found
+
+
+def _connection(own: Connection, lane_of: dict[int, int], signals: list[int]) -> Connection:
+    signal = signals.index(own.signal) if own.signal >= 0 else -1
+    ends = lane_of[own.source], lane_of[own.target]
+    return replace(own, source=ends[0], target=ends[1], via=lane_of.get(own.via, -1), signal=signal)
 
 
 def _edge(edge: Edge, lane_of: dict[int, int], junction_of: dict[int, int]) -> Edge:

@@ -32,7 +32,7 @@ class Timing:
 
     def __post_init__(self) -> None:
         if min(self.period_s, self.yellow_s, self.least_s, self.longest_s) < 0:
-            raise IntersectionsError(f"timing {self.name}: seconds below 0")
+            raise IntersectionsError(f"timing {self.name}: seconds below 0; write 0 or more")
         if self.period_s and self.longest_s:
             raise IntersectionsError(f"timing {self.name}: signals that decide have no longest green; set it to 0")
 

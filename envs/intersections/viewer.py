@@ -214,7 +214,7 @@ class RecordedWorld:
         if world.batch != 1:
             raise WorldError(f"a replay is of one row, this world has {world.batch}; run its instance and seed alone")
         if every_s < 1:
-            raise WorldError(f"frames every {every_s} s: a world stops at whole seconds")
+            raise WorldError(f"frames every {every_s} s: a world stops at whole seconds; write 1 or more")
         self.world, self.every_s = world, every_s
         self.spec, self.batch, self.device = world.spec, world.batch, world.device
         self.frames: list[Frame] = []

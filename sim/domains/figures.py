@@ -1,6 +1,7 @@
 """What a domain measures, and how tables add it up and show it."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +15,9 @@ class Figure:
         title: Head of its column; empty: no table shows it.
         digits: After the point.
         factor: From the unit of the record to that of the table.
-        over: How sites and periods make one number: means weighted by the domain's `unit` figure, plain means, sums; or
-            `none`, where that of all sites does not follow from those of each.
+        over: How sites and periods make one number: means weighted by the figure `by`, plain means, sums; or `none`, where
+            that of all sites does not follow from those of each.
+        by: What weighs the mean: of how many jobs or trips it is one; empty: of the domain's `unit`.
         short: Whether the short table has it.
         warning: What a value above `usual` means; such values are listed below the table.
         usual: Share of the domain's `unit` figure up to which a value is no matter.
@@ -26,6 +28,7 @@ class Figure:
     digits: int = 2
     factor: float = 1.0
     over: Literal["unit", "mean", "sum", "none"] = "unit"
+    by: str = ""
     short: bool = False
     warning: str = ""
     usual: float = 0.0
@@ -69,3 +72,15 @@ class Figures:
     def columns(self, short: bool) -> Iterable[Figure]:
         """Those that a table shows."""
         return (figure for figure in self.all if figure.title and (figure.short or not short))
+
+
+def weighted_mean(values: Sequence[float | None], weights: Sequence[float]) -> float | None:
+    """The mean of those that are known and weigh something, such as trips that took some time; None without any."""
+    known = [
+        (value, weight)
+        for value, weight in zip(values, weights, strict=True)
+        if value is not None and not math.isnan(value) and weight > 0
+    ]
+    if not known:
+        return None
+    return sum(value * weight for value, weight in known) / sum(weight for _, weight in known)

@@ -119,11 +119,18 @@ class IntersectionsWorld(Part):
     )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
-        """Somebody has to decide, and a generated city has a generator."""
+        """Somebody has to decide, a generated city has a generator, and RESCO's maps are as they are."""
         if self.controlled is not None and not self.controlled:
             yield ("controlled",), "no signal is named; name one, or null for all"
         if self.city == "generated" and self.generator is None:
             yield ("city",), "a generated city needs 'generator', such as generator: {shape: ring}"
+        if self.city in MAPS and self.controlled is not None:
+            yield (
+                ("controlled",),
+                f"{self.city} has the signals that RESCO controls; leave it out",
+            )
+        if self.city in MAPS and self.demands != 1:
+            yield ("demands",), f"{self.city} has one demand, of fixed trips; leave it out"
         for key in ("generator", "traffic"):
             if self.city != "generated" and getattr(self, key) is not None:
                 yield (key,), f"belongs to 'city: generated', but the city is {self.city!r}"

@@ -153,6 +153,13 @@ def test_figures_at_home_worked_out_by_hand() -> None:
     assert both.total("energy_kwh").tolist() == [3.0]
 
 
+def test_a_period_without_a_figure_has_no_weight_in_the_mean() -> None:
+    waits = {"wait_s": np.array([10.0, np.nan, 40.0]), "jobs": np.array([1.0, 7.0, 2.0])}
+    found = Operated({}, {"a": waits, "b": {**waits, "wait_s": np.full(3, np.nan)}}, FIGURES)
+    assert found.mean("a", "wait_s") == 30.0
+    assert found.mean("b", "wait_s") is None
+
+
 @pytest.mark.parametrize("fault", ["silent", "equivocating", "lying"])
 def test_a_faulty_replica_does_not_stop_the_trade(fault: str, tiny: Callable[..., Scenario], at_work: Begin) -> None:
     scenario = tiny(consensus={"faults": {"west": fault}}, evaluation={"windows": 1})

@@ -135,8 +135,8 @@ def test_plans_move_work_but_neither_lose_nor_add_jobs(finished: Path) -> None:
         assert {site: by_name["jobs"] for site, by_name in sites.items()} == {
             site: by_name["jobs"] for site, by_name in table["fcfs-easy"][0].items()
         }
-    assert table["best-rule+plan"][1]["jobs"] > 0
-    assert table["best-rule"][1]["jobs"] == 0
+    assert table["best-rule+plan"][1]["moved"] > 0
+    assert table["best-rule"][1]["moved"] == 0
 
 
 # Again, and on

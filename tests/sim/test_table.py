@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from fedsched.sim.domains.datacenter.figures import FIGURES
+from fedsched.sim.domains.intersections.figures import FIGURES as CITY
 from fedsched.sim.table import rows_of, table, with_totals
 
 
-def row(site: str, actor: str, **figures: float) -> dict[str, Any]:
+def row(site: str, actor: str, **figures: float | None) -> dict[str, Any]:
     known = dict.fromkeys(FIGURES.names, 1.0) | {"unfinished": 0.0} | figures
     return {"site": site, "actor": actor, "rule": "unicep-easy", **known}
 
@@ -55,3 +56,22 @@ def test_rows_come_from_the_events_of_a_run() -> None:
 
 def test_a_single_site_is_not_told_twice() -> None:
     assert sum("jobs a period" in line for line in table(with_totals([row("a", "policy")], FIGURES), FIGURES)) == 1
+
+
+def test_a_site_where_nothing_is_known_has_no_weight() -> None:
+    rows = [row("a", "policy", wait_s=3600.0, jobs=3.0), row("b", "policy", wait_s=None, jobs=9.0)]
+    *_, total = with_totals(rows, FIGURES)
+    assert (total["wait_s"], total["jobs"]) == (3600.0, 12.0)
+    *_, nobody = with_totals([row("a", "policy", wait_s=None), row("b", "policy", jobs=0.0)], FIGURES)
+    assert nobody["wait_s"] is None
+    third = row("c", "policy", wait_s=None)
+    assert table(with_totals([*rows, third], FIGURES), FIGURES)[-3].split()[:3] == ["learned", "1.00", "-"]
+
+
+def test_a_mean_over_completed_trips_is_weighted_by_these() -> None:
+    known = dict.fromkeys(CITY.names, 1.0) | {"never_inserted": 0.0, "gridlock": 0.0}
+    rows = [
+        {"site": site, "actor": "policy", "rule": "", **known, "trips": trips, "completed": done, "duration_s": mean}
+        for site, trips, done, mean in (("a", 100.0, 10.0, 50.0), ("b", 100.0, 90.0, 100.0))
+    ]
+    assert with_totals(rows, CITY)[-1]["duration_s"] == pytest.approx(95.0)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedsched.envs.intersections.closures import closures_text
-from fedsched.envs.intersections.generate.cities import Arterial, City, Grid, Irregular, Ring
+from fedsched.envs.intersections.generate.cities import CITIES, Arterial, City, Grid, Irregular, Ring, city_of
 from fedsched.envs.intersections.generate.incidents import Incident
-from fedsched.envs.intersections.generate.parameters import CITIES, city_from, traffic_from
 from fedsched.envs.intersections.generate.traffic import Surge, Traffic, TrafficDraw
 from fedsched.envs.intersections.generate.weather import WEATHERS, Weather, in_weather, problem_in_weather
 from fedsched.envs.intersections.network import IntersectionsError
@@ -74,5 +73,5 @@ def write_city(city: City, traffic: Traffic, folder: str | Path, seed: int = 0, 
 
 __all__ = [
     "CITIES", "WEATHERS", "Arterial", "City", "Grid", "Incident", "Irregular", "Ring", "Surge", "Traffic", "Weather",
-    "city_from", "generated_problem", "in_weather", "problem_in_weather", "traffic_from", "write_city",
+    "city_of", "generated_problem", "in_weather", "problem_in_weather", "write_city",
 ]  # fmt: skip

@@ -3,14 +3,15 @@
 import cmath
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 from fedsched.envs.core.streams import stream
 from fedsched.envs.intersections.generate.checks import check_fields
 from fedsched.envs.intersections.generate.netxml import build_network, network_text
 from fedsched.envs.intersections.generate.planar import draw_planar
 from fedsched.envs.intersections.generate.streets import Node, Road, Rule, Streets
-from fedsched.envs.intersections.network import Network
+from fedsched.envs.intersections.network import IntersectionsError, Network
 
 _BOUNDS: dict[str, tuple[float, float]] = {
     "rows": (1, 40), "columns": (1, 40), "crossings": (1, 100), "arms": (3, 8), "junctions": (2, 400),
@@ -236,6 +237,25 @@ class Irregular(City):
                 self.pocket_m if main and long else 0.0,
             )  # fmt: skip
         return plan.streets(self.cycle_s)
+
+
+CITIES: dict[str, type[City]] = {"grid": Grid, "arterial": Arterial, "ring": Ring, "irregular": Irregular}
+"""Shapes by name."""
+
+
+def city_of(shape: str, sizes: Mapping[str, bool | int | float]) -> City:
+    """A city of a shape, with sizes other than its defaults by name.
+
+    Raises:
+        IntersectionsError: An unknown shape or size, or a value that cannot be used, by name.
+    """
+    if shape not in CITIES:
+        raise IntersectionsError(f"no shape {shape!r}; write one of {', '.join(CITIES)}")
+    known = [item.name for item in fields(CITIES[shape])]
+    for name in sizes:
+        if name not in known:
+            raise IntersectionsError(f"{CITIES[shape].__name__}: no size {name!r}; there are {', '.join(known)}")
+    return CITIES[shape](**sizes)
 
 
 class _Plan:

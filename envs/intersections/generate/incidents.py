@@ -53,7 +53,8 @@ def close(network: Network, incidents: Iterable[Incident]) -> tuple[Closure, ...
         if edge.internal:
             raise IntersectionsError(f"Incident: edge={incident.edge!r} lies inside a junction; name a road's")
         if lane is not None and not 0 <= lane < len(edge.lanes):
-            raise IntersectionsError(f"Incident: lane={lane} of edge {incident.edge!r}, which has {len(edge.lanes)}")
+            most = len(edge.lanes) - 1
+            raise IntersectionsError(f"Incident: lane={lane} of edge {incident.edge!r}; write 0 to {most}, or none")
         lanes = edge.lanes if lane is None else edge.lanes[lane : lane + 1]
         found += [Closure(n, incident.begin_s, incident.end_s) for n in lanes]
     return tuple(found)
@@ -72,5 +73,5 @@ def draw_incidents(network: Network, number: int, seconds: float, seed: int, ins
         lane = int(rng.integers(len(edge.lanes))) if len(edge.lanes) > 1 else None
         begin = round(float(rng.uniform(0.0, seconds * 2 / 3)))
         lasts = max(1, round(seconds * float(rng.uniform(*_DURATION_SHARE))))
-        found.append(Incident(edge.id, begin, begin + lasts, lane))
+        found.append(Incident(edge.id, begin, min(begin + lasts, int(_BOUNDS["end_s"][1])), lane))
     return found

@@ -67,14 +67,14 @@ class _Node:
         for n, link in enumerate(self.made.links):
             edge, lane = self.edge_of[n]
             if lane == 0:
-                lines.append(f'    <edge id={_quoted(f":{self.node.id}_{edge}")} function="internal">')
+                lines.append(f'    <edge id={quoteattr(f":{self.node.id}_{edge}")} function="internal">')
             shape = _first(link, self.made.waits_m[n])
             lines.append(_lane(self.via(n), lane, link.speed, shape))
             if n + 1 == len(self.made.links) or self.edge_of[n + 1][0] != edge:
                 lines.append("    </edge>")
         for inner in self.inner:
             link = self.made.links[inner.link]
-            lines.append(f'    <edge id={_quoted(f":{self.node.id}_{inner.edge}")} function="internal">')
+            lines.append(f'    <edge id={quoteattr(f":{self.node.id}_{inner.edge}")} function="internal">')
             lines.append(_lane(self.last(inner.link), 0, link.speed, _second(link, self.made.waits_m[inner.link])))
             lines.append("    </edge>")
         return lines
@@ -244,10 +244,6 @@ def _points(shape: Sequence[complex]) -> str:
 
 def _bits(numbers: frozenset[int], size: int) -> str:
     return "".join("1" if n in numbers else "0" for n in reversed(range(size)))
-
-
-def _quoted(text: str) -> str:
-    return quoteattr(text)
 
 
 def _tag(element: str, **attributes: str) -> str:

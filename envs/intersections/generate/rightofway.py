@@ -1,7 +1,7 @@
 """Who yields to whom at a node, and where vehicles that turn left wait inside it.
 
-Source: what SUMO 1.28's netconvert makes of the same streets, in our own words (`tests/envs/intersections/generate/`
-compares both).
+Source: what SUMO 1.28's netconvert makes of the same streets, in our own words
+(`tests/envs/intersections/test_generated_cities.py` compares both).
 """
 
 import math

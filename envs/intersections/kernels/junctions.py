@@ -296,14 +296,13 @@ def is_open(r: Road, t: Traffic, b: int, s: int, item: int, can_stop: bool) -> b
     impatience = real(1.0)
     if can_stop:
         impatience = wp.min(real(1.0), real(t.vehicle[b, s].waiting) / IMPATIENT_AFTER_S)
-    only_moving = inner and is_red(t, b, entry)
     for place in range(r.response_begin[link], r.response_begin[link + 1]):
         foe_link = r.response[place]
         same = r.link_target[foe_link] == r.link_target[link]
         node = int(t.approach_first[b, foe_link])
         while node >= 0:
             foe = t.item[b, node].vehicle
-            if foe != s and not (only_moving and t.vehicle[b, foe].speed <= STANDING):
+            if foe != s:
                 if blocked_by(r, t, b, item, node, same, impatience):
                     return False
             node = t.item[b, node].next

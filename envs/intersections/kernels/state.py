@@ -81,7 +81,6 @@ class RoadArrays:
     link_entry: wp.array1d[wp.int32]
     link_signal: wp.array1d[wp.int32]
     link_signal_index: wp.array1d[wp.int32]
-    link_fixed: wp.array1d[wp.int32]  # state of links without a signal
     link_cont: wp.array1d[wp.bool]
     link_clear: wp.array1d[wp.bool]  # has foes and is to be kept clear
     link_through: wp.array1d[real]  # m of the internal lane behind the link
@@ -91,8 +90,6 @@ class RoadArrays:
     guard_yellow_s: wp.array1d[wp.int32]  # [H]
     response_begin: wp.array1d[wp.int32]
     response: wp.array1d[wp.int32]
-    foe_begin: wp.array1d[wp.int32]
-    foe: wp.array1d[wp.int32]
     conflict_begin: wp.array1d[wp.int32]
     conflict_lane: wp.array1d[wp.int32]
     conflict_kind: wp.array1d[wp.int32]

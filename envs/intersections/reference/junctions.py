@@ -222,11 +222,10 @@ def is_open(street: Street, ego: Vehicle, item: Item, can_stop: bool, now: int) 
     if street.link_state[link] in "sw" and ego.waiting == 0:
         return False
     impatience = min(1.0, ego.waiting / IMPATIENT_AFTER_S) if can_stop else 1.0
-    only_moving = inner and street.is_red(entry)
     for foe_link in street.response[street.response_begin[link] : street.response_begin[link + 1]]:
         same = street.lane_after[foe_link] == street.lane_after[link]
         for foe, plan in street.approaching[foe_link]:
-            if foe is ego or (only_moving and foe.speed <= STANDING):
+            if foe is ego:
                 continue
             if _blocked(street, ego, item, foe, plan, same, impatience, now):
                 return False

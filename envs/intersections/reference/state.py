@@ -108,7 +108,6 @@ class Vehicle:
     left_space: float = 0.0
     reserved: float = 0.0
     inserted: int = 0
-    departed_late: int = 0
     total_waiting: int = 0
     time_loss: float = 0.0
     stops: int = 0

@@ -249,11 +249,13 @@ class SumoSimulation:
         if not SumoSimulation._running or not self._folder.exists():
             return
         SumoSimulation._running = False
-        self._libsumo.close()
-        self._trips = read_trips(self._folder / "trips.xml")
-        if self.setup.edge_times:
-            self._edges = edge_times(self._folder / "routes.xml")
-        shutil.rmtree(self._folder)
+        try:
+            self._libsumo.close()
+            self._trips = read_trips(self._folder / "trips.xml")
+            if self.setup.edge_times:
+                self._edges = edge_times(self._folder / "routes.xml")
+        finally:
+            shutil.rmtree(self._folder)
 
     def trips(self) -> Trips:
         """All that were inserted; closes the simulation."""

@@ -67,7 +67,9 @@ class SumoWorld(IntersectionsWorld):
         districts: Districts | None = None,
     ) -> None:
         if problem.begin_s != round(problem.begin_s):
-            raise IntersectionsError(f"the episode begins at {problem.begin_s:g} s; SUMO needs a whole second")
+            raise IntersectionsError(
+                f"the episode begins at {problem.begin_s:g} s; SUMO needs a whole second, begin at one"
+            )
         self._batch = SumoBatch()
         trips = int(np.diff(problem.first_trip).max(initial=1))
         super().__init__(problem, batch, timing, slots=max(1, trips), districts=districts)

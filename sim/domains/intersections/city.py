@@ -1,19 +1,16 @@
 """The problem that a scenario's city stands for: shipped, generated, one of RESCO's maps, or the user's files."""
 
 import math
-from dataclasses import fields
 
 from fedsched.envs.intersections.generate import (
-    CITIES,
-    City,
     Incident,
     Surge,
     Traffic,
+    city_of,
     generated_problem,
     problem_in_weather,
 )
 from fedsched.envs.intersections.maps import resco_problem
-from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
 from fedsched.sim.scenario import CityGenerator, CityTraffic, IntersectionsWorld
 from fedsched.sim.scenario.intersections import MAPS
@@ -58,20 +55,13 @@ def _given(settings: IntersectionsWorld) -> Problem:
 
 def _generated(settings: IntersectionsWorld) -> Problem:
     generator = settings.generator or CityGenerator()
-    traffic = _traffic(settings.traffic or CityTraffic(), settings.weather)
-    return generated_problem(_city(generator), traffic, generator.seed, settings.demands, settings.controlled)
+    traffic = traffic_of(settings.traffic or CityTraffic(), settings.weather)
+    city = city_of(generator.shape, generator.sizes)
+    return generated_problem(city, traffic, generator.seed, settings.demands, settings.controlled)
 
 
-def _city(generator: CityGenerator) -> City:
-    shape = CITIES[generator.shape]
-    known = {item.name for item in fields(shape)}
-    for name in generator.sizes:
-        if name not in known:
-            raise IntersectionsError(f"a {generator.shape} has no size {name!r}; it has {', '.join(sorted(known))}")
-    return shape(**generator.sizes)
-
-
-def _traffic(settings: CityTraffic, weather: str) -> Traffic:
+def traffic_of(settings: CityTraffic, weather: str) -> Traffic:
+    """Who drives in a generated city, in the terms of its generator."""
     return Traffic(
         vehicles_per_h=settings.vehicles_per_h,
         seconds=round(settings.duration),

@@ -5,15 +5,16 @@ from fedsched.sim.domains.figures import Figure, Figures
 FIGURES = Figures(
     all=(
         Figure("resco_delay_s", "delay s", short=True),
-        Figure("duration_s", "trip s", 1, short=True),
-        Figure("time_loss_s", "loss s", 1),
-        Figure("waiting_s", "wait s", 1, short=True),
-        Figure("stops", "stops", short=True),
+        Figure("duration_s", "trip s", 1, by="completed", short=True),
+        Figure("time_loss_s", "loss s", 1, by="completed"),
+        Figure("waiting_s", "wait s", 1, by="completed", short=True),
+        Figure("stops", "stops", by="completed", short=True),
         Figure("queue", "queue", over="mean"),
         Figure("completed", "done", 0, over="sum", short=True),
         Figure("co2_kg", "CO2 kg", 0, over="sum", short=True),
-        Figure("depart_delay_s"),
+        Figure("depart_delay_s", by="inserted"),
         Figure("trips", over="sum"),
+        Figure("inserted", over="sum"),
         Figure("running", over="sum"),
         Figure("never_inserted", over="sum", warning="Vehicles a period that found no room to depart:", usual=0.01),
         Figure(

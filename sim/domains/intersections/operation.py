@@ -58,7 +58,8 @@ class CityOperation:
     def outcome(self) -> Outcome:
         """Figures of every row until now."""
         found = {name: values.cpu().numpy().astype(np.float64) for name, values in self.world.metrics().items()}
-        found["trips"] = found["completed"] + found["running"] + found["never_inserted"]
+        found["inserted"] = found["completed"] + found["running"]
+        found["trips"] = found["inserted"] + found["never_inserted"]
         sent = self._actor.payload_bytes if self._actor is not None else 0
         return Outcome({name: found[name] for name in FIGURES.names}, sent)
 

@@ -9,6 +9,7 @@ import torch
 from fedsched.agents.collect import play
 from fedsched.envs.core import Controller, World, WorldError, stream
 from fedsched.envs.intersections import controllers
+from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.programs import green_wave, webster
 from fedsched.envs.intersections.sumo.world import SumoWorld
@@ -60,6 +61,7 @@ class CityWorlds:
         self._seed, self._validation = scenario.seed, scenario.evaluation.validation
         with self.blame():
             self.problem = city_problem(self.settings)
+            _check_departures(self.problem)
 
     @contextmanager
     def blame(self) -> Iterator[None]:
@@ -116,6 +118,13 @@ def play_rule(world: World, controller: Controller, episodes: Episodes) -> Figur
     """The metrics of episodes that a controller has driven to their end."""
     controller.reset(world)
     return play(world, episodes.instances, episodes.seeds, controller.act)
+
+
+def _check_departures(problem: Problem) -> None:
+    """Raises IntersectionsError for an episode without a vehicle, of which there would be no delay to judge by."""
+    for number, demand in enumerate(problem.demands):
+        if not any(trip.depart_s < problem.end_s for trip in demand.trips):
+            raise IntersectionsError(f"nobody departs in demand {number}; ask for more vehicles or a longer episode")
 
 
 def demands_of(split: Split, count: int) -> tuple[int, int]:

@@ -196,6 +196,18 @@ def test_measured_times_are_the_limits_and_the_delay() -> None:
     assert busy[used].mean() > 1.2 * limits[used].mean()
 
 
+def test_a_roundabout_goes_with_the_district_that_has_all_of_it() -> None:
+    whole, districts = case("grid")
+    owned = [np.flatnonzero(districts.edge == d)[:2].tolist() for d in range(2)]
+    known = {edge.id for edge in parts("grid")[0].network.edges}
+    far = next(n for n in np.flatnonzero(districts.edge == 1).tolist() if whole.network.edges[n].id not in known)
+    around = tuple(tuple(edges) for edges in (*owned, [owned[0][0], far]))
+    problem = make_problem(replace(whole.network, roundabouts=around), whole.demands, 0.0, 1200.0)
+    found = [cut_out(problem, districts, name).network for name in districts.names[:2]]
+    ids = [[[part.edges[n].id for n in own] for own in part.roundabouts] for part in found]
+    assert ids == [[names_of(whole, tuple(edges))] for edges in owned]
+
+
 def test_an_unknown_district_is_named() -> None:
     whole, districts = case("grid")
     with pytest.raises(IntersectionsError, match="no district 'north'; there are d1, d2, d3"):

@@ -9,10 +9,12 @@ import torch
 from fedsched.consensus import Bid, Link, clear
 from fedsched.consensus import Lot as BidLot
 from fedsched.envs.core import Delivery, Lot, WorldError
+from fedsched.envs.intersections.balance import balanced
 from fedsched.envs.intersections.controllers import greedy
 from fedsched.envs.intersections.cutout import limit_times
 from fedsched.envs.intersections.districts import Districts, split
 from fedsched.envs.intersections.exchange import DistrictExchange, Market, inflow_of, standing_room
+from fedsched.envs.intersections.generate import Irregular, Traffic, generated_problem
 from fedsched.envs.intersections.inflow import crossed
 from fedsched.envs.intersections.problem import Problem, grid_problem
 from fedsched.envs.intersections.world import IntersectionsWorld
@@ -200,6 +202,19 @@ def test_signals_keep_what_was_settled_in_its_row_and_window() -> None:
         ends = districts.names[gate.source], districts.names[gate.target]
         assert int(crossed(world)[1, number]) <= plan.get(ends, 0) + len(gate.guards)
     assert 0 < int(crossed(world)[1].sum()) < int(world.traffic["gate_passed"][0].sum())
+
+
+def test_an_epoch_begins_at_gates_without_a_signal_too() -> None:
+    problem = generated_problem(Irregular(junctions=10, signal_share=0.2), Traffic(seconds=300), 2, 1)
+    districts = balanced(problem, 3)
+    guarded = [bool(gate.guards) for gate in districts.gates]
+    assert not all(guarded)
+    world = IntersectionsWorld(problem, 1, "resco", districts=districts)
+    run(world, 60.0)
+    for name in districts.names:
+        DistrictExchange(problem, districts, name).begin(world, 0, (60, 120))
+    assert world.traffic["gate_begin"].tolist() == [[60] * len(guarded)]
+    assert world.traffic["gate_limit"].tolist() == [[0 if one else -1 for one in guarded]]
 
 
 def test_deliveries_of_another_resource_and_cargo_are_refused() -> None:

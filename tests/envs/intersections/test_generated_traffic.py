@@ -20,11 +20,10 @@ from fedsched.envs.intersections.generate import (
     Ring,
     Surge,
     Traffic,
-    city_from,
+    city_of,
     generated_problem,
     in_weather,
     problem_in_weather,
-    traffic_from,
     write_city,
 )
 from fedsched.envs.intersections.generate.weather import REFERENCE_SPEED
@@ -161,7 +160,7 @@ def test_trips_take_longer_in_snow(streets: ModuleType) -> None:
         (lambda: generated_problem(Grid(1, 1), Traffic(incidents=(Incident("x", 0, 9),))), "no edge 'x'"),
         (
             lambda: generated_problem(Grid(1, 2), Traffic(incidents=(Incident("r0c0-r0c1", 0, 9, 2),))),
-            "Incident: lane=2 of edge 'r0c0-r0c1', which has 2",
+            "Incident: lane=2 of edge 'r0c0-r0c1'; write 0 to 1",
         ),
     ],
 )
@@ -170,38 +169,12 @@ def test_errors_name_the_parameter(made: Any, message: str) -> None:
         made()
 
 
-def test_cities_and_traffic_come_from_plain_values() -> None:
-    assert city_from({"kind": "ring", "arms": 5}) == Ring(5)
-    values = {
-        "seconds": 600,
-        "profile": [[0, 1], [600, 2.5]],
-        "surges": [{"place": "hub", "begin_s": 0, "end_s": 60, "vehicles": 10}],
-        "incidents": [{"edge": "hub-ring0", "begin_s": 10, "end_s": 20, "lane": 0}],
-    }
-    traffic = traffic_from(values)
-    assert traffic.profile == ((0, 1), (600, 2.5))
-    assert traffic.surges == (Surge("hub", 0, 60, 10),)
-    assert traffic.incidents == (Incident("hub-ring0", 10, 20, 0),)
-    assert generated_problem(Ring(5), traffic, 1, 1).demands[0].closures
-
-
-@pytest.mark.parametrize(
-    ("make", "values", "message"),
-    [
-        (city_from, {"kind": "star"}, "city: kind='star'; write one of grid, arterial, ring, irregular"),
-        (city_from, {"kind": "grid", "arms": 3}, "Grid: no parameter 'arms'; there are rows, columns"),
-        (city_from, {"kind": "grid", "rows": 0}, "Grid: rows=0; write 1 to 40"),
-        (traffic_from, {"profile": [1, 2]}, "Traffic: profile=[1, 2]; write pairs"),
-        (traffic_from, {"surges": 3}, "Traffic: surges=3; write a list"),
-        (traffic_from, {"surges": [3]}, "Surge: 3; write its parameters by name"),
-        (traffic_from, {"incidents": [{"edge": "a"}]}, "write what is missing"),
-        (
-            traffic_from,
-            {"incidents": [{"edge": "a", "begin_s": 0, "end_s": 9, "lane": "left"}]},
-            "Incident: lane='left'",
-        ),
-    ],
-)
-def test_plain_values_that_cannot_be_used_are_named(make: Any, values: dict[str, Any], message: str) -> None:
-    with pytest.raises(IntersectionsError, match=re.escape(message)):
-        make(values)
+def test_a_city_comes_from_the_name_of_its_shape() -> None:
+    assert city_of("ring", {"arms": 5}) == Ring(5)
+    for shape, sizes, message in (
+        ("star", {}, "no shape 'star'; write one of grid, arterial, ring, irregular"),
+        ("grid", {"arms": 3}, "Grid: no size 'arms'; there are rows, columns"),
+        ("grid", {"rows": 0}, "Grid: rows=0; write 1 to 40"),
+    ):
+        with pytest.raises(IntersectionsError, match=re.escape(message)):
+            city_of(shape, sizes)

@@ -13,6 +13,7 @@ from fedsched.envs.intersections.balance import balanced
 from fedsched.envs.intersections.controllers import ProgramController
 from fedsched.envs.intersections.cutout import cut_out
 from fedsched.envs.intersections.generate import Arterial, Grid, Incident, Traffic, generated_problem
+from fedsched.envs.intersections.generate.incidents import draw_incidents
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.reference import Simulation
@@ -133,6 +134,11 @@ def test_rows_have_incidents_of_their_own() -> None:
     for name, values in together.items():
         assert repr(values[1]) == repr(values[3]) == repr(alone[name][0]), name
     assert len(set(together["duration_s"])) == 3
+
+
+def test_drawn_incidents_fit_into_a_whole_day() -> None:
+    drawn = draw_incidents(main_road().network, 400, 86_400, 1, 0)
+    assert max(one.end_s for one in drawn) == 86_400
 
 
 def test_a_closure_goes_with_its_district() -> None:

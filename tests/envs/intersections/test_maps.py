@@ -51,7 +51,8 @@ def test_maps_of_the_package_are_read_without_importing_it() -> None:
     assert (problem.name, problem.begin_s, problem.end_s) == ("grid4x4", 0.0, 120.0)
     assert problem.network.digest == found["grid4x4"].digests["a.net.xml.gz"]
     assert "sumo_rl" not in sys.modules
-    with pytest.raises(IntersectionsError, match=r"^cologne1 is not among the maps of sumo-rl 1\.4\.5$"):
+    there = r"^cologne1 is not among the maps of sumo-rl 1\.4\.5, which has grid4x4, ingolstadt7$"
+    with pytest.raises(IntersectionsError, match=there):
         resco_problem("cologne1")
 
 

@@ -2,16 +2,20 @@
 
 import io
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from fedsched.agents.collect import GreedyActor, play
-from fedsched.envs.intersections.generate import Grid, Traffic, write_city
+from fedsched.envs.intersections import maps
+from fedsched.envs.intersections.generate import CITIES, WEATHERS, Grid, Traffic, write_city
 from fedsched.envs.intersections.viewer import decode_frame
 from fedsched.envs.intersections.world import world_spec
+from fedsched.sim.domains.base import Simulator
+from fedsched.sim.domains.intersections.city import traffic_of
 from fedsched.sim.domains.intersections.domain import DOMAIN
 from fedsched.sim.domains.intersections.site import CitySite
 from fedsched.sim.domains.intersections.worlds import RULES, CityWorlds, demands_of, play_rule
@@ -21,11 +25,20 @@ from fedsched.sim.folder import read_run
 from fedsched.sim.progress import PlainProgress
 from fedsched.sim.replay import write_replay
 from fedsched.sim.run import run
-from fedsched.sim.scenario import Scenario, load_scenario
+from fedsched.sim.scenario import (
+    CityGenerator,
+    CityTraffic,
+    IntersectionsWorld,
+    Scenario,
+    SignalRule,
+    load_scenario,
+)
+from fedsched.sim.scenario.intersections import MAPS
 from fedsched.sim.summary import summary
 from fedsched.sim.trained import load_policy
 from fedsched.sim.training import Trainer, make_policy
 
+SIMULATORS = get_args(Simulator)
 CITY: dict[str, Any] = {
     "world": {"domain": "intersections", "city": "grid3x3", "demands": 5, "timing": "sumo_rl"},
     "copies": 4,
@@ -161,6 +174,21 @@ def test_a_replay_is_the_first_test_period_under_the_policy(finished: Path, tmp_
         write_replay(finished, "d", None)
 
 
+@pytest.mark.skipif(find_spec("libsumo") is None, reason="SUMO is not installed")
+def test_the_same_periods_run_in_sumo(finished: Path) -> None:
+    own, there = (evaluate_run(finished, None, PlainProgress(io.StringIO()), simulator) for simulator in SIMULATORS)
+    for one, other in zip(own.rows, there.rows, strict=True):
+        assert (one["site"], one["actor"], one["rule"]) == (other["site"], other["actor"], other["rule"])
+        assert one["trips"] == other["trips"]
+        assert other["duration_s"] != one["duration_s"] == pytest.approx(other["duration_s"], rel=0.2)
+
+
+@pytest.mark.skipif(find_spec("libsumo") is not None, reason="SUMO is installed")
+def test_without_sumo_it_says_how_to_install_it(finished: Path) -> None:
+    with pytest.raises(UserError, match=r"--simulator sumo: cities needs it, but .*pip install 'fedsched\[sumo\]'"):
+        evaluate_run(finished, None, PlainProgress(io.StringIO()), "sumo")
+
+
 def test_a_policy_for_cities_is_refused_in_data_centres(finished: Path) -> None:
     with pytest.raises(UserError, match="holds a policy for intersections, the scenario has datacenter"):
         evaluate_run(finished, load_scenario("demo"), PlainProgress(io.StringIO()))
@@ -182,6 +210,21 @@ def test_what_belongs_to_data_centres_is_refused(changes: dict[str, object], mes
         cities(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"city": "grid4x4", "controlled": ["A0"], "demands": 1}, "grid4x4 has the signals that RESCO controls"),
+        ({"city": "grid4x4"}, "grid4x4 has one demand"),
+        ({"city": "generated"}, "a generated city needs 'generator'"),
+        ({"generator": {}}, "belongs to 'city: generated', but the city is 'grid3x3'"),
+        ({"controlled": []}, "no signal is named"),
+    ],
+)
+def test_keys_that_a_city_would_not_heed_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cities(sites={"a": {"world": CITY["world"] | changes}})
+
+
 @pytest.mark.parametrize("what", [{"surges": [{"place": "p", "vehicles": 9}]}, {"incidents": [{"edge": "e"}]}])
 def test_surges_and_incidents_end_after_their_begin(what: dict[str, list[dict[str, object]]]) -> None:
     times = {"begin": "10 min", "end": "10 min"}
@@ -195,6 +238,24 @@ def test_sites_of_two_kinds_are_refused(tiny: Callable[..., Scenario]) -> None:
     centre = tiny("north").sites["north"].model_dump(mode="json")
     with pytest.raises(ValueError, match="all are of one kind: the first is intersections"):
         cities(sites={"a": CITY, "north": centre})
+
+
+def test_an_episode_without_a_vehicle_is_refused() -> None:
+    empty = {"city": "generated", "generator": {"shape": "grid"}, "traffic": {"vehicles_per_h": 0.01}}
+    with pytest.raises(WorldSetupError, match=r"nobody departs in demand 0; ask for more vehicles"):
+        DOMAIN.check(cities(sites={"a": {"world": CITY["world"] | empty}}))
+
+
+def test_defaults_of_traffic_are_those_of_the_generator() -> None:
+    assert traffic_of(CityTraffic(), "clear") == Traffic()
+
+
+def test_names_in_scenarios_are_those_of_the_domain() -> None:
+    assert MAPS == maps.NAMES
+    assert set(get_args(SignalRule)) == set(RULES)
+    shapes, weathers = CityGenerator.model_fields["shape"], IntersectionsWorld.model_fields["weather"]
+    assert get_args(shapes.annotation) == tuple(CITIES)
+    assert get_args(weathers.annotation) == tuple(WEATHERS)
 
 
 def test_an_unreadable_city_is_told_with_its_place(tmp_path: Path) -> None:
