@@ -7,6 +7,8 @@ from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.xmlfile import Element, XmlFile
 
 _ROOTS = ("configuration", "sumoConfiguration")
+_ONE = ("step-length", "scale")
+"""Options that change the traffic; here a step is 1 s, and flows are as they are written."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ def read_config(path: str | Path) -> Config:
         for element in (section, *section.children):
             if "value" in element.attributes or "v" in element.attributes:
                 found[element.name] = element
+    for name in _ONE:
+        if _seconds(found.get(name), 1.0) != 1.0:
+            found[name].fail(f"<{name}> {_value(found[name])!r} is not modelled; write 1, or remove it")
     networks = _files(found, Path(path), "net-file", "n", "net")
     if len(networks) != 1:
         raise IntersectionsError(f"names {len(networks)} networks; write one <net-file value=...>", path)

@@ -17,7 +17,7 @@ from fedsched.envs.intersections.demand import Closure, Demand, Trip, VehicleTyp
 from fedsched.envs.intersections.flows import departures
 from fedsched.envs.intersections.network import Network
 from fedsched.envs.intersections.routing import Router
-from fedsched.envs.intersections.vehicletypes import PREDEFINED, read_type
+from fedsched.envs.intersections.vehicletypes import PREDEFINED, TYPE_ATTRIBUTES, read_type
 from fedsched.envs.intersections.xmlfile import Element, XmlFile
 
 _ROOTS = ("routes", "additional")
@@ -125,6 +125,7 @@ class _Reader:
     def _type(self, element: Element) -> str:
         kind = read_type(element)
         self.types[kind.id] = kind
+        self.ignored.update(name for name in element.attributes if name not in TYPE_ATTRIBUTES)
         return kind.id
 
     def _type_distribution(self, element: Element) -> None:

@@ -33,6 +33,29 @@ _FACTOR = re.compile(r"\s*(norm|normc)\(([^()]*)\)\s*")
 _SYNONYMS = {"emergency_decel": "emergencyDecel", "min_gap": "minGap", "max_speed": "maxSpeed"}
 _POSITIVE = ("length", "accel", "decel", "emergency_decel", "max_speed")
 
+TYPE_ATTRIBUTES = frozenset(
+    [
+        "id",
+        "vClass",
+        "carFollowModel",
+        "speedFactor",
+        "speedDev",
+        "length",
+        "minGap",
+        "accel",
+        "decel",
+        "emergencyDecel",
+        "sigma",
+        "tau",
+        "maxSpeed",
+        "probability",
+        "color",
+        "guiShape",
+        "imgFile",
+    ]
+)
+"""What a `<vType>` says that is heeded, or that changes no driving."""
+
 
 def default_type(name: str, vehicle_class: str = "passenger") -> VehicleType:
     """The type that SUMO 1.28 makes of a class."""

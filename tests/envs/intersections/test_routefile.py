@@ -73,6 +73,12 @@ def test_how_a_vehicle_departs(read: Read) -> None:
     assert demand.ignored == (("person", 1), ("stop", 1))
 
 
+def test_what_a_type_says_beyond_the_model_is_counted(read: Read) -> None:
+    assert read('<vType id="a" color="red" tau="1.2" speedDev="0"/>').ignored == ()
+    demand = read('<vType id="a" lcStrategic="2"/><vType id="b" lcStrategic="3" laneChangeModel="SL2015"/>')
+    assert demand.ignored == (("laneChangeModel", 1), ("lcStrategic", 2))
+
+
 def departs(demand: Demand) -> list[float]:
     return [trip.depart_s for trip in demand.trips]
 
@@ -248,6 +254,8 @@ def test_a_configuration_names_its_files(tmp_path: Path) -> None:
         ("<input/>", "names 0 networks"),
         ('<net-file value="a"/><time><begin value="5"/><end value="5"/></time>', "not after its begin"),
         ('<net-file value="a"/><begin value="soon"/>', "not a number of seconds"),
+        ('<net-file value="a"/><scale value="2"/>', "<scale> '2' is not modelled; write 1, or remove it"),
+        ('<net-file value="a"/><step-length value="0.5"/>', "<step-length> '0.5' is not modelled"),
     ],
 )
 def test_bad_configurations(tmp_path: Path, body: str, message: str) -> None:
