@@ -16,7 +16,9 @@ MAPS = (
 CITIES = ("grid3x3", "generated", *MAPS)
 """Cities by name."""
 
-SignalRule = Literal["program", "webster", "green-wave", "sotl", "max-pressure", "max-pressure-all", "greedy"]
+SignalRule = Literal[
+    "program", "actuated", "webster", "green-wave", "sotl", "max-pressure", "max-pressure-all", "greedy"
+]
 """The classical signal controllers by name."""
 
 

@@ -25,5 +25,5 @@ FIGURES = Figures(
     unit_title="trips",
     note="Means over the test periods; delay: time loss and departure delay (RESCO's).",
     headline=("resco_delay_s", "waiting_s"),
-    plain=("program", "program of the file"),
+    plain=("program", "fixed programs"),
 )

@@ -31,6 +31,7 @@ _CONTROLLERS: dict[str, Callable[[], Controller]] = {
 }
 _PROGRAMS: dict[str, Callable[[Problem], Problem]] = {
     "program": lambda problem: problem,
+    "actuated": lambda problem: problem,
     "webster": webster,
     "green-wave": green_wave,
 }
@@ -86,7 +87,8 @@ class CityWorlds:
         """A world and what drives it under a rule; programs have worlds in which nobody decides."""
         if rule in _PROGRAMS:
             problem = _PROGRAMS[rule](self.problem)
-            return self._in(simulator, problem, batch, "program"), controllers.ProgramController()
+            timing = "actuated" if rule == "actuated" else "program"
+            return self._in(simulator, problem, batch, timing), controllers.ProgramController()
         return self.world(batch, simulator), _CONTROLLERS[rule]()
 
     def _in(self, simulator: Simulator, problem: Problem, batch: int, timing: str) -> IntersectionsWorld:
