@@ -11,6 +11,7 @@ from typing import Any
 from fedsched.envs.core import stream
 from fedsched.envs.core.pettingzoo import Array, WorldParallelEnv
 from fedsched.envs.intersections.drawing import Canvas, frame_pixels, frame_svg
+from fedsched.envs.intersections.maps import NAMES, resco_problem
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
 from fedsched.envs.intersections.timing import Timing
@@ -89,23 +90,29 @@ def parallel_env(
     """The signals of a city, one agent each.
 
     Args:
-        city: A `.sumocfg`, or a problem, such as `resco_problem("grid4x4")`; by default a grid of nine signals that is
-            shipped.
+        city: A `.sumocfg`, the name of one of RESCO's maps (see `maps`), or a problem; by default a grid of nine
+            signals that is shipped.
         timing: When signals decide: `resco`, `sumo_rl`, `free`, or a timing of your own.
-        controlled: Ids of the signals that are agents; by default all. A problem names its own.
+        controlled: Ids of the signals that are agents; by default all. A problem, or a map of RESCO, names its own.
         weights: Weight of every reward part that counts, see `world.REWARD_PARTS`; by default WEIGHTS.
         flatten: Observations as one Box.
         strict: Raises for an illegal action instead of replacing it.
         render_mode: `rgb_array` or `svg`.
 
     Raises:
-        IntersectionsError: A city that cannot be used, an unknown timing, or signals beside a problem.
+        IntersectionsError: A city that cannot be used, an unknown timing, or signals beside what names its own.
         WorldError: Weights of unknown parts.
     """
-    if not isinstance(city, Problem):
-        city = grid_problem(controlled=controlled) if city is None else read_problem(city, controlled)
-    elif controlled is not None:
-        raise IntersectionsError("a problem names its signals; leave out `controlled` here and give it to the problem")
-    world = IntersectionsWorld(city, 1, timing)
+    world = IntersectionsWorld(_problem(city, controlled), 1, timing)
     wanted = WEIGHTS if weights is None else weights
     return IntersectionsParallelEnv(world, wanted, flatten=flatten, strict=strict, render_mode=render_mode)
+
+
+def _problem(city: str | Path | Problem | None, controlled: Sequence[str] | None) -> Problem:
+    if city is None:
+        return grid_problem(controlled=controlled)
+    if not isinstance(city, Problem) and str(city) not in NAMES:
+        return read_problem(city, controlled)
+    if controlled is not None:
+        raise IntersectionsError("this city names its signals: leave out `controlled`")
+    return city if isinstance(city, Problem) else resco_problem(str(city))

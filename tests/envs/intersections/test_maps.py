@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedsched.envs.intersections.env import parallel_env
 from fedsched.envs.intersections.maps import CONTROLLED, NAMES, resco_maps, resco_problem
 from fedsched.envs.intersections.network import IntersectionsError
 
@@ -50,6 +51,7 @@ def test_maps_of_the_package_are_read_without_importing_it() -> None:
     problem = resco_problem("grid4x4")
     assert (problem.name, problem.begin_s, problem.end_s) == ("grid4x4", 0.0, 120.0)
     assert problem.network.digest == found["grid4x4"].digests["a.net.xml.gz"]
+    assert parallel_env("grid4x4").possible_agents == [signal.id for signal in problem.signals]
     assert "sumo_rl" not in sys.modules
     there = r"^cologne1 is not among the maps of sumo-rl 1\.4\.5, which has grid4x4, ingolstadt7$"
     with pytest.raises(IntersectionsError, match=there):
