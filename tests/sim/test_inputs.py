@@ -85,6 +85,7 @@ def test_all_logs_are_read_and_all_their_errors_told_at_their_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEDSCHED_DATA", raising=False)
     (tmp_path / "log.swf").write_text(swf((0, 5, 1), (-4, 5, 1)))
     world = "domain: datacenter, clusters: [{processors: 24}], window: {jobs: 60}"
     (tmp_path / "two.yaml").write_text(
