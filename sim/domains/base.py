@@ -1,8 +1,8 @@
 """The contract between `sim` and a domain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,11 @@ from fedsched.agents.network import SoftRule
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Reference
 from fedsched.envs.core import Delivery, Lot, World, WorldSpec
+from fedsched.sim.errors import WorldSetupError
 from fedsched.sim.scenario import Scenario
+
+if TYPE_CHECKING:
+    from fedsched.sim.scenario.marks import Finding
 
 FloatArray = npt.NDArray[np.float64]
 Split = Literal["train", "validation", "test"]
@@ -238,6 +242,24 @@ class Drawing(Protocol):
     def page(self, scenes: Sequence[Scene]) -> str:
         """A replay as a page that any browser plays."""
         ...
+
+
+def check_sites(scenario: Scenario, check: Callable[[str], list[Notice]]) -> list[Notice]:
+    """The notices of all sites, each checked by name; all that is wrong is told at once.
+
+    Raises:
+        WorldSetupError: What is wrong with any of them.
+    """
+    notices: list[Notice] = []
+    wrong: list[Finding] = []
+    for name in scenario.sites:
+        try:
+            notices += check(name)
+        except WorldSetupError as error:
+            wrong += error.found
+    if wrong:
+        raise WorldSetupError(wrong)
+    return notices
 
 
 def device_of(scenario: Scenario) -> str:

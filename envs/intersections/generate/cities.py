@@ -3,6 +3,7 @@
 import cmath
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -23,16 +24,16 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class City:
+class City(ABC):
     """What all cities have: parameters within bounds, and a network per seed."""
 
     def __post_init__(self) -> None:
         """Raises IntersectionsError for a parameter of the wrong kind or out of its bounds."""
         check_fields(self, _BOUNDS)
 
+    @abstractmethod
     def streets(self, seed: int = 0) -> Streets:
         """Nodes and roads."""
-        raise NotImplementedError
 
     def text(self, seed: int = 0) -> str:
         """The content of its `.net.xml`, for SUMO.

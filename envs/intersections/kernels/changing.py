@@ -147,11 +147,21 @@ def is_full(r: Road, t: Traffic, b: int, s: int, lane: int, left: real, away: re
 
 
 @wp.func
-def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, front: bool):
-    """Whether the vehicle wants to change, and whether its route, or a help, urges it."""
-    own_lane = t.vehicle[b, s].lane
-    last = t.last_blocked[b, own_lane]
-    first = t.first_blocked[b, own_lane]
+def look_distance(r: Road, t: Traffic, b: int, s: int, side: int) -> real:
+    """m that a change to a side may take, by a speed that forgets slowly."""
+    look = t.vehicle[b, s].look * LOOK_AHEAD_S
+    if side == LEFT:
+        look = look * real(2.0)
+    kind = t.vehicle[b, s].kind
+    return look + real(2.0) * (r.size[kind] + r.gap[kind])
+
+
+@wp.func
+def prepare(r: Road, t: Traffic, b: int, s: int):
+    """Room for those who are blocked ahead, and the speed that its own changes reckon with."""
+    lane = t.vehicle[b, s].lane
+    last = t.last_blocked[b, lane]
+    first = t.first_blocked[b, lane]
     make_room(r, t, b, s, last)
     if first != last:
         make_room(r, t, b, s, first)
@@ -160,6 +170,37 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
         t.vehicle[b, s].look = speed
     else:
         t.vehicle[b, s].look = real(0.9) * t.vehicle[b, s].look + real(0.1) * speed
+
+
+@wp.func
+def may_leave_best(
+    r: Road, t: Traffic, b: int, s: int, lane: int, there_length: real, aim: int, away: real, look: real
+) -> bool:
+    """Whether enough of the way is left to come back from a lane on which the route does not go on as well."""
+    left = there_length - t.vehicle[b, s].position
+    if left / (away + real(2.0)) < look or (aim == 0 and there_length < TURN_LANE):
+        return False
+    own_lane = t.vehicle[b, s].lane
+    return not (is_full(r, t, b, s, own_lane, left, away, look) or is_full(r, t, b, s, lane, left, away, look))
+
+
+@wp.func
+def leader_ahead(r: Road, t: Traffic, b: int, s: int):
+    """Who drives ahead on the own lane or beyond it, and the gap."""
+    lane = t.vehicle[b, s].lane
+    leader, rear = leader_on(r, t, b, s, lane, True)
+    if leader >= 0:
+        return leader, rear - t.vehicle[b, s].position - r.gap[t.vehicle[b, s].kind]
+    beyond, gap = leader_beyond(r, t, b, s, lane)
+    return beyond, gap
+
+
+@wp.func
+def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Around, front: bool):
+    """Whether the vehicle wants to change, and whether its route, or a help, urges it."""
+    prepare(r, t, b, s)
+    own_lane = t.vehicle[b, s].lane
+    speed = t.vehicle[b, s].speed
     row = t.vehicle[b, s].way + t.vehicle[b, s].place
     if r.lane_internal[own_lane]:
         row += 1
@@ -173,16 +214,11 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
     if offset == 0 and r.way_offset[row, there] == 0:
         aim = side
     here_length, there_length = r.way_length[row, own], r.way_length[row, there]
-    kind = t.vehicle[b, s].kind
-    position = t.vehicle[b, s].position
     to_best = aim * side > 0
-    look = t.vehicle[b, s].look * LOOK_AHEAD_S
-    if side == LEFT:
-        look = look * real(2.0)
-    look += real(2.0) * (r.size[kind] + r.gap[kind])
+    look = look_distance(r, t, b, s, side)
     away = real(wp.abs(aim))
     if to_best and aim == offset:
-        left = here_length - position
+        left = here_length - t.vehicle[b, s].position
         if left / away < look or (left - occupied(r, t, b, s, beside(r, own_lane, aim))) / away < look:
             whole = look_behind(r, t, b, s, lane, around)
             inform(r, t, b, s, whole, side, offset, here_length, front, is_close_behind(r, t, b, s, whole))
@@ -194,20 +230,11 @@ def wish(r: Road, t: Traffic, b: int, s: int, lane: int, side: int, around: Arou
         bounded, wants = not_on_the_right(r, t, b, s, lane, around, here)
         here = bounded
         eager = wants
-    if not to_best:
-        left = there_length - position
-        if left / (away + real(2.0)) < look or (aim == 0 and there_length < TURN_LANE):
-            return False, False
-        if is_full(r, t, b, s, own_lane, left, away, look) or is_full(r, t, b, s, lane, left, away, look):
-            return False, False
+    if not to_best and not may_leave_best(r, t, b, s, lane, there_length, aim, away, look):
+        return False, False
     if side == RIGHT and aim == 0 and r.lane_speed[own_lane] > FAST_ROAD and t.vehicle[b, s].look > STANDING:
         return False, False
-    leader, rear = leader_on(r, t, b, s, own_lane, True)
-    gap = rear - position - r.gap[kind]
-    if leader < 0:
-        beyond, beyond_gap = leader_beyond(r, t, b, s, own_lane)
-        leader = beyond
-        gap = beyond_gap
+    leader, gap = leader_ahead(r, t, b, s)
     hurry = bool(False)
     if leader >= 0:
         hurry = t.vehicle[b, leader].acceleration > real(0.0)

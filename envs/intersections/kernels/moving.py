@@ -24,6 +24,18 @@ from fedsched.envs.intersections.kernels.ways import allowed, is_minor, is_yello
 
 
 @wp.func
+def count_standing(t: Traffic, b: int, s: int, speed: real):
+    """Seconds of standing, in a row and in all, and how often it came to stand."""
+    if speed <= STANDING:
+        if t.vehicle[b, s].waiting == 0:
+            t.vehicle[b, s].stops = t.vehicle[b, s].stops + 1
+        t.vehicle[b, s].waiting = t.vehicle[b, s].waiting + 1
+        t.vehicle[b, s].total_waiting = t.vehicle[b, s].total_waiting + 1
+    else:
+        t.vehicle[b, s].waiting = 0
+
+
+@wp.func
 def list_approaches(t: Traffic, b: int):
     """Notes for every link who wants to pass it in this second."""
     for node in range(t.planned[b]):
@@ -75,8 +87,8 @@ def for_changes(r: Road, t: Traffic, b: int, s: int, low_in: real, wanted: real,
 
 
 @wp.func
-def decide(r: Road, t: Traffic, b: int, s: int) -> real:
-    """The speed of this second: links in order until one is closed, then limits, dawdling and advice."""
+def heed_links(r: Road, t: Traffic, b: int, s: int):
+    """Links in order until one is closed: the speed they allow, the least to pass one with, whether it is hindered."""
     kind = t.vehicle[b, s].kind
     accel, decel = r.accel[kind], r.decel[kind]
     v = t.vehicle[b, s].speed
@@ -131,6 +143,16 @@ def decide(r: Road, t: Traffic, b: int, s: int) -> real:
             hindered = True
         else:
             least = bound
+    return bound, least, hindered
+
+
+@wp.func
+def decide(r: Road, t: Traffic, b: int, s: int) -> real:
+    """The speed of this second: what the links allow, then limits, dawdling and advice."""
+    bound, least, hindered = heed_links(r, t, b, s)
+    kind = t.vehicle[b, s].kind
+    accel, decel = r.accel[kind], r.decel[kind]
+    v = t.vehicle[b, s].speed
     t.vehicle[b, s].hindered = hindered
     low = wp.min(wp.max(v - decel, real(0.0)), wp.max(bound, wp.max(v - r.emergency[kind], real(0.0))))
     top = wp.max(allowed(r, t, b, s, t.vehicle[b, s].lane), bound)
@@ -157,13 +179,7 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
     position = real(t.vehicle[b, s].position + speed)
     t.vehicle[b, s].acceleration = speed - t.vehicle[b, s].speed
     t.vehicle[b, s].speed = speed
-    if speed <= STANDING:
-        if t.vehicle[b, s].waiting == 0:
-            t.vehicle[b, s].stops = t.vehicle[b, s].stops + 1
-        t.vehicle[b, s].waiting = t.vehicle[b, s].waiting + 1
-        t.vehicle[b, s].total_waiting = t.vehicle[b, s].total_waiting + 1
-    else:
-        t.vehicle[b, s].waiting = 0
+    count_standing(t, b, s, speed)
     if t.vehicle[b, s].gives_up:
         t.vehicle[b, s].junction_entry = NEVER
         t.vehicle[b, s].conflict_entry = NEVER

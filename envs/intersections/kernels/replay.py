@@ -8,9 +8,9 @@ import warp as wp
 from fedsched.envs.intersections.kernels.control import ControlArrays, PlanArrays, end_yellow
 from fedsched.envs.intersections.kernels.gates import pass_gate
 from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge
+from fedsched.envs.intersections.kernels.moving import count_standing
 from fedsched.envs.intersections.kernels.second import decide_all, goes_on, settle
 from fedsched.envs.intersections.kernels.state import (
-    STANDING,
     Road,
     RoadArrays,
     Traffic,
@@ -142,13 +142,7 @@ def take(r: Road, t: Traffic, f: Film, e: Memory, b: int, s: int, i: int):
     if before >= 0:
         pass_lines(r, t, b, s, before, lines_passed(r, before, first))
     if t.vehicle[b, s].inserted < t.now[b]:
-        if speed <= STANDING:
-            if t.vehicle[b, s].waiting == 0:
-                t.vehicle[b, s].stops = t.vehicle[b, s].stops + 1
-            t.vehicle[b, s].waiting = t.vehicle[b, s].waiting + 1
-            t.vehicle[b, s].total_waiting = t.vehicle[b, s].total_waiting + 1
-        else:
-            t.vehicle[b, s].waiting = 0
+        count_standing(t, b, s, speed)
         own = allowed(r, t, b, s, lane)
         t.vehicle[b, s].time_loss = t.vehicle[b, s].time_loss + (own - speed) / own
 

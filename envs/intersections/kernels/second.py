@@ -29,8 +29,8 @@ wp.set_module_options(
         " -mllvm=-inline-cold-callsite-threshold=1000000 -mllvm=-slp-recursion-max-depth=4"
     }
 )
-"""On a CPU everything is compiled into the loop over seconds, where the arrays' addresses stay at hand: half as fast
-again, for a few seconds of compiling."""
+"""On a CPU everything is compiled into the loop over seconds, where the arrays' addresses stay at hand. It runs
+faster by far more than the longer compiling costs."""
 
 
 @wp.func

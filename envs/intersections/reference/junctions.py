@@ -5,6 +5,7 @@ our own words.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedsched.envs.intersections.reference import following as krauss
@@ -39,12 +40,7 @@ class Hold:
 def holds(street: Street, ego: Vehicle, lane: int, start: float) -> list[Hold]:
     """All that hold up `ego` on an internal lane of its way, `start` m ahead (negative where it is on it)."""
     found = []
-    for q in range(street.conflict_begin[lane], street.conflict_begin[lane + 1]):
-        kind = street.conflict_kind[q]
-        point = start + (street.own_end[q] if kind == ConflictKind.SIBLING else street.own_begin[q])
-        width = street.own_end[q] - street.own_begin[q] if kind == ConflictKind.CROSSING else 0.0
-        if point + width < 0 and kind != ConflictKind.MERGE:
-            continue
+    for q, point in _conflicts_ahead(street, lane, start):
         other = street.conflict_lane[q]
         for rear, leader in _occupants(street, other):
             if leader is not ego:
@@ -52,6 +48,17 @@ def holds(street: Street, ego: Vehicle, lane: int, start: float) -> list[Hold]:
                 if speed is not None:
                     found.append(Hold(speed, _stands(street, ego, leader)))
     return found
+
+
+def _conflicts_ahead(street: Street, lane: int, start: float) -> Iterator[tuple[int, float]]:
+    """Conflicts of an internal lane that are not passed yet, with where they begin in m ahead."""
+    for q in range(street.conflict_begin[lane], street.conflict_begin[lane + 1]):
+        kind = street.conflict_kind[q]
+        point = start + (street.own_end[q] if kind == ConflictKind.SIBLING else street.own_begin[q])
+        width = street.own_end[q] - street.own_begin[q] if kind == ConflictKind.CROSSING else 0.0
+        if point + width < 0 and kind != ConflictKind.MERGE:
+            continue
+        yield q, point
 
 
 def _occupants(street: Street, lane: int) -> list[tuple[float, Vehicle]]:
@@ -69,12 +76,7 @@ def _stands(street: Street, ego: Vehicle, leader: Vehicle) -> bool:
 def crossing_leader(street: Street, ego: Vehicle, lane: int, start: float) -> tuple[Vehicle | None, float]:
     """Of the vehicles that cross or join an internal lane `start` m ahead the one that leaves least, and the gap."""
     best: tuple[float, Vehicle | None, float] = (FREE, None, 0.0)
-    for q in range(street.conflict_begin[lane], street.conflict_begin[lane + 1]):
-        kind = street.conflict_kind[q]
-        point = start + (street.own_end[q] if kind == ConflictKind.SIBLING else street.own_begin[q])
-        width = street.own_end[q] - street.own_begin[q] if kind == ConflictKind.CROSSING else 0.0
-        if point + width < 0 and kind != ConflictKind.MERGE:
-            continue
+    for q, point in _conflicts_ahead(street, lane, start):
         for rear, leader in _occupants(street, street.conflict_lane[q]):
             met = _meeting(street, ego, leader, q, lane, point, rear) if leader is not ego else None
             if met is not None and (lane != ego.lane or met[1] or _goes_first(street, ego, leader, q, lane, met[0])):

@@ -2,21 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from fedsched.agents.network import SoftRule
 from fedsched.envs.core import WorldSpec
 from fedsched.envs.datacenter.model import Cluster, SiteModel
 from fedsched.envs.datacenter.world import site_spec
-from fedsched.sim.domains.base import FloatArray, Notice, Simulator
+from fedsched.sim.domains.base import FloatArray, Notice, Simulator, check_sites
 from fedsched.sim.domains.datacenter.operation import Outcome, figures_at_home
 from fedsched.sim.domains.datacenter.site import DatacenterSite
 from fedsched.sim.domains.datacenter.worlds import DatacenterWorlds, plays_windows, soft_rule
-from fedsched.sim.errors import UserError, WorldSetupError
+from fedsched.sim.errors import UserError
 from fedsched.sim.scenario import Scenario
-
-if TYPE_CHECKING:
-    from fedsched.sim.scenario.marks import Finding
 
 DRAIN = 1.0
 """Periods of drain after the period of arrivals, so that all work of the period is done and paid for."""
@@ -40,16 +36,7 @@ class DatacenterDomain:
         Raises:
             WorldSetupError: All sites whose worlds cannot be built or have an empty or unfit window.
         """
-        wide: list[Notice] = []
-        wrong: list[Finding] = []
-        for name in scenario.sites:
-            try:
-                wide += _check_site(scenario, DatacenterWorlds(scenario, name))
-            except WorldSetupError as error:
-                wrong += error.found
-        if wrong:
-            raise WorldSetupError(wrong)
-        return wide
+        return check_sites(scenario, lambda name: _check_site(scenario, DatacenterWorlds(scenario, name)))
 
     def check_simulator(self, scenario: Scenario, simulator: Simulator) -> None:
         """There is none but ours."""

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -21,14 +20,11 @@ from fedsched.envs.intersections.world import (
     PHASE_FEATURES,
     REWARD_PARTS,
 )
-from fedsched.sim.domains.base import FloatArray, Notice, Scene, Simulator
+from fedsched.sim.domains.base import FloatArray, Notice, Scene, Simulator, check_sites
 from fedsched.sim.domains.intersections.operation import Outcome
 from fedsched.sim.domains.intersections.site import CitySite
-from fedsched.sim.errors import UserError, WorldSetupError
+from fedsched.sim.errors import UserError
 from fedsched.sim.scenario import Scenario
-
-if TYPE_CHECKING:
-    from fedsched.sim.scenario.marks import Finding
 
 _SOFT_RULES = {
     "greedy": {"log_near": 40.0, "current": 2.0},
@@ -54,19 +50,7 @@ class IntersectionsDomain:
         Raises:
             WorldSetupError: All sites whose city cannot be used.
         """
-        wrong: list[Finding] = []
-        notices: list[Notice] = []
-        for name in scenario.sites:
-            try:
-                site = CitySite(scenario, name)
-                with site.blame():
-                    site.world(1)
-                notices += _read_over(site)
-            except WorldSetupError as error:
-                wrong += error.found
-        if wrong:
-            raise WorldSetupError(wrong)
-        return notices
+        return check_sites(scenario, lambda name: _check_site(CitySite(scenario, name)))
 
     def check_simulator(self, scenario: Scenario, simulator: Simulator) -> None:
         """Raises UserError where SUMO is missing."""
@@ -107,6 +91,12 @@ class IntersectionsDomain:
     def figures(self, outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, FloatArray]]:
         """Each city's own."""
         return {site: dict(outcome.figures) for site, outcome in outcomes.items()}
+
+
+def _check_site(site: CitySite) -> list[Notice]:
+    with site.blame():
+        site.world(1)
+    return _read_over(site)
 
 
 def _read_over(site: CitySite) -> list[Notice]:
