@@ -4,6 +4,7 @@ import numpy as np
 
 from fedsched.envs.intersections.ahead import next_signals
 from fedsched.envs.intersections.problem import grid_problem
+from fedsched.envs.intersections.world import world_spec
 
 
 def test_neighbours_are_the_signals_along_the_roads() -> None:
@@ -34,3 +35,18 @@ def test_lanes_that_do_not_lead_on_count_as_the_first_that_does() -> None:
         ]
         if tables.links.signal[entries[0]] >= 0:
             assert ahead[row][tables.ways.link[row] < 0].max() == entries[0]
+
+
+def test_relations_are_the_lights_of_the_phases() -> None:
+    problem = grid_problem(3)
+    kind = world_spec(problem).kinds[0]
+    assert isinstance(kind.relation, np.ndarray)
+    assert kind.relation.shape == (9, kind.actions, kind.entities)
+    links = problem.tables.links
+    for a, signal in enumerate(problem.signals):
+        assert not kind.relation[a, kind.idle].any()
+        for n, state in enumerate(signal.phases):
+            for e, move in enumerate(signal.movements):
+                green = any(state[links.signal_index[k]] in "gG" for k in signal.links[e])
+                assert kind.relation[a, n, e] == green
+                assert {problem.tables.lanes.edge[links.source[k]] for k in signal.links[e]} == {move.source}

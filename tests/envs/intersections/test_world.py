@@ -330,20 +330,6 @@ def test_illegal_actions_name_signal_and_choices() -> None:
         world.step({KIND: torch.zeros(1, 8, dtype=torch.int64)})
 
 
-def test_relations_are_the_lights_of_the_phases() -> None:
-    kind = make(1).spec.kinds[0]
-    assert isinstance(kind.relation, np.ndarray)
-    assert kind.relation.shape == (9, kind.actions, kind.entities)
-    links = problem().tables.links
-    for a, signal in enumerate(problem().signals):
-        assert not kind.relation[a, kind.idle].any()
-        for n, state in enumerate(signal.phases):
-            for e, move in enumerate(signal.movements):
-                green = any(state[links.signal_index[k]] in "gG" for k in signal.links[e])
-                assert kind.relation[a, n, e] == green
-                assert {problem().tables.lanes.edge[links.source[k]] for k in signal.links[e]} == {move.source}
-
-
 def test_seeds_of_any_size_are_told_apart() -> None:
     seeds = [0, 7, (1 << 31) - 1, 1 << 31, (1 << 40) + 7, (1 << 62) + 7, -7]
     folded = [fold(seed) for seed in seeds]
