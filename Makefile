@@ -40,8 +40,9 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Names and versions only, no hosts: the CPU or CUDA build of torch is chosen at install time
+# Names and versions only, no hosts: the CPU or CUDA build of torch is chosen at install time, so the old line goes first
 lock:
+	sed -i.bak -e '/^torch==/d' requirements.txt
 	uv pip compile pyproject.toml --group dev --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		$(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)") --output-file requirements.txt
 	sed -i.bak -e 's/^torch==\([0-9.]*\)+cpu/torch==\1/' requirements.txt && rm requirements.txt.bak
