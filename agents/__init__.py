@@ -1,12 +1,13 @@
 """Policies and how they learn: token networks, messages, rollouts, PPO, evolution."""
 
 from fedsched.agents.collect import GreedyActor, evaluate, play
+from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
 from fedsched.agents.constraint import Constraint, Multiplier
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.evolution import Cma
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.messages import Mailbox, Traffic
-from fedsched.agents.network import PolicyConfig, SoftRule
+from fedsched.agents.network import SoftRule
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.agents.population import linear_weights, play_population, set_linear_weights
@@ -17,11 +18,13 @@ __all__ = [
     "AgentError",
     "Cma",
     "Constraint",
+    "EncoderConfig",
     "GreedyActor",
     "Learner",
     "LearnerConfig",
     "Losses",
     "Mailbox",
+    "MessageConfig",
     "Multiplier",
     "Policy",
     "PolicyConfig",

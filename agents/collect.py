@@ -127,7 +127,7 @@ class _Sampler:
 
 
 def _last_values(policy: Policy, observation: Observation) -> dict[str, torch.Tensor] | None:
-    if not policy.config.critic:
+    if policy.config.critic == "none":
         return None
     features = critic_features(observation)
     return {name: policy.critic(name).values(features[name]) for name in observation.kinds}

@@ -63,7 +63,7 @@ class Learner:
         Raises:
             AgentError: `gae` without a critic, `group` with a single rollout.
         """
-        if config.advantage == "gae" and not policy.config.critic:
+        if config.advantage == "gae" and policy.config.critic == "none":
             raise AgentError("advantage gae needs a critic: set critic in the policy's configuration, or use group")
         if config.advantage == "group" and config.rollouts < 2:
             raise AgentError("advantage group compares rollouts of one instance: rollouts must be at least 2")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fedsched.agents.config import MessageConfig
 from fedsched.agents.decisions import Heard
 
 
@@ -109,12 +110,13 @@ class Messenger(nn.Module):
     The learned null token makes an agent without neighbours, or with silent ones, well defined.
     """
 
-    def __init__(self, summary: int, size: int, heads: int, rounds: int) -> None:
-        """Sizes: `summary` features an agent, messages of `size` numbers, `heads` dividing it, `rounds` >= 1."""
+    def __init__(self, config: MessageConfig) -> None:
+        """Builds the parts; an agent's summary has as many features as a message."""
         super().__init__()
-        self.size, self.heads, self.rounds = size, heads, rounds
-        self.speak = nn.Linear(summary + size, size)
-        self.query = nn.Linear(summary, size)
+        self.heads, self.rounds = config.heads, config.rounds
+        size = self.size = config.latent
+        self.speak = nn.Linear(2 * size, size)
+        self.query = nn.Linear(size, size)
         self.listen = nn.Linear(size + 1, 2 * size)
         self.null = nn.Parameter(torch.zeros(2, size))
         self.merge = nn.Linear(size, size)
@@ -125,7 +127,7 @@ class Messenger(nn.Module):
         """Sends and receives.
 
         Args:
-            summary: float32 [D, S], what each deciding agent knows.
+            summary: float32 [D, M], what each deciding agent knows.
             moment: int64 [D].
             agent: int64 [D].
             heard: The mailbox's view of the neighbours of each.

@@ -8,11 +8,11 @@ so that learning begins at the rule.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import nn
 
+from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic
 from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.distribution import RaggedCategorical
@@ -37,31 +37,6 @@ class SoftRule:
     gates: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class PolicyConfig:
-    """Sizes of a policy.
-
-    Attributes:
-        encoder: `pointwise` (a shared network per row) or `attention` (rows look at one another as well).
-        width: Units of the first layer of the row network.
-        hidden: Units of its second layer.
-        heads: Attention heads over rows and over messages.
-        rounds: Rounds of messages inside a decision; 0 switches messages off.
-        message: Numbers in a message.
-        critic: Whether there is a critic; the `group` advantage needs none.
-        critic_width: Units of both its hidden layers.
-    """
-
-    encoder: Literal["pointwise", "attention"] = "pointwise"
-    width: int = 32
-    hidden: int = 16
-    heads: int = 2
-    rounds: int = 1
-    message: int = 16
-    critic: bool = False
-    critic_width: int = 64
-
-
 class KindNetwork(nn.Module):
     """Everything that one kind of agent has of its own: linear term, row encoder, score, summary, critic."""
 
@@ -71,24 +46,24 @@ class KindNetwork(nn.Module):
         """Builds the parts; raises AgentError for a rule that names an unknown feature."""
         super().__init__()
         rows = len(kind.entity) + len(kind.action)
-        context = config.message if config.rounds else 0
+        encoder, context = config.encoder, config.messages.latent if config.messages else 0
         inputs = len(kind.own) + context
         self.skip = nn.Parameter(_start(kind, rule))
         self.register_buffer("gate", torch.tensor([_index(kind.own, g) for g in rule.gates], dtype=torch.int64), False)
         self.encoder: PointwiseEncoder | AttentionEncoder
-        if config.encoder == "pointwise":
-            self.encoder = PointwiseEncoder(inputs, rows, config.width, config.hidden)
+        if encoder.kind == "pointwise":
+            self.encoder = PointwiseEncoder(inputs, rows, encoder.width, encoder.hidden)
         else:
-            self.encoder = AttentionEncoder(inputs, rows, config.width, config.hidden, config.heads)
-        self.score = nn.Linear(config.hidden, 1, bias=False)
+            self.encoder = AttentionEncoder(inputs, rows, encoder.width, encoder.hidden, encoder.heads)
+        self.score = nn.Linear(encoder.hidden, 1, bias=False)
         nn.init.normal_(self.score.weight, std=0.01)
         self.summary = nn.Linear(len(kind.own) + rows, context) if context else None
-        self.critic = Critic(critic_features, config.critic_width) if config.critic else None
+        self.critic = Critic(critic_features, config.critic_width) if config.critic != "none" else None
 
     def summarise(self, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
         """What an agent can tell others, float32 [D, M]: own features and the mean of its rows."""
         if self.summary is None:
-            raise AgentError("this policy sends no messages: rounds is 0")
+            raise AgentError("this policy sends no messages")
         mean = segment_mean(decisions.rows, decisions.pointers, segment)
         return torch.tanh(self.summary(torch.cat([decisions.own, mean], 1)))
 

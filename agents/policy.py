@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic, critic_features, critic_width
 from fedsched.agents.decisions import AgentError, Decisions, gather
 from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.messages import Mailbox, Messenger, Traffic, concatenate_heard, listeners
-from fedsched.agents.network import KindNetwork, PolicyConfig, SoftRule
+from fedsched.agents.network import KindNetwork, SoftRule
 from fedsched.envs.core import Observation, WorldSpec
 
 
@@ -112,8 +113,7 @@ class Policy(nn.Module):
                 rule = rules.get(kind.name, SoftRule())
                 networks[kind.name] = KindNetwork(kind, config, rule, critic_width(spec, kind))
             self.kinds = nn.ModuleDict(networks)
-            sized = config.message, config.message, config.heads, config.rounds
-            self.messenger = Messenger(*sized) if config.rounds else None
+            self.messenger = Messenger(config.messages) if config.messages else None
 
     def network(self, kind: str) -> KindNetwork:
         """The part of one kind; raises AgentError for an unknown one."""
@@ -126,7 +126,7 @@ class Policy(nn.Module):
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
         agents = sum(len(kind.agents) for kind in spec.kinds)
-        return Mailbox.empty(batch, agents, self.config.message if self.messenger else 0, device)
+        return Mailbox.empty(batch, agents, self.messenger.size if self.messenger else 0, device)
 
     def judge(self, decisions: Mapping[str, Decisions]) -> Judged:
         """Distributions for decisions of any number of moments; messages are exchanged inside each moment."""
@@ -139,7 +139,7 @@ class Policy(nn.Module):
 
     def values(self, decisions: Mapping[str, Decisions]) -> dict[str, torch.Tensor] | None:
         """Values float32 [D] by kind, in the units of the returns; None without a critic."""
-        if not self.config.critic:
+        if self.config.critic == "none":
             return None
         return {name: self.critic(name).values(critic_input(part)) for name, part in decisions.items()}
 
@@ -152,12 +152,12 @@ class Policy(nn.Module):
 
     def gather(self, spec: WorldSpec, observation: Observation, mailbox: Mailbox) -> dict[str, Gathered]:
         """The decisions that active agents have to take, by kind."""
-        central = critic_features(observation) if self.config.critic else {}
+        central = critic_features(observation) if self.config.critic != "none" else {}
         neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
         gathered, first = {}, 0
         for kind in spec.kinds:
             tokens = observation.kinds[kind.name]
-            see_all = self.config.encoder == "attention"
+            see_all = self.config.encoder.kind == "attention"
             found, place, action = gather(tokens, kind, first, see_all, central.get(kind.name))
             if self.messenger is not None:
                 now = observation.time_s.index_select(0, found.moment)
@@ -180,13 +180,13 @@ class Policy(nn.Module):
         decisions = {name: part.decisions for name, part in gathered.items()}
         judged = self.judge(decisions)
         traffic = Traffic()
-        if judged.message is not None:
+        if self.messenger is not None and judged.message is not None:
             rows = torch.cat([part.moment for part in decisions.values()])
             agents = torch.cat([part.agent for part in decisions.values()])
             mailbox = mailbox.post(rows, agents, judged.message, observation.time_s.index_select(0, rows))
             heard_by = listeners(torch.from_numpy(spec.neighbours)).to(agents.device)
-            sent = int(heard_by.index_select(0, agents).sum()) * self.config.rounds
-            traffic = Traffic(sent, sent * 4 * self.config.message)
+            sent = int(heard_by.index_select(0, agents).sum()) * self.messenger.rounds
+            traffic = Traffic(sent, sent * 4 * self.messenger.size)
         return PolicyStep(
             distribution=judged.distribution,
             value=self.values(decisions),

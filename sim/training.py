@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
 from fedsched.agents.constraint import Constraint
 from fedsched.agents.learner import Learner, LearnerConfig
-from fedsched.agents.network import PolicyConfig
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
@@ -25,14 +25,13 @@ Parameters = dict[str, npt.NDArray[np.float32]]
 def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
     """The scenario's policy with its initial parameters, the same for every site."""
     agents, domain = scenario.agents, domain_of(scenario)
+    encoder, messages = agents.encoder, agents.messages
     config = PolicyConfig(
-        encoder=agents.encoder.kind,
-        width=agents.encoder.width,
-        hidden=max(4, agents.encoder.width // 2),
-        heads=agents.encoder.heads,
-        rounds=agents.messages.rounds if agents.messages.trigger == "always" else 0,
-        message=agents.messages.latent,
-        critic=agents.ppo.advantage == "gae",
+        encoder=EncoderConfig(encoder.kind, encoder.width, max(4, encoder.width // 2), encoder.heads),
+        messages=MessageConfig(messages.rounds, messages.latent, encoder.heads)
+        if messages.rounds and messages.trigger == "always"
+        else None,
+        critic="central" if agents.ppo.advantage == "gae" else "none",
     )
     return Policy(domain.policy_spec(), config, domain.soft_rules(scenario.start), seed=scenario.seed).to(device)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fedsched.agents.collect import Ended, collect, evaluate, quieten
+from fedsched.agents.config import PolicyConfig
 from fedsched.agents.decisions import AgentError, row_features
 from fedsched.agents.experience import group_experience
-from fedsched.agents.network import PolicyConfig
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Column, Table
 from fedsched.envs.core import KindSpec, Tokens, Transition

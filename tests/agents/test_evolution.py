@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from fedsched.agents.collect import evaluate
+from fedsched.agents.config import PolicyConfig
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.evolution import Cma, FloatArray
-from fedsched.agents.network import PolicyConfig, SoftRule
+from fedsched.agents.network import SoftRule
 from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, play_population, set_linear_weights
 
@@ -31,7 +32,7 @@ def test_an_ill_conditioned_quadratic_is_solved(seed: int) -> None:
 
 def test_a_candidate_of_a_population_plays_like_the_policy_with_its_weights(queue: Callable[..., Any]) -> None:
     population, single = queue(12, jobs=6, agents=2), queue(4, jobs=6, agents=2)
-    policy = Policy(single.spec, PolicyConfig(rounds=0), {"server": SoftRule(gates=("left",))})
+    policy = Policy(single.spec, PolicyConfig(messages=None), {"server": SoftRule(gates=("left",))})
     with torch.no_grad():
         policy.network("server").score.weight.zero_()
     candidates = np.random.default_rng(0).normal(size=(3, 6))
@@ -45,7 +46,7 @@ def test_a_candidate_of_a_population_plays_like_the_policy_with_its_weights(queu
 
 def test_evolution_finds_shortest_job_first(queue: Callable[..., Any]) -> None:
     world = queue(8 * 16, jobs=5)
-    policy = Policy(world.spec, PolicyConfig(rounds=0), {"server": SoftRule({"size": 2.0})})
+    policy = Policy(world.spec, PolicyConfig(messages=None), {"server": SoftRule({"size": 2.0})})
     cma = Cma(linear_weights(policy, "server"), 1.0, population=8, seed=0)
     zeros = torch.zeros(16, dtype=torch.int64)
     for generation in range(15):

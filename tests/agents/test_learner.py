@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from fedsched.agents.collect import collect, evaluate
+from fedsched.agents.config import EncoderConfig, PolicyConfig
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, gae_experience
 from fedsched.agents.learner import Learner, LearnerConfig
-from fedsched.agents.network import PolicyConfig, SoftRule
+from fedsched.agents.network import SoftRule
 from fedsched.agents.parameters import parameters_to_numpy
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import PpoConfig
@@ -25,7 +26,7 @@ def learner(
     seed: int = 0,
     constraint: Constraint | None = None,
 ) -> Learner:
-    config = PolicyConfig(encoder=encoder, critic=advantage == "gae")
+    config = PolicyConfig(encoder=EncoderConfig(encoder), critic="central" if advantage == "gae" else "none")
     wrong = SoftRule({"size": 2.0})  # longest job first, so that there is something to unlearn
     policy = Policy(world.spec, config, {"server": wrong}, seed=seed)
     ppo = PpoConfig(lr=1e-2, iterations=25)

@@ -5,16 +5,16 @@ import numpy as np
 import torch
 
 from fedsched.agents.collect import evaluate
+from fedsched.agents.config import MessageConfig, PolicyConfig
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.messages import Mailbox, Messenger, Traffic, fresh_speakers, listeners
-from fedsched.agents.network import PolicyConfig
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import PpoConfig
 
 
 def learnt_share(world: Any, rounds: int) -> tuple[float, Traffic]:
     """Share of right greedy answers over fresh episodes after some updates, and what the last collection sent."""
-    policy = Policy(world.spec, PolicyConfig(rounds=rounds, critic=True))
+    policy = Policy(world.spec, PolicyConfig(messages=MessageConfig(rounds), critic="central"))
     ppo = PpoConfig(lr=1e-2, iterations=20)
     learner = Learner(policy, LearnerConfig({"right": 1.0}, "gae", rollouts=1, gamma=0.0, ppo=ppo), seed=0)
     rows = torch.arange(world.batch)
@@ -43,7 +43,7 @@ def test_an_agent_that_does_not_decide_now_is_heard_through_the_mailbox(relay: C
 
 def test_gradients_flow_from_the_receiver_into_the_sender(relay: Callable[..., Any]) -> None:
     world = relay(4)
-    policy = Policy(world.spec, PolicyConfig(rounds=2))
+    policy = Policy(world.spec, PolicyConfig(messages=MessageConfig(2)))
     with torch.no_grad():
         policy.network("doer").score.weight.fill_(1.0)
     rows = torch.arange(4)
@@ -99,7 +99,7 @@ def test_attention_over_neighbours_equals_a_loop_with_the_null_token() -> None:
 
 def test_nobody_to_hear_is_the_null_token_and_finite(queue: Callable[..., Any]) -> None:
     world = queue(3, jobs=4, agents=1)
-    policy = Policy(world.spec, PolicyConfig(rounds=1))
+    policy = Policy(world.spec, PolicyConfig(messages=MessageConfig(1)))
     rows = torch.arange(3)
     step = policy(world.spec, world.reset(rows, rows), None, policy.mailbox(world.spec, 3))
     assert bool(step.distribution["server"].log_probs.isfinite().all())

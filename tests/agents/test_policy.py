@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
 from fedsched.agents.decisions import AgentError
-from fedsched.agents.network import PolicyConfig, SoftRule
+from fedsched.agents.network import SoftRule
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.envs.core import Observation, WorldError
@@ -52,7 +53,7 @@ def test_the_order_of_entities_does_not_matter(
     encoder: Encoder, queue: Callable[..., Any], shuffle: Callable[..., Observation]
 ) -> None:
     world = queue(6, jobs=7, agents=2)
-    policy = strong(Policy(world.spec, PolicyConfig(encoder=encoder, critic=True)))
+    policy = strong(Policy(world.spec, PolicyConfig(encoder=EncoderConfig(encoder), critic="central")))
     observation = start(world)
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
     straight = dense_log_probs(policy, world, observation)
@@ -67,7 +68,7 @@ def test_the_order_of_entities_does_not_matter(
 @both
 def test_empty_slots_and_other_worlds_of_the_batch_do_not_matter(encoder: Encoder, queue: Callable[..., Any]) -> None:
     narrow, wide = queue(3, jobs=5, agents=2), queue(9, jobs=5, agents=2, slots=40)
-    policy = strong(Policy(narrow.spec, PolicyConfig(encoder=encoder)))
+    policy = strong(Policy(narrow.spec, PolicyConfig(encoder=EncoderConfig(encoder))))
     small = dense_log_probs(policy, narrow, start(narrow))
     large = dense_log_probs(policy, wide, start(wide))
     np.testing.assert_allclose(large[:6, :5], small[:, :5], atol=1e-4)
@@ -79,7 +80,7 @@ def test_the_same_parameters_serve_worlds_of_any_size(
     encoder: Encoder, agents: int, jobs: int, queue: Callable[..., Any]
 ) -> None:
     home, away = queue(2, jobs=5, agents=3), queue(4, jobs=jobs, agents=agents)
-    config = PolicyConfig(encoder=encoder, critic=True)
+    config = PolicyConfig(encoder=EncoderConfig(encoder), critic="central")
     policy, other = Policy(home.spec, config, seed=0), Policy(away.spec, config, seed=1)
     parameters_from_numpy(other, parameters_to_numpy(policy))
     observation = start(away)
@@ -98,7 +99,7 @@ def test_attention_lets_a_row_see_the_others(queue: Callable[..., Any]) -> None:
     changed = replace(observation, kinds={"server": replace(tokens, entities=entities)})
     moved = {}
     for encoder in ("pointwise", "attention"):
-        policy = strong(Policy(world.spec, PolicyConfig(encoder=encoder, rounds=0)))
+        policy = strong(Policy(world.spec, PolicyConfig(encoder=EncoderConfig(encoder), messages=None)))
         tables = [dense_log_probs(policy, world, o)[0] for o in (observation, changed)]
         moved[encoder] = abs(float((tables[0][0] - tables[0][1]) - (tables[1][0] - tables[1][1])))
     assert moved["pointwise"] < 1e-4
@@ -111,7 +112,7 @@ def test_attention_sees_live_entities_that_may_not_be_chosen(queue: Callable[...
     tokens = observation.kinds["server"]
     forbidden = tokens.action_mask.clone()
     forbidden[:, :, 4] = False
-    policy = strong(Policy(world.spec, PolicyConfig(encoder="attention", rounds=0)))
+    policy = strong(Policy(world.spec, PolicyConfig(encoder=EncoderConfig("attention"), messages=None)))
     tables = []
     for bump in (0.0, 1.0):
         entities = tokens.entities.clone()
@@ -137,7 +138,7 @@ def test_a_policy_starts_at_its_soft_rule(queue: Callable[..., Any]) -> None:
 
 def test_a_gate_gives_the_linear_term_weights_of_its_own(queue: Callable[..., Any]) -> None:
     world = queue(1, jobs=4)
-    policy = Policy(world.spec, PolicyConfig(rounds=0), {"server": SoftRule({"size": -2.0}, gates=("left",))})
+    policy = Policy(world.spec, PolicyConfig(messages=None), {"server": SoftRule({"size": -2.0}, gates=("left",))})
     network = policy.network("server")
     with torch.no_grad():
         network.score.weight.zero_()
@@ -152,7 +153,7 @@ def test_a_gate_gives_the_linear_term_weights_of_its_own(queue: Callable[..., An
 def test_the_step_does_not_alias_the_world(queue: Callable[..., Any]) -> None:
     world = queue(2, jobs=4)
     observation = start(world)
-    step = act(Policy(world.spec, PolicyConfig(critic=True)), world, observation)
+    step = act(Policy(world.spec, PolicyConfig(critic="central")), world, observation)
     before = step.decisions["server"].rows.clone()
     for tensor in vars(observation.kinds["server"]).values():
         tensor.zero_()
@@ -166,7 +167,11 @@ def test_a_moment_without_decisions_is_no_error(encoder: Encoder, queue: Callabl
     observation = start(world)
     tokens = observation.kinds["server"]
     asleep = replace(observation, kinds={"server": replace(tokens, active=torch.zeros_like(tokens.active))})
-    step = act(Policy(world.spec, PolicyConfig(encoder=encoder, rounds=2, critic=True)), world, asleep)
+    step = act(
+        Policy(world.spec, PolicyConfig(encoder=EncoderConfig(encoder), messages=MessageConfig(2), critic="central")),
+        world,
+        asleep,
+    )
     assert len(step.decisions["server"]) == 0
     assert step.distribution["server"].sample(torch.Generator()).shape == (0,)
     assert not bool(step.mailbox.known.any())
@@ -183,7 +188,7 @@ def test_equal_seeds_give_equal_parameters_and_leave_the_global_generator_alone(
 
 
 def test_normaliser_statistics_do_not_cross(queue: Callable[..., Any]) -> None:
-    policy = Policy(queue(1).spec, PolicyConfig(critic=True))
+    policy = Policy(queue(1).spec, PolicyConfig(critic="central"))
     names = set(parameters_to_numpy(policy))
     buffers = {name for name, _ in policy.named_buffers()}
     assert {"kinds.server.critic.mean", "kinds.server.critic.deviation"} <= buffers

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fedsched.agents.collect import collect
+from fedsched.agents.config import PolicyConfig
 from fedsched.agents.experience import Experience
-from fedsched.agents.network import PolicyConfig
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import (
     Optimiser,
@@ -26,7 +26,7 @@ from fedsched.agents.ppo import (
 def acted(queue: Callable[..., Any]) -> tuple[Policy, dict[str, Experience], int]:
     """A policy, what it did, and the number of moments."""
     world = queue(6, jobs=5, agents=2)
-    policy = Policy(world.spec, PolicyConfig(critic=True))
+    policy = Policy(world.spec, PolicyConfig(critic="central"))
     rows, no = torch.arange(6), torch.zeros(6, dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
     rollouts = collect(policy, world, rows, rows, generator, no, rows)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from fedsched.agents.config import EncoderConfig, EncoderKind, MessageConfig, PolicyConfig
 from fedsched.agents.experience import Experience
-from fedsched.agents.network import PolicyConfig
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import Optimiser, PpoConfig
 from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
@@ -98,7 +98,9 @@ def learning_rate(policy: Policy, spec: WorldSpec, minibatch: int) -> float:
 def test_decisions_per_second(encoder: str, agents: int, rounds: int) -> None:
     torch.set_num_threads(1)
     spec = site(agents)
-    policy = Policy(spec, PolicyConfig(encoder="attention" if encoder == "attention" else "pointwise", rounds=rounds))
+    kind: EncoderKind = "attention" if encoder == "attention" else "pointwise"
+    config = PolicyConfig(EncoderConfig(kind), MessageConfig(rounds) if rounds else None)
+    policy = Policy(spec, config)
     acting = {batch: acting_rate(policy, spec, batch) for batch in (64, 256)}
     learning = learning_rate(policy, spec, 4096)
     floor = {"pointwise": 20_000, "attention": 8_000}[encoder]

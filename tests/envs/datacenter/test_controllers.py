@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from fedsched.agents.collect import evaluate
-from fedsched.agents.network import PolicyConfig, SoftRule
+from fedsched.agents.config import PolicyConfig
+from fedsched.agents.network import SoftRule
 from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights
 from fedsched.envs.datacenter.controllers import RuleController
@@ -53,7 +54,7 @@ def test_a_controller_starts_every_job_when_the_kernel_does(site: str, name: str
 def test_a_linear_score_in_the_kernel_equals_the_greedy_policy(site: str) -> None:
     world = DatacenterWorld(WIDE_SITES[site], DISTINCT, len(INSTANCES))
     rule = SoftRule({"log_area": -40.0, "log_wait": 11.0, "fits": 3.0, "hold": -30.0}, gates=("stage",))
-    policy = Policy(world.spec, PolicyConfig(rounds=0), {KIND: rule}, seed=3)
+    policy = Policy(world.spec, PolicyConfig(messages=None), {KIND: rule}, seed=3)
     network = policy.network(KIND)
     nn.init.zeros_(network.score.weight)
     nn.init.normal_(network.skip, std=0.5, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,56 @@
+"""Sizes and kinds of a policy's parts."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+EncoderKind = Literal["pointwise", "attention"]
+CriticKind = Literal["none", "central"]
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What a network makes of the rows of a decision before it is scored.
+
+    Attributes:
+        kind: `pointwise` (a shared network per row) or `attention` (rows look at one another as well).
+        width: Units of the first layer of the row network.
+        hidden: Units of its second layer.
+        heads: Attention heads over rows.
+    """
+
+    kind: EncoderKind = "pointwise"
+    width: int = 32
+    hidden: int = 16
+    heads: int = 2
+
+
+@dataclass(frozen=True)
+class MessageConfig:
+    """What agents tell one another inside a decision.
+
+    Attributes:
+        rounds: Rounds of messages, at least one.
+        latent: Numbers in a message.
+        heads: Attention heads over what is heard.
+    """
+
+    rounds: int = 1
+    latent: int = 16
+    heads: int = 2
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The parts of a policy.
+
+    Attributes:
+        encoder: Of the rows.
+        messages: Between the agents; None: none.
+        critic: `none` (the `group` advantage needs none) or `central`, which reads all agents of a world.
+        critic_width: Units of both its hidden layers.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    messages: MessageConfig | None = field(default_factory=MessageConfig)
+    critic: CriticKind = "none"
+    critic_width: int = 64
