@@ -16,12 +16,14 @@ class EncoderConfig:
         width: Units of the first layer of the row network.
         hidden: Units of its second layer.
         heads: Attention heads over rows.
+        layers: Layers of `width` units on the agent's own features and what it heard, before rows are looked at.
     """
 
     kind: EncoderKind = "pointwise"
     width: int = 32
     hidden: int = 16
     heads: int = 2
+    layers: int = 0
 
 
 @dataclass(frozen=True)

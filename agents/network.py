@@ -18,6 +18,7 @@ from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.encoder import AttentionEncoder, PointwiseEncoder
 from fedsched.agents.segments import segment_mean
+from fedsched.agents.state import StateEncoder
 from fedsched.envs.core import KindSpec
 
 # skip weights are stored divided by this: one Adam step then moves a soft rule as far as it needs
@@ -50,11 +51,12 @@ class KindNetwork(nn.Module):
         inputs = len(kind.own) + context
         self.skip = nn.Parameter(_start(kind, rule))
         self.register_buffer("gate", torch.tensor([_index(kind.own, g) for g in rule.gates], dtype=torch.int64), False)
+        self.state = StateEncoder(inputs, encoder.width, encoder.layers)
         self.encoder: PointwiseEncoder | AttentionEncoder
         if encoder.kind == "pointwise":
-            self.encoder = PointwiseEncoder(inputs, rows, encoder.width, encoder.hidden)
+            self.encoder = PointwiseEncoder(self.state.size, rows, encoder.width, encoder.hidden)
         else:
-            self.encoder = AttentionEncoder(inputs, rows, encoder.width, encoder.hidden, encoder.heads)
+            self.encoder = AttentionEncoder(self.state.size, rows, encoder.width, encoder.hidden, encoder.heads)
         self.score = nn.Linear(encoder.hidden, 1, bias=False)
         nn.init.normal_(self.score.weight, std=0.01)
         self.summary = nn.Linear(len(kind.own) + rows, context) if context else None
@@ -70,7 +72,7 @@ class KindNetwork(nn.Module):
     def forward(self, decisions: Decisions, segment: torch.Tensor, context: torch.Tensor | None) -> RaggedCategorical:
         """Scores the rows of decisions, given what the agents have heard (`context` [D, M])."""
         inputs = decisions.own if context is None else torch.cat([decisions.own, context], 1)
-        scores = self.score(self.encoder(inputs, decisions, segment)).squeeze(1)
+        scores = self.score(self.encoder(self.state(inputs), decisions, segment)).squeeze(1)
         linear = decisions.rows @ (self.skip * SKIP_SCALE).T
         scores = scores + linear[:, 0]
         if self.gate.numel():

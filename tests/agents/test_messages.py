@@ -68,14 +68,14 @@ def test_fresh_speakers_equal_a_loop() -> None:
 
 def test_attention_over_neighbours_equals_a_loop_with_the_null_token() -> None:
     generator = torch.Generator().manual_seed(1)
-    messenger = Messenger(summary=4, size=6, heads=2, rounds=1)
+    messenger = Messenger(MessageConfig(rounds=1, latent=6, heads=2))
     with torch.no_grad():
         for parameter in messenger.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
     mailbox = Mailbox.empty(1, 3, 6).post(
         torch.tensor([0]), torch.tensor([2]), torch.randn(1, 6, generator=generator), torch.tensor([10.0]).double()
     )
-    summary = torch.randn(2, 4, generator=generator)
+    summary = torch.randn(2, 6, generator=generator)
     neighbours = torch.tensor([[1, 2, -1], [0, -1, -1]])
     moment, agent = torch.tensor([0, 0]), torch.tensor([0, 1])
     heard = mailbox.heard(moment, neighbours, torch.tensor([40.0, 40.0]).double())
