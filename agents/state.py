@@ -7,7 +7,7 @@ from torch import nn
 
 
 class StateEncoder(nn.Module):
-    """s = tanh(W_k ... tanh(W_1 inputs)), with orthogonal weights of gain sqrt 2 (Yu et al. 2022); no layer: s = inputs.
+    """s = tanh(W_k ... tanh(W_1 inputs)); orthogonal weights, gain sqrt 2 (Yu et al. 2022); no layer: s = inputs.
 
     Attributes:
         size: Numbers in a state.
