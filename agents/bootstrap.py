@@ -48,4 +48,4 @@ class LastValues:
         # who leaves now still counts among those who are there: a world that is cut off as a whole is not empty
         kinds = {name: replace(tokens, alive=lived[name]) for name, tokens in observation.kinds.items()}
         features = critic_features(replace(observation, kinds=kinds))
-        return {name: self._policy.critic(name).values(features[name]) for name in kinds}
+        return {name: self._policy.agents_values(name, features[name]) for name in kinds}

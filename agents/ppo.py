@@ -159,8 +159,9 @@ def loss_terms(policy: Policy, batch: Mapping[str, Experience], config: PpoConfi
         if part.value is not None and part.returns is not None:
             critic = policy.critic(name)
             old, returns = critic.normalise(part.value), critic.normalise(part.returns)
+            fresh = critic(critic_input(part.decisions), policy.network(name).owners(part.decisions))
             share = len(part.decisions) / log_prob.shape[0]
-            value = value + share * value_loss(critic(critic_input(part.decisions)), old, returns, bound, config.huber)
+            value = value + share * value_loss(fresh, old, returns, bound, config.huber)
     entropy = torch.cat([judged.distribution[name].entropy() for name in batch]).mean()
     return Terms(surrogate, value, entropy, approx_kl, clip_fraction)
 

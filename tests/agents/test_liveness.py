@@ -81,7 +81,7 @@ LIMIT = [NEVER, 4]
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Rollouts:
     """Rollouts of a world whose critic says what the first own feature shows."""
-    monkeypatch.setattr(Critic, "values", lambda _self, features: features[..., 0])
+    monkeypatch.setattr(Critic, "values", lambda _self, features, _owners=None: features[..., 0])
     world: Any = LeavingWorld(LEAVE, DIES, LIMIT)
     policy = Policy(world.spec, PolicyConfig(messages=None, critic="central"))
     rows, no = torch.arange(2), torch.zeros(2, dtype=torch.bool)
@@ -134,7 +134,7 @@ def test_what_the_critic_reads_of_the_others_is_of_the_living() -> None:
 
 def test_a_world_that_is_cut_off_is_not_read_as_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The critic's third feature is the mean over those who live; nobody does in the last observation."""
-    monkeypatch.setattr(Critic, "values", lambda _self, features: features[..., 2])
+    monkeypatch.setattr(Critic, "values", lambda _self, features, _owners=None: features[..., 2])
     world: Any = LeavingWorld([[5, 5]], [[True, True]], [2])
     policy = Policy(world.spec, PolicyConfig(messages=None, critic="central"))
     one, no = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool)
