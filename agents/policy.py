@@ -13,10 +13,12 @@ from torch import nn
 from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic, critic_features, critic_width
 from fedsched.agents.decisions import AgentError, Decisions, gather
-from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.distribution import Distribution
+from fedsched.agents.gaussian import within
 from fedsched.agents.layers import Owners
 from fedsched.agents.messages import Mailbox, Messenger, Traffic, concatenate_heard, listeners
-from fedsched.agents.network import KindNetwork, SoftRule
+from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
+from fedsched.agents.vector import VectorNetwork
 from fedsched.envs.core import Observation, WorldSpec
 
 
@@ -29,7 +31,7 @@ class Judged:
         message: float32 [D, M] over all kinds in order, the last one of each agent; None without messages.
     """
 
-    distribution: Mapping[str, RaggedCategorical]
+    distribution: Mapping[str, Distribution]
     message: torch.Tensor | None
 
 
@@ -38,17 +40,19 @@ class PolicyStep:
     """What a policy makes of one observation.
 
     Attributes:
-        distribution: Over the rows of each decision, by kind.
+        spec: Of the world observed.
+        distribution: Over the rows of each decision, or over vectors, by kind.
         value: float32 [D] by kind; None without a critic.
         memory: For the next step; None for a feed-forward policy.
         mailbox: For the next step.
         decisions: The decisions by kind, as a rollout stores them.
         place: Where they lie in the flattened [B, A], int64 [D] by kind.
-        action: The action of every row, int64 [R] by kind.
+        action: The action of every row, int64 [R] by kind; [0] for vector actions.
         traffic: What was sent.
     """
 
-    distribution: Mapping[str, RaggedCategorical]
+    spec: WorldSpec
+    distribution: Mapping[str, Distribution]
     value: Mapping[str, torch.Tensor] | None
     memory: None
     mailbox: Mailbox
@@ -61,13 +65,17 @@ class PolicyStep:
         """Actions for the world.
 
         Args:
-            choice: int64 [D] by kind, rows counted inside each decision.
-            idle: int64 [B, A] by kind, what inactive agents do; not changed.
+            choice: int64 [D] by kind, rows counted inside each decision, or float32 [D, K] as drawn.
+            idle: int64 [B, A] or float32 [B, A, K] by kind, what inactive agents do; not changed.
         """
         actions = {}
         for name, chosen in choice.items():
-            picked = self.action[name].index_select(0, self.decisions[name].pointers[:-1] + chosen)
-            flat = idle[name].reshape(-1).index_copy(0, self.place[name], picked)
+            bounds = self.spec.kind(name).bounds
+            if bounds is None:
+                picked = self.action[name].index_select(0, self.decisions[name].pointers[:-1] + chosen)
+            else:
+                picked = within(chosen, bounds)
+            flat = idle[name].flatten(0, 1).index_copy(0, self.place[name], picked)
             actions[name] = flat.reshape(idle[name].shape)
         return actions
 
@@ -97,7 +105,7 @@ class Policy(nn.Module):
             seed: Of the initial parameters.
 
         Raises:
-            AgentError: A kind with vector actions, or a rule that names an unknown kind or feature.
+            AgentError: A rule that names an unknown kind or feature, or that is for a kind with vector actions.
         """
         super().__init__()
         self.config = config
@@ -108,12 +116,9 @@ class Policy(nn.Module):
             torch.manual_seed(seed)
             networks, first = {}, 0
             for kind in spec.kinds:
-                if kind.bounds is not None or kind.actions == 0:
-                    raise AgentError(
-                        f"{spec.name}: kind {kind.name!r} has vector actions; this policy chooses among rows"
-                    )
                 rule = rules.get(kind.name, SoftRule())
-                networks[kind.name] = KindNetwork(kind, config, rule, critic_width(spec, kind), first)
+                build = ChoiceNetwork if kind.bounds is None else VectorNetwork
+                networks[kind.name] = build(kind, config, rule, critic_width(spec, kind), first)
                 first += len(kind.agents)
             self.kinds = nn.ModuleDict(networks)
             copies = first if config.sharing == "agent" else 0
@@ -126,6 +131,13 @@ class Policy(nn.Module):
             raise AgentError(f"the policy has no kind {kind!r}; it has {', '.join(self.kinds)}")
         network = self.kinds[kind]
         assert isinstance(network, KindNetwork)
+        return network
+
+    def choosing(self, kind: str) -> ChoiceNetwork:
+        """The part of one kind that chooses; raises AgentError for an unknown one or one with vector actions."""
+        network = self.network(kind)
+        if not isinstance(network, ChoiceNetwork):
+            raise AgentError(f"kind {kind!r} has vector actions: it has no linear scores")
         return network
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
@@ -206,6 +218,7 @@ class Policy(nn.Module):
             sent = int(heard_by.index_select(0, agents).sum()) * self.messenger.rounds
             traffic = Traffic(sent, sent * 4 * self.messenger.size)
         return PolicyStep(
+            spec=spec,
             distribution=judged.distribution,
             value=self.values(decisions),
             memory=memory,

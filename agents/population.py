@@ -16,14 +16,14 @@ FloatArray = npt.NDArray[np.float64]
 
 def linear_weights(policy: Policy, kind: str) -> FloatArray:
     """The linear term of a kind in units of score, flattened [(1 + gates) * features]: where a search starts."""
-    weights = policy.network(kind).skip.detach().cpu().numpy().astype(np.float64)
+    weights = policy.choosing(kind).skip.detach().cpu().numpy().astype(np.float64)
     return np.asarray(weights.reshape(-1) * SKIP_SCALE)
 
 
 @torch.no_grad()
 def set_linear_weights(policy: Policy, kind: str, weights: FloatArray) -> None:
     """Overwrites the linear term of a kind with weights in units of score, as `linear_weights` gives them."""
-    skip = policy.network(kind).skip
+    skip = policy.choosing(kind).skip
     skip.copy_(torch.from_numpy(weights / SKIP_SCALE).reshape(skip.shape))
 
 
@@ -41,7 +41,7 @@ class LinearPopulation:
         if batch % candidates.shape[0]:
             raise AgentError(f"{candidates.shape[0]} candidates cannot share {batch} rows equally")
         self._kind = spec.kinds[0]
-        network = policy.network(self._kind.name)
+        network = policy.choosing(self._kind.name)
         self._gate = network.gate
         shape = (candidates.shape[0], *network.skip.shape)
         self._weights = torch.from_numpy(candidates).to(device, torch.float32).reshape(shape)
