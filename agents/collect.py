@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from fedsched.agents.critic import critic_features
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.agents.rollout import Recorder, Reference, Rollouts
 from fedsched.envs.core import Observation, Transition, World, WorldSpec
@@ -98,7 +97,7 @@ def collect(
         rewards=recorder.rewards(),
         terminated=ended.terminated,
         truncated=ended.truncated,
-        last_value=_last_values(policy, observation),
+        last_value=policy.values_of_all(observation),
         group=group,
         greedy=greedy,
         reference=reference,
@@ -128,13 +127,6 @@ class _Sampler:
     def _quiet(self, step: PolicyStep, kind: str) -> torch.Tensor | None:
         """Which decisions of a kind take the likeliest action, bool [D]; None where no row is greedy."""
         return None if self._greedy is None else self._greedy.index_select(0, step.decisions[kind].moment)
-
-
-def _last_values(policy: Policy, observation: Observation) -> dict[str, torch.Tensor] | None:
-    if policy.config.critic == "none":
-        return None
-    features = critic_features(observation)
-    return {name: policy.agents_values(name, features[name]) for name in observation.kinds}
 
 
 class GreedyActor:

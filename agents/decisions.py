@@ -107,7 +107,7 @@ def row_features(tokens: Tokens, kind: KindSpec, rows: torch.Tensor) -> torch.Te
     actions, slots = tokens.action_mask.shape[2], tokens.entities.shape[2]
     own_action = tokens.actions.flatten(0, 2).index_select(0, rows)
     if slots == 0:
-        return own_action
+        return torch.cat([own_action.new_zeros(rows.shape[0], len(kind.entity)), own_action], 1)
     if isinstance(kind.relation, str):
         number = rows % actions
         entity = torch.div(rows, actions, rounding_mode="floor") * slots + number.clamp(max=slots - 1)

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from fedsched.agents.config import PolicyConfig
-from fedsched.agents.critic import Critic, critic_features, critic_width
+from fedsched.agents.critic import Critic, critic_features
 from fedsched.agents.decisions import AgentError, Decisions, gather
 from fedsched.agents.distribution import Distribution
 from fedsched.agents.gaussian import within
 from fedsched.agents.layers import Owners
 from fedsched.agents.messages import Mailbox, Messenger, Traffic, concatenate_heard, listeners
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
-from fedsched.agents.vector import VectorNetwork
+from fedsched.agents.sharing import Union, build_networks, require_same_agents
 from fedsched.envs.core import Observation, WorldSpec
 
 
@@ -105,31 +105,29 @@ class Policy(nn.Module):
             seed: Of the initial parameters.
 
         Raises:
-            AgentError: A rule that names an unknown kind or feature, or that is for a kind with vector actions.
+            AgentError: A world without agents, kinds that cannot share as they are told to, or a rule that names an
+                unknown feature or is for a kind with vector actions.
+            WorldError: A rule for an unknown kind.
         """
         super().__init__()
         self.config = config
         rules = dict(start or {})
         for name in rules:
             spec.kind(name)
+        self._agents = {kind.name: kind.agents for kind in spec.kinds}
+        self._check(spec)
+        self._union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            networks, first = {}, 0
-            for kind in spec.kinds:
-                rule = rules.get(kind.name, SoftRule())
-                build = ChoiceNetwork if kind.bounds is None else VectorNetwork
-                networks[kind.name] = build(kind, config, rule, critic_width(spec, kind), first)
-                first += len(kind.agents)
-            self.kinds = nn.ModuleDict(networks)
-            copies = first if config.sharing == "agent" else 0
+            self.kinds, self._part = build_networks(self._united(spec), config, rules)
+            copies = sum(map(len, self._agents.values())) if config.sharing == "agent" else 0
             self.messenger = Messenger(config.messages, copies) if config.messages else None
-        self._agents = {kind.name: kind.agents for kind in spec.kinds}
 
     def network(self, kind: str) -> KindNetwork:
         """The part of one kind; raises AgentError for an unknown one."""
-        if kind not in self.kinds:
-            raise AgentError(f"the policy has no kind {kind!r}; it has {', '.join(self.kinds)}")
-        network = self.kinds[kind]
+        if kind not in self._part:
+            raise AgentError(f"the policy has no kind {kind!r}; it has {', '.join(self._part)}")
+        network = self.kinds[self._part[kind]]
         assert isinstance(network, KindNetwork)
         return network
 
@@ -142,7 +140,7 @@ class Policy(nn.Module):
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
-        self._know(spec)
+        self._check(spec)
         agents = sum(len(kind.agents) for kind in spec.kinds)
         return Mailbox.empty(batch, agents, self.messenger.size if self.messenger else 0, device)
 
@@ -164,13 +162,20 @@ class Policy(nn.Module):
             for name, part in decisions.items()
         }
 
-    def agents_values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
-        """Values float32 [B, A] of all agents of a kind, deciding or not, from critic features [B, A, Fc]."""
-        batch, agents = features.shape[:2]
-        owners = None
-        if self.network(kind).copies:
-            owners = Owners.of(torch.arange(agents, device=features.device).repeat(batch), agents)
-        return self.critic(kind).values(features.flatten(0, 1), owners).reshape(batch, agents)
+    def values_of_all(self, observation: Observation) -> dict[str, torch.Tensor] | None:
+        """Values float32 [B, A] by kind of all agents, deciding or not; None without a critic."""
+        if self.config.critic == "none":
+            return None
+        seen = observation if self._union is None else self._union.observe(observation)
+        return {name: self._values(name, part) for name, part in critic_features(seen, self.config.critic).items()}
+
+    def observe_returns(self, returns: Mapping[str, torch.Tensor]) -> None:
+        """Shows every critic the returns [D] by kind that it is to predict."""
+        shared: dict[Critic, list[torch.Tensor]] = {}
+        for name, part in returns.items():
+            shared.setdefault(self.critic(name), []).append(part)
+        for critic, parts in shared.items():
+            critic.observe(torch.cat(parts))
 
     def critic(self, kind: str) -> Critic:
         """The critic of one kind; raises AgentError without one."""
@@ -181,8 +186,10 @@ class Policy(nn.Module):
 
     def gather(self, spec: WorldSpec, observation: Observation, mailbox: Mailbox) -> dict[str, Gathered]:
         """The decisions that active agents have to take, by kind."""
-        self._know(spec)
-        central = critic_features(observation) if self.config.critic != "none" else {}
+        self._check(spec)
+        if self._union is not None:
+            spec, observation = self._union.spec(spec), self._union.observe(observation)
+        central = critic_features(observation, self.config.critic) if self.config.critic != "none" else {}
         neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
         gathered, first = {}, 0
         for kind in spec.kinds:
@@ -229,16 +236,21 @@ class Policy(nn.Module):
             traffic=traffic,
         )
 
-    def _know(self, spec: WorldSpec) -> None:
-        """Raises AgentError where agents own their parameters and those of a world are others."""
-        agents = {kind.name: kind.agents for kind in spec.kinds}
-        if self.config.sharing != "agent" or agents == self._agents:
-            return
-        strange = sorted({a for k in agents.values() for a in k} ^ {a for k in self._agents.values() for a in k})
-        raise AgentError(
-            f"{spec.name}: with sharing agent a policy belongs to the agents it was built for; "
-            f"{', '.join(strange[:8]) or 'their order'} differ: build one for this world, or share by kind"
-        )
+    def _check(self, spec: WorldSpec) -> None:
+        if not any(kind.agents for kind in spec.kinds):
+            raise AgentError(f"{spec.name}: a world without agents has nobody to decide")
+        if self.config.sharing == "agent":
+            require_same_agents(spec, self._agents)
+
+    def _united(self, spec: WorldSpec) -> WorldSpec:
+        return spec if self._union is None else self._union.spec(spec)
+
+    def _values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
+        """Values [B, A] of all agents of a kind from critic features [B, A, Fc]."""
+        (batch, agents), copies = features.shape[:2], self.network(kind).copies
+        owner = torch.arange(agents, device=features.device).repeat(batch)
+        owners = Owners.of(owner, copies) if copies else None
+        return self.critic(kind).values(features.flatten(0, 1), owners).reshape(batch, agents)
 
     def _exchange(
         self, decisions: Mapping[str, Decisions], segments: Mapping[str, torch.Tensor]
