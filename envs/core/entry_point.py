@@ -16,6 +16,10 @@ class EntryPointError(WorldError):
     """An entry point that names nothing callable; the message says what was looked for."""
 
 
+class ArgumentsError(EntryPointError):
+    """A function that cannot be called with these arguments."""
+
+
 def load(entry_point: str) -> Callable[..., Any]:
     """The function that an entry point names.
 
@@ -84,11 +88,12 @@ class EntryPoint:
         """Calls the function.
 
         Raises:
-            EntryPointError: See `load`; or arguments that the function does not take.
+            EntryPointError: See `load`.
+            ArgumentsError: The function does not take the arguments, or fails.
         """
         made = load(self.entry_point)
         try:
             return made(**self.arguments)
-        except TypeError as error:
+        except Exception as error:  # whatever the function of somebody else does
             shown = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
-            raise EntryPointError(f"{self.entry_point}({shown}) fails: {error}") from error
+            raise ArgumentsError(f"{self.entry_point}({shown}) raised {type(error).__name__}: {error}") from error

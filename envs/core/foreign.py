@@ -61,6 +61,7 @@ class ForeignWorld:
         workers: Processes that share the copies; 0 steps them here.
         neighbours: Who may message whom, by names of agents; None: everybody everybody.
         numbered: Whether `own` ends with the agent's number; None: where a kind has several agents.
+        limit: Steps after which an episode is cut off; None: the environment ends it.
 
     Raises:
         ForeignError: No ParallelEnv, no agents, a neighbour that does not exist, or workers that cannot start.
@@ -75,6 +76,7 @@ class ForeignWorld:
         workers: int = 0,
         neighbours: Mapping[str, Sequence[str]] | None = None,
         numbered: bool | None = None,
+        limit: int | None = None,
     ) -> None:
         if batch < 1 or not 0 <= workers <= batch:
             raise WorldError(f"a batch of {batch} in {workers} worker processes: at least one copy each is needed")
@@ -100,7 +102,7 @@ class ForeignWorld:
             kind.mask[:, :, :1] = True
             if layout.numbered:
                 kind.own[:, :, layout.observation.size :] = np.eye(len(layout.ids), dtype=np.float32)
-        self._stale = False
+        self._stale, self._limit = False, limit
         self._episodes = np.full((batch, 2), -1, dtype=np.int64)
         self._tokens = {
             layout.spec.name: _tokens(kind, batch, layout.action.tokens)
@@ -146,6 +148,8 @@ class ForeignWorld:
         with self._careful():
             self._stepper.step(np.flatnonzero(running))
             self._check()
+        if self._limit is not None:
+            self._cut((board.steps >= self._limit) & ~board.over)
         for kind in board.kinds:
             kind.total[:] += kind.reward
         return self._transition(running)
@@ -198,6 +202,13 @@ class ForeignWorld:
             truncated=torch.from_numpy(board.truncated.copy()),
         )
 
+    def _cut(self, rows: Array) -> None:
+        """Ends episodes, bool [B], that have lasted long enough; who lives still does in the last observation."""
+        self._board.over[rows], self._board.truncated[rows] = True, True
+        for kind in self._board.kinds:
+            kind.active[rows], kind.mask[rows] = False, False
+            kind.mask[rows, :, :1] = True
+
     @contextmanager
     def _careful(self, afresh: bool = False) -> Iterator[None]:
         """After an error rows stand at unlike steps, so that all must be reset (`afresh`) before anything else."""
@@ -244,6 +255,7 @@ def foreign_world(
     workers: int = 0,
     neighbours: Mapping[str, Sequence[str]] | None = None,
     numbered: bool | None = None,
+    limit: int | None = None,
 ) -> ForeignWorld:
     """The world of an environment named by text.
 
@@ -254,12 +266,13 @@ def foreign_world(
         workers: Processes that share them; 0 steps them here.
         neighbours: See `ForeignWorld`.
         numbered: See `ForeignWorld`.
+        limit: See `ForeignWorld`.
 
     Raises:
         EntryPointError: Nothing of that name, or arguments that it does not take.
         WorldError: See `ForeignWorld`.
     """
-    return ForeignWorld(EntryPoint(entry_point, dict(arguments or {})), batch, workers, neighbours, numbered)
+    return ForeignWorld(EntryPoint(entry_point, dict(arguments or {})), batch, workers, neighbours, numbered, limit)
 
 
 def _tokens(kind: KindBoard, batch: int, actions: Array) -> Tokens:

@@ -22,6 +22,10 @@ class ForeignError(WorldError):
     """A foreign environment that does what it must not; the message names it, and where known world, agent and step."""
 
 
+class NeighbourError(ForeignError):
+    """A list of neighbours that names somebody who is not there."""
+
+
 def check_parallel(env: object, name: str) -> None:
     """Raises ForeignError unless something has the methods of a `ParallelEnv` and agents."""
     if isinstance(env, pettingzoo.AECEnv):
@@ -111,7 +115,7 @@ def spec_of(name: str, kinds: Sequence[KindLayout], neighbours: Mapping[str, Seq
         neighbours: Who may message whom, by names of agents; None: everybody everybody.
 
     Raises:
-        ForeignError: A neighbour, or somebody who has some, that does not exist.
+        NeighbourError: A neighbour, or somebody who has some, that does not exist.
     """
     agents = [agent for kind in kinds for agent in kind.spec.agents]
     table = _table(name, agents, neighbours)
@@ -125,7 +129,9 @@ def _table(name: str, agents: Sequence[str], neighbours: Mapping[str, Sequence[s
     for agent, others in neighbours.items():
         for named in (agent, *others):
             if named not in place:
-                raise ForeignError(f"{name}: neighbours of {agent}: no agent {named!r}; there are {', '.join(agents)}")
+                raise NeighbourError(
+                    f"{name}: neighbours of {agent}: no agent {named!r}; there are {', '.join(agents)}"
+                )
     width = max([1, *map(len, neighbours.values())])
     table = np.full((len(agents), width), -1, dtype=np.int64)
     for agent, others in neighbours.items():
