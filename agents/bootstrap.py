@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import torch
 
-from fedsched.agents.critic import critic_features
 from fedsched.agents.inputs import check_last
 from fedsched.agents.policy import Policy
 from fedsched.envs.core import Observation, Transition, WorldSpec
@@ -47,5 +46,6 @@ class LastValues:
     def _values(self, observation: Observation, lived: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         # who leaves now still counts among those who are there: a world that is cut off as a whole is not empty
         kinds = {name: replace(tokens, alive=lived[name]) for name, tokens in observation.kinds.items()}
-        features = critic_features(replace(observation, kinds=kinds))
-        return {name: self._policy.agents_values(name, features[name]) for name in kinds}
+        values = self._policy.values_of_all(replace(observation, kinds=kinds))
+        assert values is not None, "there are last values of a critic only"
+        return values

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from fedsched.agents.bootstrap import LastValues
@@ -13,11 +14,14 @@ from fedsched.envs.core import Observation, Transition, World, WorldSpec
 
 
 def idle_actions(spec: WorldSpec, batch: int, device: str = "cpu") -> dict[str, torch.Tensor]:
-    """The idle action of every agent, int64 [B, A] by kind."""
-    return {
-        kind.name: torch.full((batch, len(kind.agents)), kind.idle, dtype=torch.int64, device=device)
-        for kind in spec.kinds
-    }
+    """The idle action of every agent by kind: int64 [B, A], or float32 [B, A, K], zero cut at the bounds."""
+    idle = {}
+    for kind in spec.kinds:
+        one = torch.tensor(kind.idle, device=device)
+        if kind.bounds is not None:
+            one = torch.from_numpy(np.clip(0.0, *kind.bounds).astype(np.float32)).to(device)
+        idle[kind.name] = one.expand(batch, len(kind.agents), *one.shape).clone()
+    return idle
 
 
 class Ended:
@@ -122,7 +126,7 @@ class _Sampler:
         self._idle = idle_actions(world.spec, world.batch, world.device)
 
     def act(self, observation: Observation, recorder: Recorder) -> dict[str, torch.Tensor]:
-        """Draws, records and returns actions int64 [B, A] by kind."""
+        """Draws, records and returns actions int64 [B, A] or float32 [B, A, K] by kind."""
         step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox)
         check_step(self._spec, self._policy, step, recorder.steps)
         self._mailbox = step.mailbox
@@ -154,7 +158,7 @@ class GreedyActor:
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
-        """Actions int64 [B, A] by kind; raises AgentError where `check_step` does."""
+        """Actions int64 [B, A] or float32 [B, A, K] by kind; raises AgentError where `check_step` does."""
         step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox)
         check_step(self._spec, self._policy, step, self._steps)
         self._steps += 1

@@ -14,10 +14,8 @@ from fedsched.envs.core import KindSpec, Observation, WorldSpec
 
 
 def check_spec(spec: WorldSpec) -> None:
-    """Raises AgentError for a world without agents, or one whose neighbours are no agents."""
+    """Raises AgentError for a world whose neighbours are no agents."""
     agents = [name for kind in spec.kinds for name in kind.agents]
-    if not agents:
-        raise AgentError(f"{spec.name}: a world without agents; give it at least one")
     table = spec.neighbours
     if table.shape[0] != len(agents):
         raise AgentError(f"{spec.name}: neighbours of {table.shape[0]} agents are listed, there are {len(agents)}")
@@ -39,11 +37,12 @@ def check_step(spec: WorldSpec, policy: nn.Module, step: PolicyStep, steps: int)
         step: What it made of an observation.
         steps: Of the world until now, for the message.
     """
-    parts = [part.log_probs.sum() for part in step.distribution.values()]
+    parts = [part.total() for part in step.distribution.values()]
     if step.value is not None:
         parts += [value.sum() for value in step.value.values()]
-    empty = [(part.pointers[1:] == part.pointers[:-1]).any() for part in step.decisions.values()]
-    if not bool(torch.stack(parts).isfinite().all()) or bool(torch.stack(empty).any()):
+    choosing = [step.decisions[kind.name].pointers for kind in spec.kinds if kind.bounds is None]
+    empty = any(bool((pointers[1:] == pointers[:-1]).any()) for pointers in choosing)
+    if empty or not bool(torch.stack(parts).isfinite().all()):
         for kind in spec.kinds:
             _explain(spec, kind, step.decisions[kind.name], steps)
         broken = [name for name, p in policy.named_parameters() if not bool(p.isfinite().all())]
@@ -85,7 +84,7 @@ def _explain(spec: WorldSpec, kind: KindSpec, decisions: Decisions, steps: int) 
         return f"{spec.name}, world {int(decisions.moment[line])}, agent {agent!r}, step {steps}"
 
     idle = decisions.pointers.diff() == 0
-    if bool(idle.any()):
+    if kind.bounds is None and bool(idle.any()):
         raise AgentError(f"{place(_first(idle)[0])}: must decide, but its action mask allows nothing")
     names = {"own feature": kind.own, "entity or action feature": (*kind.entity, *kind.action)}
     for (what, features), table in zip(names.items(), (decisions.own, decisions.rows), strict=True):

@@ -113,11 +113,3 @@ def test_neighbours_that_are_nobody_are_refused(
     ):
         with pytest.raises(AgentError, match=re.escape(words)):
             act()
-
-
-def test_a_world_without_agents_is_refused(queue: Callable[..., Any]) -> None:
-    world = queue(2)
-    policy = Policy(world.spec, PolicyConfig())
-    world.spec = replace(world.spec, kinds=(replace(world.spec.kinds[0], agents=()),))
-    with pytest.raises(AgentError, match="queue: a world without agents"):
-        GreedyActor(policy, world.spec, 2)
