@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from fedsched.agents.inputs import check_last
+from fedsched.agents.memory import Memories
 from fedsched.agents.policy import Policy
 from fedsched.envs.core import Observation, Transition, WorldSpec
 
@@ -29,23 +30,41 @@ class LastValues:
         longest = torch.iinfo(torch.int64).max
         self.end = {name: torch.full_like(a, longest, dtype=torch.int64) for name, a in self._alive.items()}
 
-    def observe(self, transition: Transition, running: torch.Tensor, steps: int) -> None:
-        """Takes note of a step of the worlds that were `running` [B] before it, `steps` in all until now."""
+    def observe(
+        self,
+        transition: Transition,
+        running: torch.Tensor,
+        steps: int,
+        memory: Memories | None = None,
+    ) -> None:
+        """Takes note of a step.
+
+        Args:
+            transition: What it brought.
+            running: bool [B], the worlds that were so before it.
+            steps: In all until now.
+            memory: Of the agents, [B, A, H] by kind; None for a feed-forward policy.
+        """
         seen, cut, here = transition.observation.kinds, transition.truncated[:, None], running[:, None]
         stopped = {n: a & here & (cut | ~seen[n].alive | transition.terminated[n]) for n, a in self._alive.items()}
         if not any(bool(gone.any()) for gone in stopped.values()):
             return
         lived = {name: alive & ~transition.terminated[name] for name, alive in self._alive.items()}
-        values = self._values(transition.observation, lived)
+        values = self._values(transition.observation, lived, memory)
         for name, gone in stopped.items():
             self.value[name] = torch.where(gone & lived[name], values[name], self.value[name])
             self.end[name] = self.end[name].masked_fill(gone, steps)
             self._alive[name] = self._alive[name] & ~gone
         check_last(self._spec, transition.observation, self.value, steps)
 
-    def _values(self, observation: Observation, lived: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _values(
+        self,
+        observation: Observation,
+        lived: Mapping[str, torch.Tensor],
+        memory: Memories | None,
+    ) -> dict[str, torch.Tensor]:
         # who leaves now still counts among those who are there: a world that is cut off as a whole is not empty
         kinds = {name: replace(tokens, alive=lived[name]) for name, tokens in observation.kinds.items()}
-        values = self._policy.values_of_all(replace(observation, kinds=kinds))
+        values = self._policy.values_of_all(replace(observation, kinds=kinds), memory)
         assert values is not None, "there are last values of a critic only"
         return values

@@ -96,7 +96,7 @@ def collect(
         transition = world.step(actor.act(quieten(observation, ended.over), recorder))
         recorder.advance(transition, running)
         if last is not None:
-            last.observe(transition, running, recorder.steps)
+            last.observe(transition, running, recorder.steps, actor.memory)
         ended.observe(transition)
         observation = transition.observation
     check_rewards(world.spec, recorder.rewards())
@@ -123,13 +123,14 @@ class _Sampler:
         self._policy, self._spec, self._generator = policy, world.spec, generator
         self._greedy = greedy if bool(greedy.any()) else None
         self._mailbox = policy.mailbox(world.spec, world.batch, world.device)
+        self.memory = policy.memory(world.spec, world.batch, world.device)
         self._idle = idle_actions(world.spec, world.batch, world.device)
 
     def act(self, observation: Observation, recorder: Recorder) -> dict[str, torch.Tensor]:
         """Draws, records and returns actions int64 [B, A] or float32 [B, A, K] by kind."""
-        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox)
+        step: PolicyStep = self._policy(self._spec, observation, self.memory, self._mailbox)
         check_step(self._spec, self._policy, step, recorder.steps)
-        self._mailbox = step.mailbox
+        self._mailbox, self.memory = step.mailbox, step.memory
         parts = step.distribution
         choice = {name: part.sample(self._generator, self._quiet(step, name)) for name, part in parts.items()}
         recorder.decide(step, choice, {name: part.log_prob(choice[name]) for name, part in parts.items()})
@@ -145,6 +146,7 @@ class GreedyActor:
 
     Attributes:
         mailbox: What the agents last heard.
+        memory: What they remember; None for a feed-forward policy.
         payload_bytes: Sent between them so far.
     """
 
@@ -154,15 +156,16 @@ class GreedyActor:
         self._policy, self._spec, self._steps = policy, spec, 0
         self._idle = idle_actions(spec, batch, device)
         self.mailbox = policy.mailbox(spec, batch, device)
+        self.memory = policy.memory(spec, batch, device)
         self.payload_bytes = 0
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Actions int64 [B, A] or float32 [B, A, K] by kind; raises AgentError where `check_step` does."""
-        step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox)
+        step: PolicyStep = self._policy(self._spec, observation, self.memory, self.mailbox)
         check_step(self._spec, self._policy, step, self._steps)
         self._steps += 1
-        self.mailbox = step.mailbox
+        self.mailbox, self.memory = step.mailbox, step.memory
         self.payload_bytes += step.traffic.payload_bytes
         return step.actions({name: part.mode() for name, part in step.distribution.items()}, self._idle)
 

@@ -55,6 +55,8 @@ class PolicyConfig:
         critic: `none` (the `group` advantage needs none), `independent` (IPPO: own features and entities) or `central`
             (MAPPO: besides, what all agents of a world see of themselves).
         critic_width: Units of both its hidden layers.
+        critic_start: How its weights begin: `uniform` as PyTorch has it, or `orthogonal` (gain sqrt 2, last layer 1).
+        memory: Numbers that an agent remembers from one decision to the next; 0: none.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -62,3 +64,5 @@ class PolicyConfig:
     sharing: Sharing = "kind"
     critic: CriticKind = "none"
     critic_width: int = 64
+    critic_start: Literal["uniform", "orthogonal"] = "uniform"
+    memory: int = 0

@@ -1,5 +1,7 @@
 """The critic: the value of a decision from the agent's own features, its live entities and, if central, all agents."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -57,12 +59,15 @@ class Critic(nn.Module):
     deviation: torch.Tensor
     seen: torch.Tensor
 
-    def __init__(self, features: int, width: int, copies: int = 0) -> None:
-        """Sizes: critic features and units in both hidden layers; `copies` as in `Dense`."""
+    def __init__(self, features: int, width: int, copies: int = 0, orthogonal: bool = False) -> None:
+        """Sizes: critic features and units in both hidden layers; `copies` as in `Dense`; how weights begin."""
         super().__init__()
         self.first = Dense(features, width, copies)
         self.second = Dense(width, width, copies)
         self.value = Dense(width, 1, copies)
+        if orthogonal:
+            for layer, gain in ((self.first, 2**0.5), (self.second, 2**0.5), (self.value, 1.0)):
+                layer.start(partial(nn.init.orthogonal_, gain=gain))
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
         self.register_buffer("seen", torch.zeros(()))

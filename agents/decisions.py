@@ -52,6 +52,7 @@ class Decisions:
         agent: int64 [D], index over all agents of all kinds.
         heard: The mailbox's view of the neighbours; None without messages.
         critic: float32 [D, Fc], what the critic reads; None without a critic.
+        memory: float32 [D, H], what the agents remembered before; None without memory.
     """
 
     own: torch.Tensor
@@ -62,6 +63,7 @@ class Decisions:
     agent: torch.Tensor
     heard: Heard | None = None
     critic: torch.Tensor | None = None
+    memory: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """The number of decisions D."""
@@ -75,6 +77,10 @@ class Decisions:
         """The same decisions with what the neighbours last said."""
         return replace(self, heard=heard)
 
+    def with_memory(self, memory: torch.Tensor) -> "Decisions":
+        """The same decisions with other memories [D, H]."""
+        return replace(self, memory=memory)
+
     def select(self, chosen: torch.Tensor) -> "Decisions":
         """Some decisions with their rows, `chosen` int64 [C] in any order."""
         rows, pointers = rows_of(self.pointers, chosen)
@@ -87,6 +93,7 @@ class Decisions:
             agent=self.agent.index_select(0, chosen),
             heard=None if self.heard is None else self.heard.select(chosen),
             critic=None if self.critic is None else self.critic.index_select(0, chosen),
+            memory=None if self.memory is None else self.memory.index_select(0, chosen),
         )
 
 
@@ -177,6 +184,7 @@ def concatenate(parts: Sequence[Decisions], shifts: Sequence[int]) -> Decisions:
     legal = [p.legal for p in parts if p.legal is not None]
     critic = [p.critic for p in parts if p.critic is not None]
     heard = [p.heard for p in parts if p.heard is not None]
+    memory = [p.memory for p in parts if p.memory is not None]
     return Decisions(
         own=torch.cat([p.own for p in parts]),
         rows=torch.cat([p.rows for p in parts]),
@@ -186,6 +194,7 @@ def concatenate(parts: Sequence[Decisions], shifts: Sequence[int]) -> Decisions:
         agent=torch.cat([p.agent for p in parts]),
         heard=_concatenate_heard(heard) if heard else None,
         critic=torch.cat(critic) if critic else None,
+        memory=torch.cat(memory) if memory else None,
     )
 
 

@@ -11,6 +11,7 @@ from fedsched.agents.collect import collect
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, Experience, gae_experience, group_experience, merge
+from fedsched.agents.minibatches import Chunks
 from fedsched.agents.parameters import move_towards
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import Losses, Optimiser, PpoConfig
@@ -122,7 +123,11 @@ class Learner:
         parts = [self._experience(part) for part in rollouts]
         experience = merge(parts, [part.moments for part in rollouts])
         self.policy.observe_returns({n: part.returns for n, part in experience.items() if part.returns is not None})
-        losses = self._optimiser.update(experience, sum(part.moments for part in rollouts))
+        chunks = None
+        if self.policy.config.memory:
+            shapes = [(part.times.shape[0] - 1, part.batch) for part in rollouts]
+            chunks = Chunks.of(shapes, self.config.ppo.chunk, self._generator.device)
+        losses = self._optimiser.update(experience, sum(part.moments for part in rollouts), chunks)
         move_towards(self.averaged, self.policy, self.config.ppo.average)
         return replace(losses, multiplier=self._lambda, greedy_ratio=ratio)
 

@@ -18,6 +18,7 @@ from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.encoder import AttentionEncoder, PointwiseEncoder
 from fedsched.agents.layers import SHARED, Dense, Owners, Whose, linear
+from fedsched.agents.memory import Memory
 from fedsched.agents.segments import segment_mean
 from fedsched.agents.state import StateEncoder
 from fedsched.envs.core import KindSpec
@@ -44,26 +45,33 @@ class KindNetwork(nn.Module):
 
     Attributes:
         copies: Agents that own their parameters; zero where the kind shares them.
-        inputs: Own features, and numbers heard from others.
+        inputs: Own features, numbers heard from others, and those remembered.
         summary: None without messages.
         critic: None without one.
+        memory: None without.
     """
 
     summary: Dense | None
     critic: Critic | None
+    memory: Memory | None
 
     def __init__(self, kind: KindSpec, config: PolicyConfig, first: int) -> None:
         """Sizes; `first` is the kind's first agent over all kinds. Subclasses end with `add_common`."""
         super().__init__()
         self.copies = len(kind.agents) if config.sharing == "agent" else 0
-        self.inputs = len(kind.own) + (config.messages.latent if config.messages else 0)
+        self.inputs = len(kind.own) + (config.messages.latent if config.messages else 0) + config.memory
         self._first = first
 
     def add_common(self, kind: KindSpec, rows: int, config: PolicyConfig, critic_features: int) -> None:
         """Adds summary and critic; `rows` is the number of features of a row."""
         told = config.messages.latent if config.messages else 0
-        self.summary = Dense(len(kind.own) + rows, told, self.copies) if told else None
-        self.critic = Critic(critic_features, config.critic_width, self.copies) if config.critic != "none" else None
+        self.summary = Dense(len(kind.own) + rows + config.memory, told, self.copies) if told else None
+        self.critic = None
+        if config.critic != "none":
+            orthogonal = config.critic_start == "orthogonal"
+            self.critic = Critic(critic_features, config.critic_width, self.copies, orthogonal)
+        remembered = config.memory
+        self.memory = Memory(self.inputs - remembered, remembered, self.copies) if remembered else None
 
     def owners(self, decisions: Decisions) -> Owners | None:
         """Whose parameters each decision uses; None where the kind shares them."""
@@ -75,15 +83,25 @@ class KindNetwork(nn.Module):
         return Whose(owners, owners.over(decisions.pointers, segment)) if owners else SHARED
 
     def seen(self, decisions: Decisions, context: torch.Tensor | None) -> torch.Tensor:
-        """Own features and what was heard (`context` [D, M]), float32 [D, inputs]."""
-        return decisions.own if context is None else torch.cat([decisions.own, context], 1)
+        """Own features, what was heard (`context` [D, M]) and what is remembered, float32 [D, inputs]."""
+        parts = [part for part in (decisions.own, context, decisions.memory) if part is not None]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def remember(self, decisions: Decisions, context: torch.Tensor | None) -> torch.Tensor:
+        """Memories [D, H] after these decisions; what the agents do depends on them already."""
+        if self.memory is None or decisions.memory is None:
+            raise AgentError("this policy has no memory, or the decisions were gathered without")
+        inputs = decisions.own if context is None else torch.cat([decisions.own, context], 1)
+        remembered: torch.Tensor = self.memory(inputs, decisions.memory, self.owners(decisions))
+        return remembered
 
     def summarise(self, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
-        """What an agent can tell others, float32 [D, M]: own features and the mean of its rows."""
+        """What an agent can tell others, float32 [D, M]: own features, the mean of its rows, its memory."""
         if self.summary is None:
             raise AgentError("this policy sends no messages")
         mean = segment_mean(decisions.rows, decisions.pointers, segment)
-        return torch.tanh(self.summary(torch.cat([decisions.own, mean], 1), self.owners(decisions)))
+        parts = [decisions.own, mean, *([] if decisions.memory is None else [decisions.memory])]
+        return torch.tanh(self.summary(torch.cat(parts, 1), self.owners(decisions)))
 
 
 class ChoiceNetwork(KindNetwork):

@@ -16,6 +16,7 @@ from fedsched.agents.decisions import AgentError, Decisions, gather
 from fedsched.agents.distribution import Distribution
 from fedsched.agents.gaussian import within
 from fedsched.agents.layers import Owners
+from fedsched.agents.memory import Memories
 from fedsched.agents.messages import Mailbox, Messenger, Traffic, concatenate_heard, listeners
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
 from fedsched.agents.sharing import Union, build_networks, require_same_agents
@@ -29,10 +30,12 @@ class Judged:
     Attributes:
         distribution: By kind.
         message: float32 [D, M] over all kinds in order, the last one of each agent; None without messages.
+        memory: float32 [D, H] by kind, what the agents remember from now on; None without memory.
     """
 
     distribution: Mapping[str, Distribution]
     message: torch.Tensor | None
+    memory: Mapping[str, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class PolicyStep:
         spec: Of the world observed.
         distribution: Over the rows of each decision, or over vectors, by kind.
         value: float32 [D] by kind; None without a critic.
-        memory: For the next step; None for a feed-forward policy.
+        memory: For the next step, float32 [B, A, H] by kind; None for a feed-forward policy.
         mailbox: For the next step.
         decisions: The decisions by kind, as a rollout stores them.
         place: Where they lie in the flattened [B, A], int64 [D] by kind.
@@ -54,7 +57,7 @@ class PolicyStep:
     spec: WorldSpec
     distribution: Mapping[str, Distribution]
     value: Mapping[str, torch.Tensor] | None
-    memory: None
+    memory: Memories | None
     mailbox: Mailbox
     decisions: Mapping[str, Decisions]
     place: Mapping[str, torch.Tensor]
@@ -144,14 +147,25 @@ class Policy(nn.Module):
         agents = sum(len(kind.agents) for kind in spec.kinds)
         return Mailbox.empty(batch, agents, self.messenger.size if self.messenger else 0, device)
 
+    def memory(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Memories | None:
+        """The memory of every agent at the start of an episode, zeros [B, A, H] by kind; None without memory."""
+        size = self.config.memory
+        if not size:
+            return None
+        return {kind.name: torch.zeros(batch, len(kind.agents), size, device=device) for kind in spec.kinds}
+
     def judge(self, decisions: Mapping[str, Decisions]) -> Judged:
         """Distributions for decisions of any number of moments; messages are exchanged inside each moment."""
         segments = {name: part.segment() for name, part in decisions.items()}
         contexts, message = self._exchange(decisions, segments)
+        memory = None
+        if self.config.memory:
+            memory = {name: self.network(name).remember(part, contexts.get(name)) for name, part in decisions.items()}
+            decisions = {name: part.with_memory(memory[name]) for name, part in decisions.items()}
         distributions = {
             name: self.network(name)(part, segments[name], contexts.get(name)) for name, part in decisions.items()
         }
-        return Judged(distributions, message)
+        return Judged(distributions, message, memory)
 
     def values(self, decisions: Mapping[str, Decisions]) -> dict[str, torch.Tensor] | None:
         """Values float32 [D] by kind, in the units of the returns; None without a critic."""
@@ -162,12 +176,18 @@ class Policy(nn.Module):
             for name, part in decisions.items()
         }
 
-    def values_of_all(self, observation: Observation) -> dict[str, torch.Tensor] | None:
-        """Values float32 [B, A] by kind of all agents, deciding or not; None without a critic."""
+    def values_of_all(self, observation: Observation, memory: Memories | None = None) -> dict[str, torch.Tensor] | None:
+        """Values float32 [B, A] by kind of all agents, deciding or not; None without a critic.
+
+        Args:
+            observation: The worlds'.
+            memory: Of the agents, [B, A, H] by kind; None for a feed-forward policy.
+        """
         if self.config.critic == "none":
             return None
         seen = observation if self._union is None else self._union.observe(observation)
-        return {name: self._values(name, part) for name, part in critic_features(seen, self.config.critic).items()}
+        features = self._with_memory(critic_features(seen, self.config.critic), memory)
+        return {name: self._values(name, part) for name, part in features.items()}
 
     def observe_returns(self, returns: Mapping[str, torch.Tensor]) -> None:
         """Shows every critic the returns [D] by kind that it is to predict."""
@@ -184,18 +204,28 @@ class Policy(nn.Module):
             raise AgentError("this policy has no critic: set critic in its configuration")
         return critic
 
-    def gather(self, spec: WorldSpec, observation: Observation, mailbox: Mailbox) -> dict[str, Gathered]:
+    def gather(
+        self,
+        spec: WorldSpec,
+        observation: Observation,
+        mailbox: Mailbox,
+        memory: Memories | None = None,
+    ) -> dict[str, Gathered]:
         """The decisions that active agents have to take, by kind."""
         self._check(spec)
         if self._union is not None:
             spec, observation = self._union.spec(spec), self._union.observe(observation)
-        central = critic_features(observation, self.config.critic) if self.config.critic != "none" else {}
+        central: Mapping[str, torch.Tensor] = {}
+        if self.config.critic != "none":
+            central = self._with_memory(critic_features(observation, self.config.critic), memory)
         neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
         gathered, first = {}, 0
         for kind in spec.kinds:
             tokens = observation.kinds[kind.name]
             see_all = self.config.encoder.kind == "attention"
             found, place, action = gather(tokens, kind, first, see_all, central.get(kind.name))
+            if memory is not None:
+                found = found.with_memory(memory[kind.name].flatten(0, 1).index_select(0, place))
             if self.messenger is not None:
                 now = observation.time_s.index_select(0, found.moment)
                 heard = mailbox.heard(found.moment, neighbours.index_select(0, found.agent), now)
@@ -204,16 +234,22 @@ class Policy(nn.Module):
             first += len(kind.agents)
         return gathered
 
-    def forward(self, spec: WorldSpec, observation: Observation, memory: None, mailbox: Mailbox) -> PolicyStep:
+    def forward(
+        self,
+        spec: WorldSpec,
+        observation: Observation,
+        memory: Memories | None,
+        mailbox: Mailbox,
+    ) -> PolicyStep:
         """Distributions and values for the agents that must decide now.
 
         Args:
             spec: Of the world observed.
             observation: Its tokens; the result does not alias them.
-            memory: None, the policy is feed-forward.
+            memory: What agents remember, from `memory` or the last step; None for a feed-forward policy.
             mailbox: What agents said before; the step returns the next one.
         """
-        gathered = self.gather(spec, observation, mailbox)
+        gathered = self.gather(spec, observation, mailbox, memory)
         decisions = {name: part.decisions for name, part in gathered.items()}
         judged = self.judge(decisions)
         traffic = Traffic()
@@ -228,13 +264,29 @@ class Policy(nn.Module):
             spec=spec,
             distribution=judged.distribution,
             value=self.values(decisions),
-            memory=memory,
+            memory=None if memory is None else self._updated(memory, gathered, judged),
             mailbox=mailbox,
             decisions=decisions,
             place={name: part.place for name, part in gathered.items()},
             action={name: part.action for name, part in gathered.items()},
             traffic=traffic,
         )
+
+    def _with_memory(self, features: Mapping[str, torch.Tensor], memory: Memories | None) -> Mapping[str, torch.Tensor]:
+        """Critic features [B, A, Fc] by kind, and behind them what agents remember."""
+        if (memory is None) != (self.config.memory == 0):
+            raise AgentError("a policy with memory is asked with its memory, one without is asked without")
+        if memory is None:
+            return features
+        return {name: torch.cat([part, memory[name]], 2) for name, part in features.items()}
+
+    def _updated(self, memory: Memories, gathered: Mapping[str, Gathered], judged: Judged) -> dict[str, torch.Tensor]:
+        """Memories [B, A, H] by kind after the decisions; who did not decide keeps its own."""
+        assert judged.memory is not None
+        return {
+            name: table.flatten(0, 1).index_copy(0, gathered[name].place, judged.memory[name]).reshape(table.shape)
+            for name, table in memory.items()
+        }
 
     def _check(self, spec: WorldSpec) -> None:
         if not any(kind.agents for kind in spec.kinds):

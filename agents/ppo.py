@@ -1,6 +1,6 @@
 """Proximal policy optimisation (Schulman et al. 2017) on ragged decisions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Experience
+from fedsched.agents.minibatches import Chunks, minibatches
 from fedsched.agents.policy import Policy, critic_input
+from fedsched.agents.recall import judge_choices
 
 # advantages are cut at this many deviations: one rollout that went wrong must not rule a step
 ADVANTAGE_LIMIT = 5.0
@@ -28,6 +30,7 @@ class PpoConfig:
         epochs: Passes over the decisions of an update.
         minibatch: Decisions per gradient step, roughly: decisions of one moment stay together.
         minibatches: Gradient steps per pass, whatever the number of decisions; None: as `minibatch` says.
+        chunk: Steps of an episode through which gradients reach what a policy with memory remembers.
         clip: Bound on the probability ratio, and on the move of a normalised value.
         value_clip: Whether values are bounded so.
         huber: Error, in normalised units, from which on the value loss grows linearly; None: squared everywhere.
@@ -46,6 +49,7 @@ class PpoConfig:
     epochs: int = 3
     minibatch: int = 4096
     minibatches: int | None = None
+    chunk: int = 10
     clip: float = 0.2
     value_clip: bool = True
     huber: float | None = None
@@ -143,10 +147,11 @@ def _half_square(error: torch.Tensor, huber: float | None) -> torch.Tensor:
     return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=huber)
 
 
-def loss_terms(policy: Policy, batch: Mapping[str, Experience], config: PpoConfig) -> Terms:
-    """Everything an update needs to know about a minibatch of decisions of all kinds."""
-    judged = policy.judge({name: part.decisions for name, part in batch.items()})
-    log_prob = torch.cat([judged.distribution[name].log_prob(part.choice) for name, part in batch.items()])
+def loss_terms(
+    policy: Policy, batch: Mapping[str, Experience], config: PpoConfig, chunks: Chunks | None = None
+) -> Terms:
+    """Everything an update needs to know about a minibatch of decisions of all kinds; `chunks` with memory."""
+    log_prob, entropy = judge_choices(policy, batch, chunks)
     surrogate, approx_kl, clip_fraction = policy_terms(
         log_prob,
         torch.cat([part.log_prob for part in batch.values()]),
@@ -162,28 +167,7 @@ def loss_terms(policy: Policy, batch: Mapping[str, Experience], config: PpoConfi
             fresh = critic(critic_input(part.decisions), policy.network(name).owners(part.decisions))
             share = len(part.decisions) / log_prob.shape[0]
             value = value + share * value_loss(fresh, old, returns, bound, config.huber)
-    entropy = torch.cat([judged.distribution[name].entropy() for name in batch]).mean()
-    return Terms(surrogate, value, entropy, approx_kl, clip_fraction)
-
-
-def minibatches(
-    experience: Mapping[str, Experience], moments: int, pieces: int, generator: torch.Generator
-) -> Iterator[dict[str, Experience]]:
-    """Splits experience at random into about equal minibatches, moments kept whole.
-
-    Args:
-        experience: By kind, with moments below `moments`.
-        moments: A bound on them.
-        pieces: The number of minibatches; empty ones are left out.
-        generator: Of the split.
-    """
-    device = next(iter(experience.values())).choice.device
-    piece = torch.randint(pieces, (moments,), generator=generator, device=device)
-    assigned = {name: piece.index_select(0, part.decisions.moment) for name, part in experience.items()}
-    for number in range(pieces):
-        chosen = {name: (line == number).nonzero().squeeze(1) for name, line in assigned.items()}
-        if any(index.numel() for index in chosen.values()):
-            yield {name: experience[name].select(index) for name, index in chosen.items()}
+    return Terms(surrogate, value, entropy.mean(), approx_kl, clip_fraction)
 
 
 class Optimiser:
@@ -196,8 +180,13 @@ class Optimiser:
         self._rates = [float(group["lr"]) for group in self.adam.param_groups]
         self.updates = 0
 
-    def update(self, experience: Mapping[str, Experience], moments: int) -> Losses:
+    def update(self, experience: Mapping[str, Experience], moments: int, chunks: Chunks | None = None) -> Losses:
         """Improves the policy on decisions whose moments lie below `moments`; without any it stays as it is.
+
+        Args:
+            experience: By kind.
+            moments: A bound on those of the decisions.
+            chunks: Of the moments, for a policy with memory.
 
         Raises:
             AgentError: A gradient that is not finite; the parameters are those before the step in question.
@@ -216,8 +205,8 @@ class Optimiser:
         epochs, last = 0, torch.zeros(6)
         for _ in range(config.epochs):
             start = len(lines)
-            split = minibatches(experience, moments, pieces, self._generator)
-            lines.extend(self._step(piece, entropy) for piece in split)
+            split = minibatches(experience, moments, pieces, self._generator, chunks)
+            lines.extend(self._step(piece, entropy, chunks) for piece in split)
             epochs += 1
             last = torch.stack(lines[start:]).mean(0)
             if float(last[3]) > config.kl_stop:
@@ -244,15 +233,15 @@ class Optimiser:
             value_deviation=deviation,
         )
 
-    def _step(self, piece: Mapping[str, Experience], entropy: float) -> torch.Tensor:
-        terms = loss_terms(self._policy, piece, self._config)
+    def _step(self, piece: Mapping[str, Experience], entropy: float, chunks: Chunks | None) -> torch.Tensor:
+        terms = loss_terms(self._policy, piece, self._config, chunks)
         loss = terms.policy + self._config.value * terms.value - entropy * terms.entropy
         self.adam.zero_grad()
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self._policy.parameters(), self._config.grad_norm)
         if not bool(norm.isfinite()):
             self.adam.zero_grad()
-            culprit = culprit_of(self._policy, loss_terms(self._policy, piece, self._config))
+            culprit = culprit_of(self._policy, loss_terms(self._policy, piece, self._config, chunks))
             raise AgentError(f"update {self.updates + 1}: {culprit}; the parameters were left as they were before")
         self.adam.step()
         parts = terms.policy, terms.value, terms.entropy, terms.approx_kl, terms.clip_fraction, norm

@@ -230,6 +230,8 @@ def _columns(decisions: Decisions, first_moment: int) -> dict[str, torch.Tensor]
         lines["legal"] = decisions.legal
     if decisions.critic is not None:
         lines["critic"] = decisions.critic
+    if decisions.memory is not None:
+        lines["memory"] = decisions.memory
     if decisions.heard is not None:
         lines |= {f"heard.{f.name}": getattr(decisions.heard, f.name) for f in fields(Heard)}
     return lines
@@ -248,4 +250,5 @@ def _decisions(table: Table) -> Decisions:
         agent=table.need("agent"),
         heard=heard,
         critic=table.view("critic"),
+        memory=table.view("memory"),
     )

@@ -10,6 +10,7 @@ from fedsched.agents.collect import collect
 from fedsched.agents.config import PolicyConfig
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Experience
+from fedsched.agents.minibatches import minibatches
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import (
     Optimiser,
@@ -17,7 +18,6 @@ from fedsched.agents.ppo import (
     Terms,
     explained_variance,
     loss_terms,
-    minibatches,
     normalise_advantages,
     policy_terms,
     value_loss,
@@ -100,7 +100,7 @@ def test_the_entropy_weight_falls_to_what_is_asked(
     policy, experience, moments = acted
     weights = []
 
-    def step(_self: Optimiser, _piece: object, entropy: float) -> torch.Tensor:
+    def step(_self: Optimiser, _piece: object, entropy: float, _chunks: object) -> torch.Tensor:
         weights.append(entropy)
         return torch.zeros(6)
 

@@ -61,6 +61,7 @@ class DatacenterOperation:
         instances = torch.tensor([worlds.period(split, k) for k in range(rows)], device=worlds.device)
         self.world.reset(instances, instances, until_s=torch.zeros(rows, dtype=torch.float64, device=worlds.device))
         self._mailbox = policy.mailbox(self.world.spec, rows, self.world.device) if policy else None
+        self._memory = policy.memory(self.world.spec, rows, self.world.device) if policy else None
         self._busy = torch.zeros(rows, dtype=torch.float64)
         self._message_bytes = 0
 
@@ -121,8 +122,8 @@ class DatacenterOperation:
         mailbox = self._mailbox
         assert mailbox is not None
         while bool(((observation.time_s < until) & observation.kinds[KIND].alive.any(1)).any()):
-            step = policy(spec, observation, None, mailbox)
-            mailbox = step.mailbox
+            step = policy(spec, observation, self._memory, mailbox)
+            mailbox, self._memory = step.mailbox, step.memory
             self._message_bytes += step.traffic.payload_bytes
             actions = step.actions({name: d.mode() for name, d in step.distribution.items()}, idle)
             observation = self.world.step(actions, until).observation
