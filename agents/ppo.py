@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import nn
 
+from fedsched.agents.decisions import Decisions
 from fedsched.agents.experience import Experience
 from fedsched.agents.policy import Policy, critic_input
 
@@ -133,9 +135,25 @@ def loss_terms(policy: Policy, batch: Mapping[str, Experience], clip: float) -> 
     return Terms(surrogate, value, entropy, approx_kl, clip_fraction)
 
 
+class Separable(Protocol):
+    """Something about the decisions of one kind, of which some can be taken."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """The D decisions."""
+        ...
+
+    def select(self, chosen: torch.Tensor) -> Self:
+        """Some of them, `chosen` int64 [C]."""
+        ...
+
+
+S = TypeVar("S", bound=Separable)
+
+
 def minibatches(
-    experience: Mapping[str, Experience], moments: int, size: int, generator: torch.Generator
-) -> Iterator[dict[str, Experience]]:
+    experience: Mapping[str, S], moments: int, size: int, generator: torch.Generator
+) -> Iterator[dict[str, S]]:
     """Splits experience at random into minibatches of about `size` decisions, moments kept whole.
 
     Args:
@@ -146,7 +164,7 @@ def minibatches(
     """
     total = sum(len(part.decisions) for part in experience.values())
     pieces = max(1, round(total / size))
-    device = next(iter(experience.values())).choice.device
+    device = next(iter(experience.values())).decisions.own.device
     piece = torch.randint(pieces, (moments,), generator=generator, device=device)
     assigned = {name: piece.index_select(0, part.decisions.moment) for name, part in experience.items()}
     for number in range(pieces):
