@@ -15,8 +15,8 @@ from torch import nn
 
 from fedsched.agents.collect import Ended, idle_actions, quieten
 from fedsched.agents.decisions import AgentError, Decisions, Heard, concatenate
+from fedsched.agents.minibatches import minibatches
 from fedsched.agents.policy import Policy, PolicyStep
-from fedsched.agents.ppo import minibatches
 from fedsched.agents.rollout import Recorder
 from fedsched.agents.segments import segment_argmax
 from fedsched.envs.core import Controller, Observation, World
@@ -259,12 +259,13 @@ class Imitator:
             self._moments += one.moments
         if not self._labelled:
             raise AgentError("there are no decisions to imitate")
+        count = sum(len(part.decisions) for part in self._labelled.values())
+        pieces = max(1, round(count / self._config.minibatch))
         losses: list[torch.Tensor] = []
         for _ in range(self._config.epochs):
-            pieces = minibatches(self._labelled, self._moments, self._config.minibatch, self._generator)
-            losses = [self._step(piece) for piece in pieces]
+            split = minibatches(self._labelled, self._moments, pieces, self._generator)
+            losses = [self._step(piece) for piece in split]
         self.updates += 1
-        count = sum(len(part.decisions) for part in self._labelled.values())
         lesson = Lesson(
             cross_entropy=float(torch.stack(losses).mean()),
             agreement=sum(one.agreement for one in demonstrations) / len(demonstrations),
