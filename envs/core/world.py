@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 
+Reads = Literal["observation", "state"]
+"""What a controller decides from: what the agents see, or the true state behind it as well."""
+
+
 class WorldError(ValueError):
     """A world was asked for something it cannot do: an illegal action, an unknown instance, an overflow."""
 
@@ -202,9 +206,15 @@ class World(Protocol):
 
 
 class Controller(Protocol):
-    """A classical scheduler: a baseline or a teacher."""
+    """A classical scheduler: a baseline, or a teacher if it reads the observation alone.
+
+    Attributes:
+        name: For tables.
+        reads: `state` where it decides from more than `act` gets; a policy cannot learn what it does not see.
+    """
 
     name: str
+    reads: Reads
 
     def reset(self, world: World) -> None:
         """Binds the controller to a world; it may read the static model and, where it says so, the true state."""

@@ -75,6 +75,24 @@ class Constraints(Part):
     wait: WaitBound | None = Field(default=None, description="Bound on the mean wait; null: none")
 
 
+class Imitation(Part):
+    """Imitation of a rule (DAgger) before PPO; the rule sees what the policy sees."""
+
+    teacher: str = Field(
+        description="Rule to imitate: fcfs, sjf, saf, wfp3, unicep in data centres, each also with -easy; greedy, "
+        "max-pressure in cities"
+    )
+    updates: int = Field(default=4, ge=1, description="Local updates that imitate, before those of PPO")
+    decay: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="The teacher drives this share of the steps, to the power of the update's number; 1: all of them",
+    )
+    epochs: int = Field(default=8, ge=1, description="Passes over all that the teacher has said so far")
+    learning_rate: float = Field(default=5.0e-3, gt=0, description="Step size of Adam")
+
+
 class Search(Part):
     """A search over linear scores (CMA-ES) before PPO: it finds where to start."""
 
@@ -103,6 +121,7 @@ class Agents(Part):
         "max-pressure in cities; none: none; null: the first of these",
     )
     search: Search | None = Field(default=None, description="Search for a better start before PPO; null: none")
+    imitation: Imitation | None = Field(default=None, description="Imitation of a rule before PPO; null: none")
     constraints: Constraints = Field(default=Constraints(), description="Bounds that hold beside the reward")
 
 
