@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-EncoderKind = Literal["pointwise", "attention"]
+EncoderKind = Literal["pointwise", "attention", "hierarchical"]
 CriticKind = Literal["none", "central"]
 
 
@@ -12,11 +12,13 @@ class EncoderConfig:
     """What a network makes of the rows of a decision before it is scored.
 
     Attributes:
-        kind: `pointwise` (a shared network per row) or `attention` (rows look at one another as well).
+        kind: `pointwise` (a shared network per row), `attention` (the entities that an agent sees look at one another
+            first) or `hierarchical` (they pass a transformer, and their features are weighted).
         width: Units of the first layer of the row network.
         hidden: Units of its second layer.
-        heads: Attention heads over rows.
+        heads: Attention heads over entities.
         layers: Layers of `width` units on the agent's own features and what it heard, before rows are looked at.
+        blocks: Rounds of `hierarchical`.
     """
 
     kind: EncoderKind = "pointwise"
@@ -24,6 +26,7 @@ class EncoderConfig:
     hidden: int = 16
     heads: int = 2
     layers: int = 0
+    blocks: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,95 +1,80 @@
 """Row encoders: what a network makes of every row of a decision before it is scored.
 
-`pointwise` passes each row through one shared network together with what is known about the whole decision; `attention`
-lets the rows of a decision look at one another as well. Both take any number of rows.
+`pointwise` passes each row through one shared network together with what is known about the whole decision. The others
+let the entities that an agent sees look at one another first; a row then gets the sum of what became of the entities
+that it concerns. All take any number of rows and entities.
 """
-
-import itertools
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedsched.agents.decisions import Decisions
-
-# rows are padded to the longest decision of a bucket; decisions of like length share one
-BUCKETS = (8, 16, 32, 64)
+from fedsched.agents.attention import AttentionBody, DenseBody, HierarchicalBody
+from fedsched.agents.config import EncoderConfig
+from fedsched.agents.decisions import AgentError, Decisions
+from fedsched.envs.core import KindSpec
 
 
 class PointwiseEncoder(nn.Module):
-    """h_r = relu(W2 relu(Wr row_r + Wo inputs_d + b) + c), the same weights for every row r of decision d."""
+    """h_r = relu(W2 relu(Wr row_r + Wo state_d + b) + c), the same weights for every row r of decision d."""
 
-    def __init__(self, inputs: int, rows: int, width: int, hidden: int) -> None:
-        """Sizes: `inputs` and `rows` features, `width` units in the first layer, `hidden` in the second."""
+    looks = False
+
+    def __init__(self, state: int, rows: int, width: int, hidden: int) -> None:
+        """Sizes: `state` and `rows` features, `width` units in the first layer, `hidden` in the second."""
         super().__init__()
         self.row = nn.Linear(rows, width, bias=False)
-        self.whole = nn.Linear(inputs, width)
+        self.whole = nn.Linear(state, width)
         self.mix = nn.Linear(width, hidden)
+        self.size = hidden
 
-    def forward(self, inputs: torch.Tensor, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
-        """Encodes rows: `inputs` [D, inputs], `segment` int64 [R]; returns float32 [R, hidden]."""
-        whole = self.whole(inputs).index_select(0, segment)
+    def forward(self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
+        """Encodes rows: `state` [D, state], `segment` int64 [R]; returns float32 [R, hidden]."""
+        whole = self.whole(state).index_select(0, segment)
         return F.relu(self.mix(F.relu(self.row(decisions.rows) + whole)))
 
 
-class AttentionEncoder(nn.Module):
-    """The pointwise network with one residual round of multi-head self-attention between its two layers.
+class EntityEncoder(nn.Module):
+    """Entities look at one another before rows are made of them.
 
-    t_r = relu(Wr row_r + Wo inputs_d + b);  h_r = relu(W2 (t_r + attention(t)_r) + c), attention over the rows of d
-    (Vaswani et al. 2017, scaled dot product), no positions: a permutation of rows permutes the result.
+    t_e = relu(We entity_e + Ws state_d + b);  t', o = body(t, Wo state_d + c)
+    h_r = relu(W2 relu(Wr row_r + o_d + Wc sum t'_e over the entities e that r concerns) + d)
     """
 
-    def __init__(self, inputs: int, rows: int, width: int, hidden: int, heads: int) -> None:
-        """Sizes as in `PointwiseEncoder`; queries, keys and values have `hidden` units, a multiple of `heads`."""
+    looks = True
+
+    def __init__(self, state: int, rows: int, entity: int, config: EncoderConfig, body: DenseBody) -> None:
+        """Sizes: `state`, `rows` and `entity` features; the body maps tokens and states of `config.width` units."""
         super().__init__()
-        self.heads = heads
-        self.row = nn.Linear(rows, width, bias=False)
-        self.whole = nn.Linear(inputs, width)
-        self.project = nn.Linear(width, 3 * hidden, bias=False)
-        self.merge = nn.Linear(hidden, width)
-        self.mix = nn.Linear(width, hidden)
+        self.entity = nn.Linear(entity, config.width, bias=False)
+        self.sees = nn.Linear(state, config.width)
+        self.row = nn.Linear(rows, config.width, bias=False)
+        self.whole = nn.Linear(state, config.width)
+        self.body = body
+        self.concerned = nn.Linear(config.width, config.width, bias=False)
+        self.mix = nn.Linear(config.width, config.hidden)
+        self.size = config.hidden
 
-    def forward(self, inputs: torch.Tensor, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
-        """Encodes rows: `inputs` [D, inputs], `segment` int64 [R]; returns float32 [R, hidden]."""
-        tokens = F.relu(self.row(decisions.rows) + self.whole(inputs).index_select(0, segment))
-        mixed = self._attend(self.project(tokens), decisions.pointers, segment)
-        return F.relu(self.mix(tokens + self.merge(mixed)))
-
-    def _attend(self, projected: torch.Tensor, pointers: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
-        counts = pointers.diff()
-        place = torch.arange(projected.shape[0], device=projected.device) - pointers.index_select(0, segment)
-        row_counts = counts.index_select(0, segment)
-        parts, orders = [], []
-        for low, high in _bounds(counts):
-            rows = ((row_counts > low) & (row_counts <= high)).nonzero().squeeze(1)
-            members = (counts > low) & (counts <= high)
-            line = (members.cumsum(0) - 1).index_select(0, segment.index_select(0, rows))
-            flat = line * high + place.index_select(0, rows)
-            chosen = projected.index_select(0, rows)
-            parts.append(self._attend_padded(chosen, flat, counts[members], high))
-            orders.append(rows)
-        merged = projected.new_zeros(projected.shape[0], projected.shape[1] // 3)
-        return merged.index_copy(0, torch.cat(orders), torch.cat(parts)) if parts else merged
-
-    def _attend_padded(
-        self, projected: torch.Tensor, flat: torch.Tensor, counts: torch.Tensor, length: int
-    ) -> torch.Tensor:
-        lines, width = counts.shape[0], projected.shape[1]
-        dense = projected.new_zeros(lines * length, width).index_copy(0, flat, projected)
-        shaped = dense.reshape(lines, length, 3, self.heads, width // (3 * self.heads)).permute(2, 0, 3, 1, 4)
-        mask = torch.arange(length, device=counts.device) < counts[:, None]
-        queries, keys, values = shaped.unbind(0)
-        scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
-        weights = scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(3)
-        out: torch.Tensor = weights @ values
-        return out.transpose(1, 2).reshape(lines * length, width // 3).index_select(0, flat)
+    def forward(self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
+        """Encodes rows: `state` [D, state], `segment` int64 [R]; returns float32 [R, hidden]."""
+        entities = decisions.entities
+        if entities is None:
+            raise AgentError("these decisions were gathered without the entities that the encoder looks at")
+        seen = self.sees(state).index_select(0, entities.segment())
+        tokens, whole = self.body(F.relu(self.entity(entities.tokens) + seen), self.whole(state), entities)
+        concerned = entities.row_sums(self.concerned(tokens), decisions.pointers)
+        return F.relu(self.mix(F.relu(self.row(decisions.rows) + whole.index_select(0, segment) + concerned)))
 
 
-def _bounds(counts: torch.Tensor) -> list[tuple[int, int]]:
-    """Ranges (low, high] of row counts, none of them empty; the last one ends at the longest decision."""
-    if counts.numel() == 0:
-        return []
-    longest = int(counts.max())
-    edges = [0, *(b for b in BUCKETS if b < longest), longest]
-    pairs = itertools.pairwise(edges)
-    return [(low, high) for low, high in pairs if bool(((counts > low) & (counts <= high)).any())]
+def make_encoder(kind: KindSpec, config: EncoderConfig, state: int) -> PointwiseEncoder | EntityEncoder:
+    """The encoder of a kind whose states have `state` numbers; without entities there is nothing to look at."""
+    rows = len(kind.entity) + len(kind.action)
+    if config.kind == "pointwise" or not kind.entity:
+        return PointwiseEncoder(state, rows, config.width, config.hidden)
+    return EntityEncoder(state, rows, len(kind.entity), config, _body(config))
+
+
+def _body(config: EncoderConfig) -> DenseBody:
+    if config.kind == "attention":
+        return AttentionBody(config.width, config.hidden, config.heads)
+    return HierarchicalBody(config.width, config.heads, config.blocks)

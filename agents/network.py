@@ -16,7 +16,7 @@ from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic
 from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.distribution import RaggedCategorical
-from fedsched.agents.encoder import AttentionEncoder, PointwiseEncoder
+from fedsched.agents.encoder import make_encoder
 from fedsched.agents.segments import segment_mean
 from fedsched.agents.state import StateEncoder
 from fedsched.envs.core import KindSpec
@@ -52,15 +52,16 @@ class KindNetwork(nn.Module):
         self.skip = nn.Parameter(_start(kind, rule))
         self.register_buffer("gate", torch.tensor([_index(kind.own, g) for g in rule.gates], dtype=torch.int64), False)
         self.state = StateEncoder(inputs, encoder.width, encoder.layers)
-        self.encoder: PointwiseEncoder | AttentionEncoder
-        if encoder.kind == "pointwise":
-            self.encoder = PointwiseEncoder(self.state.size, rows, encoder.width, encoder.hidden)
-        else:
-            self.encoder = AttentionEncoder(self.state.size, rows, encoder.width, encoder.hidden, encoder.heads)
+        self.encoder = make_encoder(kind, encoder, self.state.size)
         self.score = nn.Linear(encoder.hidden, 1, bias=False)
         nn.init.normal_(self.score.weight, std=0.01)
         self.summary = nn.Linear(len(kind.own) + rows, context) if context else None
         self.critic = Critic(critic_features, config.critic_width) if config.critic != "none" else None
+
+    @property
+    def looks(self) -> bool:
+        """Whether decisions are gathered with what the agents see."""
+        return self.encoder.looks
 
     def summarise(self, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
         """What an agent can tell others, float32 [D, M]: own features and the mean of its rows."""
@@ -78,7 +79,7 @@ class KindNetwork(nn.Module):
         if self.gate.numel():
             gates = decisions.own.index_select(1, self.gate).index_select(0, segment)
             scores = scores + (linear[:, 1:] * gates).sum(1)
-        return RaggedCategorical(scores, decisions.pointers, segment, decisions.legal)
+        return RaggedCategorical(scores, decisions.pointers, segment)
 
 
 def _index(names: tuple[str, ...], name: str) -> int:
