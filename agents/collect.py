@@ -130,7 +130,7 @@ def _last_values(policy: Policy, observation: Observation) -> dict[str, torch.Te
     if policy.config.critic == "none":
         return None
     features = critic_features(observation)
-    return {name: policy.critic(name).values(features[name]) for name in observation.kinds}
+    return {name: policy.agents_values(name, features[name]) for name in observation.kinds}
 
 
 class GreedyActor:

@@ -5,6 +5,7 @@ from typing import Literal
 
 EncoderKind = Literal["pointwise", "attention", "hierarchical"]
 CriticKind = Literal["none", "central"]
+Sharing = Literal["kind", "agent"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,14 @@ class PolicyConfig:
     Attributes:
         encoder: Of the rows.
         messages: Between the agents; None: none.
+        sharing: `kind` (agents of a kind have their parameters in common; messages are one language of all) or `agent`
+            (every agent of the world that the policy is built for owns all of its own).
         critic: `none` (the `group` advantage needs none) or `central`, which reads all agents of a world.
         critic_width: Units of both its hidden layers.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     messages: MessageConfig | None = field(default_factory=MessageConfig)
+    sharing: Sharing = "kind"
     critic: CriticKind = "none"
     critic_width: int = 64

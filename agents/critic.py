@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from fedsched.agents.layers import Dense, Owners
 from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
 
 
@@ -53,25 +54,25 @@ class Critic(nn.Module):
     deviation: torch.Tensor
     seen: torch.Tensor
 
-    def __init__(self, features: int, width: int) -> None:
-        """Sizes: critic features and units in both hidden layers."""
+    def __init__(self, features: int, width: int, copies: int = 0) -> None:
+        """Sizes: critic features and units in both hidden layers; `copies` as in `Dense`."""
         super().__init__()
-        self.first = nn.Linear(features, width)
-        self.second = nn.Linear(width, width)
-        self.value = nn.Linear(width, 1)
+        self.first = Dense(features, width, copies)
+        self.second = Dense(width, width, copies)
+        self.value = Dense(width, 1, copies)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
         self.register_buffer("seen", torch.zeros(()))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Normalised value, float32 [...] of features [..., Fc]."""
-        hidden = torch.tanh(self.second(torch.tanh(self.first(features))))
-        value: torch.Tensor = self.value(hidden)
+    def forward(self, features: torch.Tensor, owners: Owners | None = None) -> torch.Tensor:
+        """Normalised value, float32 [...] of features [..., Fc]; `owners` of the first axis."""
+        hidden = torch.tanh(self.second(torch.tanh(self.first(features, owners)), owners))
+        value: torch.Tensor = self.value(hidden, owners)
         return value.squeeze(-1)
 
-    def values(self, features: torch.Tensor) -> torch.Tensor:
+    def values(self, features: torch.Tensor, owners: Owners | None = None) -> torch.Tensor:
         """Value in the units of the returns."""
-        return self.forward(features) * self.deviation + self.mean
+        return self.forward(features, owners) * self.deviation + self.mean
 
     def normalise(self, returns: torch.Tensor) -> torch.Tensor:
         """Returns in the network's units."""
@@ -87,6 +88,7 @@ class Critic(nn.Module):
         mean = torch.lerp(self.mean, returns.mean(), step)
         deviation = torch.lerp(self.deviation, returns.std(correction=0), step).clamp(min=1e-4)
         self.value.weight.mul_(self.deviation / deviation)
+        assert self.value.bias is not None
         self.value.bias.copy_((self.value.bias * self.deviation + self.mean - mean) / deviation)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fedsched.agents.attention import AttentionBody, DenseBody, HierarchicalBody
 from fedsched.agents.config import EncoderConfig
 from fedsched.agents.decisions import AgentError, Decisions
+from fedsched.agents.layers import SHARED, Dense, Whose
 from fedsched.envs.core import KindSpec
 
 
@@ -20,18 +21,19 @@ class PointwiseEncoder(nn.Module):
 
     looks = False
 
-    def __init__(self, state: int, rows: int, width: int, hidden: int) -> None:
-        """Sizes: `state` and `rows` features, `width` units in the first layer, `hidden` in the second."""
+    def __init__(self, state: int, rows: int, config: EncoderConfig, copies: int = 0) -> None:
+        """Sizes: `state` and `rows` features, units of `config`; `copies` as in `Dense`."""
         super().__init__()
-        self.row = nn.Linear(rows, width, bias=False)
-        self.whole = nn.Linear(state, width)
-        self.mix = nn.Linear(width, hidden)
-        self.size = hidden
+        self.row = Dense(rows, config.width, copies, bias=False)
+        self.whole = Dense(state, config.width, copies)
+        self.mix = Dense(config.width, config.hidden, copies)
 
-    def forward(self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
+    ) -> torch.Tensor:
         """Encodes rows: `state` [D, state], `segment` int64 [R]; returns float32 [R, hidden]."""
-        whole = self.whole(state).index_select(0, segment)
-        return F.relu(self.mix(F.relu(self.row(decisions.rows) + whole)))
+        whole = self.whole(state, whose.decisions).index_select(0, segment)
+        return F.relu(self.mix(F.relu(self.row(decisions.rows, whose.rows) + whole), whose.rows))
 
 
 class EntityEncoder(nn.Module):
@@ -43,38 +45,45 @@ class EntityEncoder(nn.Module):
 
     looks = True
 
-    def __init__(self, state: int, rows: int, entity: int, config: EncoderConfig, body: DenseBody) -> None:
-        """Sizes: `state`, `rows` and `entity` features; the body maps tokens and states of `config.width` units."""
+    def __init__(self, state: int, rows: int, entity: int, config: EncoderConfig, copies: int = 0) -> None:
+        """Sizes: `state`, `rows` and `entity` features, units of `config`; `copies` as in `Dense`."""
         super().__init__()
-        self.entity = nn.Linear(entity, config.width, bias=False)
-        self.sees = nn.Linear(state, config.width)
-        self.row = nn.Linear(rows, config.width, bias=False)
-        self.whole = nn.Linear(state, config.width)
-        self.body = body
-        self.concerned = nn.Linear(config.width, config.width, bias=False)
-        self.mix = nn.Linear(config.width, config.hidden)
-        self.size = config.hidden
+        self.entity = Dense(entity, config.width, copies, bias=False)
+        self.sees = Dense(state, config.width, copies)
+        self.row = Dense(rows, config.width, copies, bias=False)
+        self.whole = Dense(state, config.width, copies)
+        self.body = _body(config, copies)
+        self.concerned = Dense(config.width, config.width, copies, bias=False)
+        self.mix = Dense(config.width, config.hidden, copies)
 
-    def forward(self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
+    ) -> torch.Tensor:
         """Encodes rows: `state` [D, state], `segment` int64 [R]; returns float32 [R, hidden]."""
         entities = decisions.entities
         if entities is None:
             raise AgentError("these decisions were gathered without the entities that the encoder looks at")
-        seen = self.sees(state).index_select(0, entities.segment())
-        tokens, whole = self.body(F.relu(self.entity(entities.tokens) + seen), self.whole(state), entities)
-        concerned = entities.row_sums(self.concerned(tokens), decisions.pointers)
-        return F.relu(self.mix(F.relu(self.row(decisions.rows) + whole.index_select(0, segment) + concerned)))
+        owners, member = whose.decisions, entities.segment()
+        members = owners.over(entities.pointers, member) if owners else None
+        sees = self.sees(state, owners).index_select(0, member)
+        tokens = F.relu(self.entity(entities.tokens, members) + sees)
+        tokens, whole = self.body(tokens, self.whole(state, owners), entities, owners)
+        concerned = entities.row_sums(self.concerned(tokens, members), decisions.pointers)
+        row = self.row(decisions.rows, whose.rows) + whole.index_select(0, segment) + concerned
+        return F.relu(self.mix(F.relu(row), whose.rows))
 
 
-def make_encoder(kind: KindSpec, config: EncoderConfig, state: int) -> PointwiseEncoder | EntityEncoder:
+def make_encoder(
+    kind: KindSpec, config: EncoderConfig, state: int, copies: int = 0
+) -> PointwiseEncoder | EntityEncoder:
     """The encoder of a kind whose states have `state` numbers; without entities there is nothing to look at."""
     rows = len(kind.entity) + len(kind.action)
     if config.kind == "pointwise" or not kind.entity:
-        return PointwiseEncoder(state, rows, config.width, config.hidden)
-    return EntityEncoder(state, rows, len(kind.entity), config, _body(config))
+        return PointwiseEncoder(state, rows, config, copies)
+    return EntityEncoder(state, rows, len(kind.entity), config, copies)
 
 
-def _body(config: EncoderConfig) -> DenseBody:
+def _body(config: EncoderConfig, copies: int) -> DenseBody:
     if config.kind == "attention":
-        return AttentionBody(config.width, config.hidden, config.heads)
-    return HierarchicalBody(config.width, config.heads, config.blocks)
+        return AttentionBody(config.width, config.hidden, config.heads, copies)
+    return HierarchicalBody(config.width, config.heads, config.blocks, copies)

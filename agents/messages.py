@@ -12,6 +12,7 @@ from torch import nn
 
 from fedsched.agents.config import MessageConfig
 from fedsched.agents.decisions import Heard
+from fedsched.agents.layers import Dense, Owners, own_of
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,21 @@ class Messenger(nn.Module):
     The learned null token makes an agent without neighbours, or with silent ones, well defined.
     """
 
-    def __init__(self, config: MessageConfig) -> None:
-        """Builds the parts; an agent's summary has as many features as a message."""
+    def __init__(self, config: MessageConfig, copies: int = 0) -> None:
+        """Builds the parts; an agent's summary has as many features as a message.
+
+        Args:
+            config: Sizes.
+            copies: The number of agents where each owns its part, as in `Dense`; agent i owns copy i.
+        """
         super().__init__()
-        self.heads, self.rounds = config.heads, config.rounds
+        self.heads, self.rounds, self.copies = config.heads, config.rounds, copies
         size = self.size = config.latent
-        self.speak = nn.Linear(2 * size, size)
-        self.query = nn.Linear(size, size)
-        self.listen = nn.Linear(size + 1, 2 * size)
-        self.null = nn.Parameter(torch.zeros(2, size))
-        self.merge = nn.Linear(size, size)
+        self.speak = Dense(2 * size, size, copies)
+        self.query = Dense(size, size, copies)
+        self.listen = Dense(size + 1, 2 * size, copies)
+        self.null = nn.Parameter(torch.zeros(*((copies,) if copies else ()), 2, size))
+        self.merge = Dense(size, size, copies)
 
     def forward(
         self, summary: torch.Tensor, moment: torch.Tensor, agent: torch.Tensor, heard: Heard
@@ -140,19 +146,22 @@ class Messenger(nn.Module):
         place = speakers.clamp(min=0)
         audible = fresh | heard.known
         age = heard.age.masked_fill(fresh, 0.0)[:, :, None]
-        query = self.query(summary)
+        owners = Owners.of(agent, self.copies) if self.copies else None
+        query = self.query(summary, owners)
         context = summary.new_zeros(summary.shape[0], self.size)
         message = context
         for _ in range(self.rounds):
-            message = torch.tanh(self.speak(torch.cat([summary, context], 1)))
+            message = torch.tanh(self.speak(torch.cat([summary, context], 1), owners))
             said = torch.where(fresh[:, :, None], message[place], heard.message)
-            context = self._receive(query, torch.cat([said, age], 2), audible)
+            context = self._receive(query, torch.cat([said, age], 2), audible, owners)
         return context, message
 
-    def _receive(self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor) -> torch.Tensor:
+    def _receive(
+        self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor, owners: Owners | None
+    ) -> torch.Tensor:
         count, neighbours = audible.shape
-        null = self.null.reshape(1, 1, 2 * self.size).expand(count, 1, -1)
-        both = torch.cat([null, self.listen(said)], 1).reshape(
+        null = own_of(self.null, owners, count).reshape(count, 1, 2 * self.size)
+        both = torch.cat([null, self.listen(said, owners)], 1).reshape(
             count, neighbours + 1, 2, self.heads, self.size // self.heads
         )
         keys, values = both[:, :, 0], both[:, :, 1]
@@ -160,7 +169,8 @@ class Messenger(nn.Module):
         mask = torch.cat([audible.new_ones(count, 1), audible], 1)[:, None]
         scores = scores * (self.size // self.heads) ** -0.5
         weights = scores.masked_fill(~mask, -torch.inf).softmax(2)
-        context: torch.Tensor = self.merge(torch.einsum("dhk,dkhm->dhm", weights, values).reshape(count, self.size))
+        mixed = torch.einsum("dhk,dkhm->dhm", weights, values).reshape(count, self.size)
+        context: torch.Tensor = self.merge(mixed, owners)
         return context
 
 

@@ -17,6 +17,7 @@ from fedsched.agents.critic import Critic
 from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.encoder import make_encoder
+from fedsched.agents.layers import Dense, Owners, Whose, linear
 from fedsched.agents.segments import segment_mean
 from fedsched.agents.state import StateEncoder
 from fedsched.envs.core import KindSpec
@@ -43,20 +44,41 @@ class KindNetwork(nn.Module):
 
     gate: torch.Tensor
 
-    def __init__(self, kind: KindSpec, config: PolicyConfig, rule: SoftRule, critic_features: int) -> None:
-        """Builds the parts; raises AgentError for a rule that names an unknown feature."""
+    def __init__(
+        self, kind: KindSpec, config: PolicyConfig, rule: SoftRule, critic_features: int, first: int = 0
+    ) -> None:
+        """Builds the parts.
+
+        Args:
+            kind: Features, and with `sharing: agent` the number of agents.
+            config: Sizes.
+            rule: To start from.
+            critic_features: What a critic reads, Fc.
+            first: The kind's first agent over all kinds, for `sharing: agent`.
+
+        Raises:
+            AgentError: The rule names an unknown feature.
+        """
         super().__init__()
+        copies = self.copies = len(kind.agents) if config.sharing == "agent" else 0
+        self._first = first
         rows = len(kind.entity) + len(kind.action)
         encoder, context = config.encoder, config.messages.latent if config.messages else 0
         inputs = len(kind.own) + context
-        self.skip = nn.Parameter(_start(kind, rule))
+        start = _start(kind, rule)
+        self.skip = nn.Parameter(start.repeat(copies, 1, 1) if copies else start)
         self.register_buffer("gate", torch.tensor([_index(kind.own, g) for g in rule.gates], dtype=torch.int64), False)
-        self.state = StateEncoder(inputs, encoder.width, encoder.layers)
-        self.encoder = make_encoder(kind, encoder, self.state.size)
-        self.score = nn.Linear(encoder.hidden, 1, bias=False)
-        nn.init.normal_(self.score.weight, std=0.01)
-        self.summary = nn.Linear(len(kind.own) + rows, context) if context else None
-        self.critic = Critic(critic_features, config.critic_width) if config.critic != "none" else None
+        self.state = StateEncoder(inputs, encoder.width, encoder.layers, copies)
+        self.encoder = make_encoder(kind, encoder, self.state.size, copies)
+        self.score = Dense(encoder.hidden, 1, copies, bias=False).start(
+            lambda weight: nn.init.normal_(weight, std=0.01)
+        )
+        self.summary = Dense(len(kind.own) + rows, context, copies) if context else None
+        self.critic = Critic(critic_features, config.critic_width, copies) if config.critic != "none" else None
+
+    def owners(self, decisions: Decisions) -> Owners | None:
+        """Whose parameters each decision uses; None where the kind shares them."""
+        return Owners.of(decisions.agent - self._first, self.copies) if self.copies else None
 
     @property
     def looks(self) -> bool:
@@ -68,17 +90,20 @@ class KindNetwork(nn.Module):
         if self.summary is None:
             raise AgentError("this policy sends no messages")
         mean = segment_mean(decisions.rows, decisions.pointers, segment)
-        return torch.tanh(self.summary(torch.cat([decisions.own, mean], 1)))
+        return torch.tanh(self.summary(torch.cat([decisions.own, mean], 1), self.owners(decisions)))
 
     def forward(self, decisions: Decisions, segment: torch.Tensor, context: torch.Tensor | None) -> RaggedCategorical:
         """Scores the rows of decisions, given what the agents have heard (`context` [D, M])."""
         inputs = decisions.own if context is None else torch.cat([decisions.own, context], 1)
-        scores = self.score(self.encoder(self.state(inputs), decisions, segment)).squeeze(1)
-        linear = decisions.rows @ (self.skip * SKIP_SCALE).T
-        scores = scores + linear[:, 0]
+        owners = self.owners(decisions)
+        whose = Whose(owners, owners.over(decisions.pointers, segment) if owners else None)
+        encoded = self.encoder(self.state(inputs, owners), decisions, segment, whose)
+        scores = self.score(encoded, whose.rows).squeeze(1)
+        skipped = linear(decisions.rows, self.skip * SKIP_SCALE, None, whose.rows)
+        scores = scores + skipped[:, 0]
         if self.gate.numel():
             gates = decisions.own.index_select(1, self.gate).index_select(0, segment)
-            scores = scores + (linear[:, 1:] * gates).sum(1)
+            scores = scores + (skipped[:, 1:] * gates).sum(1)
         return RaggedCategorical(scores, decisions.pointers, segment)
 
 

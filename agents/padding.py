@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from fedsched.agents.entities import Entities
+from fedsched.agents.layers import Owners
 from fedsched.agents.segments import rows_of, segment_of
 
 BUCKETS = (8, 16, 32, 64)
@@ -26,6 +27,7 @@ class Bucket:
         place: int64 [t], where each lies in the flattened [L, n].
         live: bool [L, n].
         look: bool [L, 1 or n, n]; whether the second index may look at the third.
+        owners: Whose parameters the decisions use; None where they are shared.
     """
 
     decisions: torch.Tensor
@@ -33,6 +35,7 @@ class Bucket:
     place: torch.Tensor
     live: torch.Tensor
     look: torch.Tensor
+    owners: Owners | None
 
     def pad(self, values: torch.Tensor) -> torch.Tensor:
         """Values [T, F] of all entities as those of the bucket, [L, n, F]; zero pads."""
@@ -46,13 +49,13 @@ class Bucket:
         return dense.flatten(0, 1).index_select(0, self.place)
 
 
-def buckets(entities: Entities) -> list[Bucket]:
+def buckets(entities: Entities, owners: Owners | None = None) -> list[Bucket]:
     """The decisions by their numbers of entities; each is in one bucket, those without entities too."""
     counts = entities.pointers.diff()
-    return [_bucket(entities, counts, low, high) for low, high in _bounds(counts)]
+    return [_bucket(entities, owners, counts, low, high) for low, high in _bounds(counts)]
 
 
-def _bucket(entities: Entities, counts: torch.Tensor, low: int, high: int) -> Bucket:
+def _bucket(entities: Entities, owners: Owners | None, counts: torch.Tensor, low: int, high: int) -> Bucket:
     decisions = ((counts > low) & (counts <= high)).nonzero().squeeze(1)
     members, pointers = rows_of(entities.pointers, decisions)
     line = segment_of(pointers)
@@ -63,7 +66,8 @@ def _bucket(entities: Entities, counts: torch.Tensor, low: int, high: int) -> Bu
         links = entities.links.select(decisions)
         look = torch.diag_embed(live)
         look[segment_of(links.pointers), links.first, links.second] = True
-    return Bucket(decisions, members, line * high + number, live, look)
+    own = None if owners is None else Owners.of(owners.owner.index_select(0, decisions), owners.copies)
+    return Bucket(decisions, members, line * high + number, live, look, own)
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

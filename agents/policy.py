@@ -14,6 +14,7 @@ from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic, critic_features, critic_width
 from fedsched.agents.decisions import AgentError, Decisions, gather
 from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.layers import Owners
 from fedsched.agents.messages import Mailbox, Messenger, Traffic, concatenate_heard, listeners
 from fedsched.agents.network import KindNetwork, SoftRule
 from fedsched.envs.core import Observation, WorldSpec
@@ -89,7 +90,8 @@ class Policy(nn.Module):
         """Builds a policy for every world whose kinds have the features of `spec`.
 
         Args:
-            spec: Of one such world; its numbers of agents, entities and actions do not matter.
+            spec: Of one such world; its numbers of agents, entities and actions do not matter, but that with `sharing:
+                agent` a policy belongs to the agents of this one.
             config: Sizes.
             start: Soft rules by kind to start from.
             seed: Of the initial parameters.
@@ -104,16 +106,19 @@ class Policy(nn.Module):
             spec.kind(name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            networks = {}
+            networks, first = {}, 0
             for kind in spec.kinds:
                 if kind.bounds is not None or kind.actions == 0:
                     raise AgentError(
                         f"{spec.name}: kind {kind.name!r} has vector actions; this policy chooses among rows"
                     )
                 rule = rules.get(kind.name, SoftRule())
-                networks[kind.name] = KindNetwork(kind, config, rule, critic_width(spec, kind))
+                networks[kind.name] = KindNetwork(kind, config, rule, critic_width(spec, kind), first)
+                first += len(kind.agents)
             self.kinds = nn.ModuleDict(networks)
-            self.messenger = Messenger(config.messages) if config.messages else None
+            copies = first if config.sharing == "agent" else 0
+            self.messenger = Messenger(config.messages, copies) if config.messages else None
+        self._agents = {kind.name: kind.agents for kind in spec.kinds}
 
     def network(self, kind: str) -> KindNetwork:
         """The part of one kind; raises AgentError for an unknown one."""
@@ -125,6 +130,7 @@ class Policy(nn.Module):
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
+        self._know(spec)
         agents = sum(len(kind.agents) for kind in spec.kinds)
         return Mailbox.empty(batch, agents, self.messenger.size if self.messenger else 0, device)
 
@@ -141,7 +147,18 @@ class Policy(nn.Module):
         """Values float32 [D] by kind, in the units of the returns; None without a critic."""
         if self.config.critic == "none":
             return None
-        return {name: self.critic(name).values(critic_input(part)) for name, part in decisions.items()}
+        return {
+            name: self.critic(name).values(critic_input(part), self.network(name).owners(part))
+            for name, part in decisions.items()
+        }
+
+    def agents_values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
+        """Values float32 [B, A] of all agents of a kind, deciding or not, from critic features [B, A, Fc]."""
+        batch, agents = features.shape[:2]
+        owners = None
+        if self.network(kind).copies:
+            owners = Owners.of(torch.arange(agents, device=features.device).repeat(batch), agents)
+        return self.critic(kind).values(features.flatten(0, 1), owners).reshape(batch, agents)
 
     def critic(self, kind: str) -> Critic:
         """The critic of one kind; raises AgentError without one."""
@@ -152,6 +169,7 @@ class Policy(nn.Module):
 
     def gather(self, spec: WorldSpec, observation: Observation, mailbox: Mailbox) -> dict[str, Gathered]:
         """The decisions that active agents have to take, by kind."""
+        self._know(spec)
         central = critic_features(observation) if self.config.critic != "none" else {}
         neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
         gathered, first = {}, 0
@@ -196,6 +214,17 @@ class Policy(nn.Module):
             place={name: part.place for name, part in gathered.items()},
             action={name: part.action for name, part in gathered.items()},
             traffic=traffic,
+        )
+
+    def _know(self, spec: WorldSpec) -> None:
+        """Raises AgentError where agents own their parameters and those of a world are others."""
+        agents = {kind.name: kind.agents for kind in spec.kinds}
+        if self.config.sharing != "agent" or agents == self._agents:
+            return
+        strange = sorted({a for k in agents.values() for a in k} ^ {a for k in self._agents.values() for a in k})
+        raise AgentError(
+            f"{spec.name}: with sharing agent a policy belongs to the agents it was built for; "
+            f"{', '.join(strange[:8]) or 'their order'} differ: build one for this world, or share by kind"
         )
 
     def _exchange(
