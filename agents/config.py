@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-EncoderKind = Literal["pointwise", "attention", "hierarchical"]
+EncoderKind = Literal["pointwise", "attention", "hierarchical", "gat", "graph"]
+Scoring = Literal["additive", "dot"]
 CriticKind = Literal["none", "central"]
 Sharing = Literal["kind", "agent"]
 
@@ -14,12 +15,15 @@ class EncoderConfig:
 
     Attributes:
         kind: `pointwise` (a shared network per row), `attention` (the entities that an agent sees look at one another
-            first) or `hierarchical` (they pass a transformer, and their features are weighted).
+            first), `hierarchical` (they pass a transformer, and their features are weighted), `gat` (graph attention)
+            or `graph` (the same by torch-geometric, for large graphs with few links).
         width: Units of the first layer of the row network.
         hidden: Units of its second layer.
         heads: Attention heads over entities.
         layers: Layers of `width` units on the agent's own features and what it heard, before rows are looked at.
-        blocks: Rounds of `hierarchical`.
+        blocks: Rounds of `hierarchical`, `gat` and `graph`.
+        scoring: `additive` (a linear layer on what was made of row and state) or `dot` (the product of the state and
+            what was made of the row; with `pointwise`, of the row itself).
     """
 
     kind: EncoderKind = "pointwise"
@@ -28,6 +32,7 @@ class EncoderConfig:
     heads: int = 2
     layers: int = 0
     blocks: int = 1
+    scoring: Scoring = "additive"
 
 
 @dataclass(frozen=True)

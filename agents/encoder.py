@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedsched.agents.attention import AttentionBody, DenseBody, HierarchicalBody
+from fedsched.agents.attention import AttentionBody, HierarchicalBody
 from fedsched.agents.config import EncoderConfig
 from fedsched.agents.decisions import AgentError, Decisions
+from fedsched.agents.gat import GatBody
 from fedsched.agents.layers import SHARED, Dense, Whose
 from fedsched.envs.core import KindSpec
 
@@ -27,6 +28,7 @@ class PointwiseEncoder(nn.Module):
         self.row = Dense(rows, config.width, copies, bias=False)
         self.whole = Dense(state, config.width, copies)
         self.mix = Dense(config.width, config.hidden, copies)
+        self.size = config.hidden
 
     def forward(
         self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
@@ -55,6 +57,7 @@ class EntityEncoder(nn.Module):
         self.body = _body(config, copies)
         self.concerned = Dense(config.width, config.width, copies, bias=False)
         self.mix = Dense(config.width, config.hidden, copies)
+        self.size = config.hidden
 
     def forward(
         self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
@@ -73,17 +76,48 @@ class EntityEncoder(nn.Module):
         return F.relu(self.mix(F.relu(row), whose.rows))
 
 
-def make_encoder(
-    kind: KindSpec, config: EncoderConfig, state: int, copies: int = 0
-) -> PointwiseEncoder | EntityEncoder:
-    """The encoder of a kind whose states have `state` numbers; without entities there is nothing to look at."""
+class BareRows(nn.Module):
+    """h_r = row_r: where the score is a product with the state, rows need not hold it."""
+
+    looks = False
+
+    def __init__(self, rows: int) -> None:
+        """`rows` features."""
+        super().__init__()
+        self.size = rows
+
+    def forward(
+        self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
+    ) -> torch.Tensor:
+        """The rows [R, Fe + Fa] as they are."""
+        del state, segment, whose
+        return decisions.rows
+
+
+Encoder = PointwiseEncoder | EntityEncoder | BareRows
+
+
+def make_encoder(kind: KindSpec, config: EncoderConfig, state: int, copies: int = 0) -> Encoder:
+    """The encoder of a kind whose states have `state` numbers; without entities there is nothing to look at.
+
+    Raises:
+        AgentError: Every agent is to own a `graph` encoder.
+    """
     rows = len(kind.entity) + len(kind.action)
-    if config.kind == "pointwise" or not kind.entity:
-        return PointwiseEncoder(state, rows, config, copies)
-    return EntityEncoder(state, rows, len(kind.entity), config, copies)
+    if config.kind != "pointwise" and kind.entity:
+        return EntityEncoder(state, rows, len(kind.entity), config, copies)
+    return BareRows(rows) if config.scoring == "dot" else PointwiseEncoder(state, rows, config, copies)
 
 
-def _body(config: EncoderConfig, copies: int) -> DenseBody:
+def _body(config: EncoderConfig, copies: int) -> nn.Module:
     if config.kind == "attention":
         return AttentionBody(config.width, config.hidden, config.heads, copies)
-    return HierarchicalBody(config.width, config.heads, config.blocks, copies)
+    if config.kind == "hierarchical":
+        return HierarchicalBody(config.width, config.heads, config.blocks, copies)
+    if config.kind == "gat":
+        return GatBody(config.width, config.heads, config.blocks, copies)
+    if copies:
+        raise AgentError("the graph encoder has no parameters of each agent's own: take gat, or share by kind")
+    from fedsched.agents.graph import GraphBody  # torch-geometric takes seconds to import
+
+    return GraphBody(config.width, config.heads, config.blocks)

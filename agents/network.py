@@ -1,6 +1,6 @@
 """The networks of one kind of agent, and how they start.
 
-score_r = 10 * sum_g gate_g(own_d) * (w_g . row_r)  +  network(own_d, context_d, row_r)
+score_r = 10 * sum_g gate_g(own_d) * (w_g . row_r)  +  network(own_d, context_d, entities_d, row_r)
 
 The first term is linear and starts as a soft dispatching rule (`SoftRule`); the network's last layer starts near zero,
 so that learning begins at the rule.
@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from fedsched.agents.config import PolicyConfig
+from fedsched.agents.config import EncoderConfig, PolicyConfig
 from fedsched.agents.critic import Critic
 from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.encoder import make_encoder
 from fedsched.agents.layers import Dense, Owners, Whose, linear
+from fedsched.agents.scoring import AdditiveScore, DotScore
 from fedsched.agents.segments import segment_mean
 from fedsched.agents.state import StateEncoder
 from fedsched.envs.core import KindSpec
@@ -70,9 +71,7 @@ class KindNetwork(nn.Module):
         self.register_buffer("gate", torch.tensor([_index(kind.own, g) for g in rule.gates], dtype=torch.int64), False)
         self.state = StateEncoder(inputs, encoder.width, encoder.layers, copies)
         self.encoder = make_encoder(kind, encoder, self.state.size, copies)
-        self.score = Dense(encoder.hidden, 1, copies, bias=False).start(
-            lambda weight: nn.init.normal_(weight, std=0.01)
-        )
+        self.score = _score(encoder, self.state.size, self.encoder.size, copies)
         self.summary = Dense(len(kind.own) + rows, context, copies) if context else None
         self.critic = Critic(critic_features, config.critic_width, copies) if config.critic != "none" else None
 
@@ -97,14 +96,20 @@ class KindNetwork(nn.Module):
         inputs = decisions.own if context is None else torch.cat([decisions.own, context], 1)
         owners = self.owners(decisions)
         whose = Whose(owners, owners.over(decisions.pointers, segment) if owners else None)
-        encoded = self.encoder(self.state(inputs, owners), decisions, segment, whose)
-        scores = self.score(encoded, whose.rows).squeeze(1)
+        state = self.state(inputs, owners)
+        scores = self.score(state, self.encoder(state, decisions, segment, whose), segment, whose)
         skipped = linear(decisions.rows, self.skip * SKIP_SCALE, None, whose.rows)
         scores = scores + skipped[:, 0]
         if self.gate.numel():
             gates = decisions.own.index_select(1, self.gate).index_select(0, segment)
             scores = scores + (skipped[:, 1:] * gates).sum(1)
         return RaggedCategorical(scores, decisions.pointers, segment)
+
+
+def _score(config: EncoderConfig, state: int, features: int, copies: int) -> AdditiveScore | DotScore:
+    if config.scoring == "additive":
+        return AdditiveScore(features, copies)
+    return DotScore(state, features, None if config.layers else config.width, copies)
 
 
 def _index(names: tuple[str, ...], name: str) -> int:

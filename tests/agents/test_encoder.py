@@ -11,9 +11,11 @@ from torch import nn
 from fedsched.agents.config import EncoderConfig, EncoderKind
 from fedsched.agents.decisions import AgentError, Decisions, gather
 from fedsched.agents.encoder import make_encoder
+from fedsched.agents.entities import Entities
+from fedsched.agents.gat import GATv2
 from fedsched.envs.core import KindSpec, Tokens
 
-LOOKING: tuple[EncoderKind, ...] = ("attention", "hierarchical")
+LOOKING: tuple[EncoderKind, ...] = ("attention", "hierarchical", "gat", "graph")
 looking = pytest.mark.parametrize("encoder", LOOKING)
 every = pytest.mark.parametrize("encoder", ["pointwise", *LOOKING])
 
@@ -34,6 +36,11 @@ def built(kind: KindSpec, encoder: EncoderKind, heads: int = 2) -> nn.Module:
 
 def seen(tokens: Tokens, kind: KindSpec) -> Decisions:
     return gather(tokens, kind, 0, True, None)[0]
+
+
+def entities_of(decisions: Decisions) -> Entities:
+    assert decisions.entities is not None
+    return decisions.entities
 
 
 def encode(network: nn.Module, decisions: Decisions) -> torch.Tensor:
@@ -106,7 +113,7 @@ def test_an_entity_that_nothing_is_linked_to_changes_only_the_rows_that_concern_
 ) -> None:
     """Slot 6 is seen by nobody, slot 5 by slot 0 alone; action 0 concerns slot 0, action 1 slot 1, and so on.
 
-    Hierarchical attention weighs features by all entities, and so only the part before that is private.
+    What weighs features by all entities, or hears all of them for the agent, is switched off.
     """
     links = np.zeros((3, 7, 7), dtype=np.bool_)
     links[:, 0, 5] = True
@@ -114,8 +121,10 @@ def test_an_entity_that_nothing_is_linked_to_changes_only_the_rows_that_concern_
     tokens = replace(crossing.tokens(kind, live=1.1), action_mask=torch.ones(4, 3, 5, dtype=torch.bool))
     tokens.entity_mask[:] = True
     network = built(kind, encoder)
-    if encoder == "hierarchical":
-        network.body.gate.excite.weight.data.zero_()
+    network.body.blocks = network.body.blocks[:1] if encoder != "attention" else None
+    for name, parameter in network.named_parameters():
+        if "excite" in name or "seen.lin_l" in name:
+            parameter.data.zero_()
     before = encode(network, seen(tokens, kind)).reshape(-1, 5, 6)
     for slot, moved in ((6, [False] * 5), (5, [True] + [False] * 4), (1, [False, True, False, False, False])):
         after = encode(network, seen(changed(tokens, 1, 0, slot), kind)).reshape(-1, 5, 6)
@@ -164,3 +173,44 @@ def test_a_kind_without_entities_is_encoded_row_by_row(encoder: EncoderKind, cro
     decisions = seen(crossing.tokens(kind), kind)
     plain = encode(built(kind, "pointwise"), decisions)
     assert torch.equal(encode(built(kind, encoder), decisions), plain)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("linked", [True, False])
+def test_dense_and_sparse_graph_attention_are_one(heads: int, linked: bool, crossing: ModuleType) -> None:
+    """The state of one loads into the other; both then give the same rows, and the same gradients."""
+    kind = crossing.kind(linked=linked, slots=20)
+    dense, sparse = built(kind, "gat", heads), built(kind, "graph", heads)
+    with torch.no_grad():
+        for parameter in sparse.parameters():
+            parameter.zero_()
+    sparse.load_state_dict(dense.state_dict())
+    for share in (0.0, 0.1, 0.9):
+        decisions = seen(crossing.tokens(kind, batch=9, live=share), kind)
+        assert int(entities_of(decisions).pointers.diff().min()) == 0
+        rows = [encode(network, decisions) for network in (dense, sparse)]
+        torch.testing.assert_close(*rows, atol=1e-5, rtol=1e-5)
+        for network, encoded in zip((dense, sparse), rows, strict=True):
+            network.zero_grad()
+            torch.autograd.backward(encoded.square().sum())
+        for (name, one), other in zip(dense.named_parameters(), sparse.parameters(), strict=True):
+            assert one.grad is not None, name
+            assert other.grad is not None, name
+            torch.testing.assert_close(one.grad, other.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_graph_attention_ranks_neighbours_unlike_for_unlike_hearers() -> None:
+    """What GATv2 can and its first version could not: who matters most depends on who asks."""
+    network = GATv2(2, 1)
+    with torch.no_grad():
+        network.lin_l.weight.copy_(torch.eye(2))
+        network.lin_r.weight.copy_(torch.eye(2))
+        network.att.copy_(torch.tensor([[[40.0, 40.0]]]))
+    nodes = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]])
+    heard = network(nodes, nodes, torch.ones(1, 1, 2, dtype=torch.bool), None)
+    torch.testing.assert_close(heard, nodes, atol=1e-4, rtol=0)
+
+
+def test_agents_cannot_own_a_graph_encoder_each(crossing: ModuleType) -> None:
+    with pytest.raises(AgentError, match="take gat"):
+        make_encoder(crossing.kind(), EncoderConfig("graph"), 2, copies=3)

@@ -13,8 +13,8 @@ from fedsched.agents.parameters import parameters_from_numpy, parameters_to_nump
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.envs.core import Observation, WorldError
 
-Encoder = Literal["pointwise", "attention", "hierarchical"]
-every = pytest.mark.parametrize("encoder", ["pointwise", "attention", "hierarchical"])
+Encoder = Literal["pointwise", "attention", "hierarchical", "gat"]
+every = pytest.mark.parametrize("encoder", ["pointwise", "attention", "hierarchical", "gat"])
 
 
 def start(world: Any) -> Observation:
