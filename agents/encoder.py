@@ -103,7 +103,7 @@ def make_encoder(kind: KindSpec, config: EncoderConfig, state: int, copies: int 
     Raises:
         AgentError: Every agent is to own a `graph` encoder.
     """
-    rows = len(kind.entity) + len(kind.action)
+    rows = len(kind.entity) + (len(kind.action) if kind.bounds is None else 0)
     if config.kind != "pointwise" and kind.entity:
         return EntityEncoder(state, rows, len(kind.entity), config, copies)
     return BareRows(rows) if config.scoring == "dot" else PointwiseEncoder(state, rows, config, copies)

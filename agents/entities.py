@@ -119,28 +119,41 @@ def gather_entities(
         kind: Its static description.
         where: int64 [D], the agents in the flattened [B, A].
         pointers: int64 [D + 1], where their rows begin.
-        action: int64 [R], the action of every row.
+        action: int64 [R], the action of every row; empty where actions are vectors and rows are the entities.
     """
     live = tokens.entity_mask.flatten(0, 1).index_select(0, where)
     decision, slot = live.nonzero(as_tuple=True)
     features = tokens.entities.flatten(0, 1)[where.index_select(0, decision), slot]
     agent = where % tokens.active.shape[1]
     inside = live.cumsum(1) - 1
-    row_decision = segment_of(pointers)
-    row_agent = agent.index_select(0, row_decision)
-    if kind.relation_lists is None:
-        row = (action < live.shape[1]).nonzero().squeeze(1)
-        target = action.index_select(0, row)
-    else:
-        row, target = _listed(kind.relation_lists, row_agent * tokens.action_mask.shape[2] + action)
-    concerns = _live_pairs(numbers_inside(pointers), row, target, row_decision, live, inside)
     links = None
     if kind.link_lists is not None:
         entity, target = _listed(kind.link_lists, agent.index_select(0, decision) * live.shape[1] + slot)
         other = target != slot.index_select(0, entity)
         entity, target = entity[other], target[other]
         links = _live_pairs(inside[decision, slot], entity, target, decision, live, inside)
+    concerns = _concerns(kind, agent, pointers, action, live, inside)
     return Entities(features, pointers_of(live.sum(1)), concerns, links)
+
+
+def _concerns(
+    kind: KindSpec,
+    agent: torch.Tensor,
+    pointers: torch.Tensor,
+    action: torch.Tensor,
+    live: torch.Tensor,
+    inside: torch.Tensor,
+) -> Pairs:
+    """Which rows concern which live entities; rows of vector actions are these entities."""
+    number, decision = numbers_inside(pointers), segment_of(pointers)
+    if kind.bounds is not None:
+        return Pairs(number, number, pointers)
+    if kind.relation_lists is None:
+        row = (action < live.shape[1]).nonzero().squeeze(1)
+        target = action.index_select(0, row)
+    else:
+        row, target = _listed(kind.relation_lists, agent.index_select(0, decision) * kind.actions + action)
+    return _live_pairs(number, row, target, decision, live, inside)
 
 
 def _listed(lists: Lists, line: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

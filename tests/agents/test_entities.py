@@ -130,3 +130,11 @@ def test_rollouts_store_entities_only_if_the_encoder_looks_at_them(look: bool, q
     assert torch.equal(entities.pointers, decisions.pointers)
     assert torch.equal(entities.tokens, decisions.rows[:, :2])
     assert torch.equal(entities.concerns.first, entities.concerns.second)
+
+
+def test_the_rows_of_vector_actions_are_the_entities(crossing: ModuleType) -> None:
+    kind = replace(crossing.kind(), relation="identity", actions=0, bounds=(-np.ones(2), np.ones(2)))
+    decisions = seen(crossing.tokens(crossing.kind()), kind)
+    entities = entities_of(decisions)
+    assert torch.equal(entities.pointers, decisions.pointers)
+    assert torch.equal(entities.row_sums(entities.tokens, decisions.pointers), decisions.rows)

@@ -7,7 +7,7 @@ from torch import nn
 
 from fedsched.agents.config import EncoderConfig, EncoderKind, PolicyConfig
 from fedsched.agents.decisions import Decisions, gather
-from fedsched.agents.network import KindNetwork, SoftRule
+from fedsched.agents.network import ChoiceNetwork, SoftRule
 from fedsched.agents.scoring import DotScore
 from fedsched.agents.segments import pointers_of, segment_of
 from fedsched.envs.core import KindSpec, Tokens
@@ -40,9 +40,9 @@ def plain(batch: int = 40) -> tuple[KindSpec, Decisions]:
     return kind, gather(tokens, kind, 0, False, None)[0]
 
 
-def network(kind: KindSpec, encoder: EncoderConfig) -> KindNetwork:
+def network(kind: KindSpec, encoder: EncoderConfig) -> ChoiceNetwork:
     torch.manual_seed(0)
-    return KindNetwork(kind, PolicyConfig(encoder=encoder, messages=None), SoftRule(), 0)
+    return ChoiceNetwork(kind, PolicyConfig(encoder=encoder, messages=None), SoftRule(), 0)
 
 
 def test_dot_scores_of_one_hot_actions_are_an_mlp_with_a_linear_head() -> None:
@@ -109,7 +109,7 @@ def test_what_others_said_is_part_of_the_query(queue: Callable[..., Any]) -> Non
     kind = world.spec.kinds[0]
     decisions = gather(world.reset(rows, rows).kinds["server"], kind, 0, False, None)[0]
     torch.manual_seed(0)
-    ours = KindNetwork(kind, PolicyConfig(encoder=EncoderConfig(scoring="dot")), SoftRule(), 0)
+    ours = ChoiceNetwork(kind, PolicyConfig(encoder=EncoderConfig(scoring="dot")), SoftRule(), 0)
     context = torch.zeros(2, 16)
     silent, told = (ours(decisions, decisions.segment(), context + told).log_probs for told in (0.0, 1.0))
     assert not torch.equal(silent, told)
