@@ -69,7 +69,7 @@ def load_policy(run: str | Path, site: str | None = None) -> TrainedPolicy:
 def _spec(scenario: Scenario, site: str) -> WorldSpec:
     """What the policy of a site is built for; its worlds are only set up where parameters belong to its agents."""
     domain = domain_of(scenario)
-    return domain.site(scenario, site).spec if scenario.agents.sharing == "agent" else domain.policy_spec()
+    return domain.site(scenario, site).spec if scenario.agents.sharing == "agent" else domain.policy_spec(scenario)
 
 
 def trained_parameters(run: Run) -> dict[str, Parameters]:
