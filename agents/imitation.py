@@ -191,8 +191,6 @@ def labels(step: PolicyStep, kind: str, told: torch.Tensor, teacher: str) -> tor
     wanted = told.reshape(-1).index_select(0, step.place[kind])
     segment = decisions.segment()
     meant = step.action[kind] == wanted.index_select(0, segment)
-    if decisions.legal is not None:
-        meant = meant & decisions.legal
     row = segment_argmax(meant.float(), segment, len(decisions))
     wrong = (~meant.index_select(0, row)).nonzero()
     if len(wrong):

@@ -15,7 +15,7 @@ from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Rollouts
-from fedsched.envs.core import World, stream
+from fedsched.envs.core import World, WorldSpec, stream
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds
 from fedsched.sim.scenario import Scenario
@@ -23,8 +23,15 @@ from fedsched.sim.scenario import Scenario
 Parameters = dict[str, npt.NDArray[np.float32]]
 
 
-def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
-    """The scenario's policy with its initial parameters, the same for every site."""
+def make_policy(scenario: Scenario, spec: WorldSpec, device: str = "cpu") -> Policy:
+    """The scenario's policy with its initial parameters.
+
+    Args:
+        scenario: The whole scenario.
+        spec: Of a site's worlds. With `sharing: agent` the policy is this site's; otherwise features alone matter,
+            which all sites of a domain have in common, and so the policy is the same for every site.
+        device: Where it lives.
+    """
     agents, domain = scenario.agents, domain_of(scenario)
     encoder, messages = agents.encoder, agents.messages
     config = PolicyConfig(
@@ -32,11 +39,10 @@ def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
         messages=MessageConfig(messages.rounds, messages.latent, encoder.heads)
         if messages.rounds and messages.trigger == "always"
         else None,
-        critic="central" if agents.ppo.advantage == "gae" else "none",
+        sharing=agents.sharing,
+        critic=agents.ppo.critic if agents.ppo.advantage == "gae" else "none",
     )
-    return Policy(domain.policy_spec(scenario), config, domain.soft_rules(scenario.start), seed=scenario.seed).to(
-        device
-    )
+    return Policy(spec, config, domain.soft_rules(scenario.start), seed=scenario.seed).to(device)
 
 
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:
@@ -84,8 +90,8 @@ class Trainer:
         self._config = learner_config(scenario, first.weights.model_dump())
         order = list(scenario.sites).index(self._sites[0].name)
         noise = int(stream(scenario.seed, "sim/learner", order, len(self._sites)).integers(1 << 31))
-        self.policy = make_policy(scenario, self._sites[0].device)
-        self._kind = domain_of(scenario).policy_spec(scenario).kinds[0].name
+        self.policy = make_policy(scenario, self._sites[0].spec, self._sites[0].device)
+        self._kind = self._sites[0].spec.kinds[0].name
         self.learner = Learner(self.policy, self._config, noise)
         imitation = imitation_config(scenario)
         self._imitator = None if imitation is None else Imitator(self.policy, imitation, noise + 1)
@@ -121,7 +127,7 @@ class Trainer:
         """The greedy policy on validation windows; the running average without other parameters."""
         policy = self.learner.averaged
         if parameters is not None:
-            policy = make_policy(self._scenario, worlds.device)
+            policy = make_policy(self._scenario, worlds.spec, worlds.device)
             parameters_from_numpy(policy, parameters)
         return worlds.judge(policy)
 

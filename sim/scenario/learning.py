@@ -52,6 +52,10 @@ class Ppo(Part):
         default=None, gt=0, description="Time constant of a discount by elapsed time; null: none"
     )
     gae_lambda: float = Field(default=0.95, ge=0, le=1, description="Lambda of 'advantage: gae'")
+    critic: Literal["independent", "central"] = Field(
+        default="central",
+        description="Critic of 'advantage: gae'. independent: reads what the agent sees; central: the others as well",
+    )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """A group has others in it, and there is one discount."""
@@ -105,7 +109,7 @@ class Search(Part):
 
 
 class Agents(Part):
-    """The policy, the same for all agents of a kind."""
+    """The policy of the agents and how it learns."""
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """Messages are read by the encoder's heads."""
@@ -114,6 +118,10 @@ class Agents(Part):
 
     encoder: Encoder = Field(default=Encoder(), description="The network")
     messages: Messages = Field(default=Messages(), description="Messages between the agents of a site")
+    sharing: Literal["agent", "kind", "all"] = Field(
+        default="kind",
+        description="Whose parameters an agent uses. agent: its own; kind: those of all of its kind; all: those of all",
+    )
     ppo: Ppo = Field(default=Ppo(), description="The learner")
     start: str | None = Field(
         default=None,

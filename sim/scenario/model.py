@@ -136,6 +136,12 @@ class Scenario(Part):
             yield from self._plan_problems(self.plan)
         yield from self._fault_problems()
         sites = len(self.sites)
+        if self.agents.sharing == "agent" and self.learning != "local" and sites > 1:
+            yield (
+                ("agents", "sharing"),
+                f"parameters of single agents fit no other site, so {sites} sites cannot learn them together: use "
+                "'learning: local', or 'sharing: kind'",
+            )
         if self.learning == "federated" and self.federation.secure_aggregation is not None and sites < 3:
             where = ("federation", "secure_aggregation")
             yield (
