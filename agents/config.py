@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 EncoderKind = Literal["pointwise", "attention"]
-CriticKind = Literal["none", "central"]
-Sharing = Literal["kind", "agent"]
+CriticKind = Literal["none", "independent", "central"]
+Sharing = Literal["kind", "agent", "all"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,11 @@ class PolicyConfig:
     Attributes:
         encoder: Of the rows.
         messages: Between the agents; None: none.
-        sharing: `kind` (agents of a kind have their parameters in common; messages are one language of all) or `agent`
-            (every agent of the world that the policy is built for owns all of its own).
-        critic: `none` (the `group` advantage needs none) or `central`, which reads all agents of a world.
+        sharing: Whose parameters an agent uses: `kind` (agents of a kind have theirs in common; messages are one
+            language of all), `agent` (every agent of the world that the policy is built for owns all of its own) or
+            `all` (one network for all kinds, see `Union`).
+        critic: `none` (the `group` advantage needs none), `independent` (IPPO: own features and entities) or `central`
+            (MAPPO: besides, what all agents of a world see of themselves).
         critic_width: Units of both its hidden layers.
     """
 

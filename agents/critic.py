@@ -1,33 +1,36 @@
-"""The critic: the value of a decision from the agent's own state, its live entities and all other agents."""
+"""The critic: the value of a decision from the agent's own features, its live entities and, if central, all agents."""
 
 import torch
 from torch import nn
 
+from fedsched.agents.config import CriticKind
 from fedsched.agents.layers import Dense, Owners
 from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
 
 
-def critic_features(observation: Observation) -> dict[str, torch.Tensor]:
-    """What a central critic reads of every agent, by kind.
+def critic_features(observation: Observation, critic: CriticKind = "central") -> dict[str, torch.Tensor]:
+    """What a critic reads of every agent, by kind.
 
-    Own features; mean and maximum of the live entities' features (zero without any); mean own features of the living
-    agents of every kind. Masked sums only, so the numbers of agents and entities are free.
+    Own features; of a central critic the mean own features of the living agents of every kind; mean and maximum of the
+    live entities' features (zero without any). Masked sums only, so the numbers of agents and entities are free.
 
     Returns:
         float32 [B, A, Fc] by kind, with Fc from `critic_width`; new memory.
     """
-    everyone = torch.cat([_mean_own(tokens) for tokens in observation.kinds.values()], 1)
+    everyone = []
+    if critic == "central":
+        everyone = [torch.cat([_mean_own(tokens) for tokens in observation.kinds.values()], 1)[:, None]]
     features = {}
     for name, tokens in observation.kinds.items():
-        agents = tokens.own.shape[1]
-        parts = [tokens.own, everyone[:, None].expand(-1, agents, -1)]
-        features[name] = torch.cat([*parts, *_pooled_entities(tokens)], 2)
+        shared = [part.expand(-1, tokens.own.shape[1], -1) for part in everyone]
+        features[name] = torch.cat([tokens.own, *shared, *_pooled_entities(tokens)], 2)
     return features
 
 
-def critic_width(spec: WorldSpec, kind: KindSpec) -> int:
+def critic_width(spec: WorldSpec, kind: KindSpec, critic: CriticKind = "central") -> int:
     """The number of critic features Fc of a kind."""
-    return len(kind.own) + sum(len(k.own) for k in spec.kinds) + 2 * len(kind.entity)
+    everyone = sum(len(k.own) for k in spec.kinds) if critic == "central" else 0
+    return len(kind.own) + everyone + 2 * len(kind.entity)
 
 
 def _mean_own(tokens: Tokens) -> torch.Tensor:
@@ -37,7 +40,7 @@ def _mean_own(tokens: Tokens) -> torch.Tensor:
 
 def _pooled_entities(tokens: Tokens) -> list[torch.Tensor]:
     if tokens.entities.shape[2] == 0:
-        return []
+        return [tokens.entities.new_zeros(*tokens.entities.shape[:2], 2 * tokens.entities.shape[3])]
     mask = tokens.entity_mask[:, :, :, None]
     mean = (tokens.entities * mask).sum(2) / mask.sum(2).clamp(min=1)
     top = tokens.entities.masked_fill(~mask, -torch.inf).amax(2)

@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from fedsched.agents.config import PolicyConfig
-from fedsched.agents.critic import Critic, critic_features, critic_width
+from fedsched.agents.critic import Critic, critic_features
 from fedsched.agents.decisions import AgentError, Decisions, gather
-from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.distribution import Distribution
+from fedsched.agents.gaussian import within
 from fedsched.agents.layers import Owners
 from fedsched.agents.messages import Mailbox, Messenger, Traffic, concatenate_heard, listeners
-from fedsched.agents.network import KindNetwork, SoftRule
+from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
+from fedsched.agents.sharing import Union, build_networks, require_same_agents
 from fedsched.envs.core import Observation, WorldSpec
 
 
@@ -29,7 +31,7 @@ class Judged:
         message: float32 [D, M] over all kinds in order, the last one of each agent; None without messages.
     """
 
-    distribution: Mapping[str, RaggedCategorical]
+    distribution: Mapping[str, Distribution]
     message: torch.Tensor | None
 
 
@@ -38,17 +40,19 @@ class PolicyStep:
     """What a policy makes of one observation.
 
     Attributes:
-        distribution: Over the rows of each decision, by kind.
+        spec: Of the world observed.
+        distribution: Over the rows of each decision, or over vectors, by kind.
         value: float32 [D] by kind; None without a critic.
         memory: For the next step; None for a feed-forward policy.
         mailbox: For the next step.
         decisions: The decisions by kind, as a rollout stores them.
         place: Where they lie in the flattened [B, A], int64 [D] by kind.
-        action: The action of every row, int64 [R] by kind.
+        action: The action of every row, int64 [R] by kind; [0] for vector actions.
         traffic: What was sent.
     """
 
-    distribution: Mapping[str, RaggedCategorical]
+    spec: WorldSpec
+    distribution: Mapping[str, Distribution]
     value: Mapping[str, torch.Tensor] | None
     memory: None
     mailbox: Mailbox
@@ -61,13 +65,17 @@ class PolicyStep:
         """Actions for the world.
 
         Args:
-            choice: int64 [D] by kind, rows counted inside each decision.
-            idle: int64 [B, A] by kind, what inactive agents do; not changed.
+            choice: int64 [D] by kind, rows counted inside each decision, or float32 [D, K] as drawn.
+            idle: int64 [B, A] or float32 [B, A, K] by kind, what inactive agents do; not changed.
         """
         actions = {}
         for name, chosen in choice.items():
-            picked = self.action[name].index_select(0, self.decisions[name].pointers[:-1] + chosen)
-            flat = idle[name].reshape(-1).index_copy(0, self.place[name], picked)
+            bounds = self.spec.kind(name).bounds
+            if bounds is None:
+                picked = self.action[name].index_select(0, self.decisions[name].pointers[:-1] + chosen)
+            else:
+                picked = within(chosen, bounds)
+            flat = idle[name].flatten(0, 1).index_copy(0, self.place[name], picked)
             actions[name] = flat.reshape(idle[name].shape)
         return actions
 
@@ -97,40 +105,42 @@ class Policy(nn.Module):
             seed: Of the initial parameters.
 
         Raises:
-            AgentError: A kind with vector actions, or a rule that names an unknown kind or feature.
+            AgentError: A world without agents, kinds that cannot share as they are told to, or a rule that names an
+                unknown feature or is for a kind with vector actions.
+            WorldError: A rule for an unknown kind.
         """
         super().__init__()
         self.config = config
         rules = dict(start or {})
         for name in rules:
             spec.kind(name)
+        self._agents = {kind.name: kind.agents for kind in spec.kinds}
+        self._check(spec)
+        self._union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            networks, first = {}, 0
-            for kind in spec.kinds:
-                if kind.bounds is not None or kind.actions == 0:
-                    raise AgentError(
-                        f"{spec.name}: kind {kind.name!r} has vector actions; this policy chooses among rows"
-                    )
-                rule = rules.get(kind.name, SoftRule())
-                networks[kind.name] = KindNetwork(kind, config, rule, critic_width(spec, kind), first)
-                first += len(kind.agents)
-            self.kinds = nn.ModuleDict(networks)
-            copies = first if config.sharing == "agent" else 0
+            self.kinds, self._part = build_networks(self._united(spec), config, rules)
+            copies = sum(map(len, self._agents.values())) if config.sharing == "agent" else 0
             self.messenger = Messenger(config.messages, copies) if config.messages else None
-        self._agents = {kind.name: kind.agents for kind in spec.kinds}
 
     def network(self, kind: str) -> KindNetwork:
         """The part of one kind; raises AgentError for an unknown one."""
-        if kind not in self.kinds:
-            raise AgentError(f"the policy has no kind {kind!r}; it has {', '.join(self.kinds)}")
-        network = self.kinds[kind]
+        if kind not in self._part:
+            raise AgentError(f"the policy has no kind {kind!r}; it has {', '.join(self._part)}")
+        network = self.kinds[self._part[kind]]
         assert isinstance(network, KindNetwork)
+        return network
+
+    def choosing(self, kind: str) -> ChoiceNetwork:
+        """The part of one kind that chooses; raises AgentError for an unknown one or one with vector actions."""
+        network = self.network(kind)
+        if not isinstance(network, ChoiceNetwork):
+            raise AgentError(f"kind {kind!r} has vector actions: it has no linear scores")
         return network
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
-        self._know(spec)
+        self._check(spec)
         agents = sum(len(kind.agents) for kind in spec.kinds)
         return Mailbox.empty(batch, agents, self.messenger.size if self.messenger else 0, device)
 
@@ -152,13 +162,20 @@ class Policy(nn.Module):
             for name, part in decisions.items()
         }
 
-    def agents_values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
-        """Values float32 [B, A] of all agents of a kind, deciding or not, from critic features [B, A, Fc]."""
-        batch, agents = features.shape[:2]
-        owners = None
-        if self.network(kind).copies:
-            owners = Owners.of(torch.arange(agents, device=features.device).repeat(batch), agents)
-        return self.critic(kind).values(features.flatten(0, 1), owners).reshape(batch, agents)
+    def values_of_all(self, observation: Observation) -> dict[str, torch.Tensor] | None:
+        """Values float32 [B, A] by kind of all agents, deciding or not; None without a critic."""
+        if self.config.critic == "none":
+            return None
+        seen = observation if self._union is None else self._union.observe(observation)
+        return {name: self._values(name, part) for name, part in critic_features(seen, self.config.critic).items()}
+
+    def observe_returns(self, returns: Mapping[str, torch.Tensor]) -> None:
+        """Shows every critic the returns [D] by kind that it is to predict."""
+        shared: dict[Critic, list[torch.Tensor]] = {}
+        for name, part in returns.items():
+            shared.setdefault(self.critic(name), []).append(part)
+        for critic, parts in shared.items():
+            critic.observe(torch.cat(parts))
 
     def critic(self, kind: str) -> Critic:
         """The critic of one kind; raises AgentError without one."""
@@ -169,8 +186,10 @@ class Policy(nn.Module):
 
     def gather(self, spec: WorldSpec, observation: Observation, mailbox: Mailbox) -> dict[str, Gathered]:
         """The decisions that active agents have to take, by kind."""
-        self._know(spec)
-        central = critic_features(observation) if self.config.critic != "none" else {}
+        self._check(spec)
+        if self._union is not None:
+            spec, observation = self._union.spec(spec), self._union.observe(observation)
+        central = critic_features(observation, self.config.critic) if self.config.critic != "none" else {}
         neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
         gathered, first = {}, 0
         for kind in spec.kinds:
@@ -206,6 +225,7 @@ class Policy(nn.Module):
             sent = int(heard_by.index_select(0, agents).sum()) * self.messenger.rounds
             traffic = Traffic(sent, sent * 4 * self.messenger.size)
         return PolicyStep(
+            spec=spec,
             distribution=judged.distribution,
             value=self.values(decisions),
             memory=memory,
@@ -216,16 +236,21 @@ class Policy(nn.Module):
             traffic=traffic,
         )
 
-    def _know(self, spec: WorldSpec) -> None:
-        """Raises AgentError where agents own their parameters and those of a world are others."""
-        agents = {kind.name: kind.agents for kind in spec.kinds}
-        if self.config.sharing != "agent" or agents == self._agents:
-            return
-        strange = sorted({a for k in agents.values() for a in k} ^ {a for k in self._agents.values() for a in k})
-        raise AgentError(
-            f"{spec.name}: with sharing agent a policy belongs to the agents it was built for; "
-            f"{', '.join(strange[:8]) or 'their order'} differ: build one for this world, or share by kind"
-        )
+    def _check(self, spec: WorldSpec) -> None:
+        if not any(kind.agents for kind in spec.kinds):
+            raise AgentError(f"{spec.name}: a world without agents has nobody to decide")
+        if self.config.sharing == "agent":
+            require_same_agents(spec, self._agents)
+
+    def _united(self, spec: WorldSpec) -> WorldSpec:
+        return spec if self._union is None else self._union.spec(spec)
+
+    def _values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
+        """Values [B, A] of all agents of a kind from critic features [B, A, Fc]."""
+        (batch, agents), copies = features.shape[:2], self.network(kind).copies
+        owner = torch.arange(agents, device=features.device).repeat(batch)
+        owners = Owners.of(owner, copies) if copies else None
+        return self.critic(kind).values(features.flatten(0, 1), owners).reshape(batch, agents)
 
     def _exchange(
         self, decisions: Mapping[str, Decisions], segments: Mapping[str, torch.Tensor]

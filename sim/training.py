@@ -17,7 +17,7 @@ from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Rollouts
 from fedsched.envs.core import World, stream
 from fedsched.sim.domains import domain_of
-from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds
+from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds, Teaching
 from fedsched.sim.scenario import Scenario
 
 Parameters = dict[str, npt.NDArray[np.float32]]
@@ -34,7 +34,9 @@ def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
         else None,
         critic="central" if agents.ppo.advantage == "gae" else "none",
     )
-    return Policy(domain.policy_spec(), config, domain.soft_rules(scenario.start), seed=scenario.seed).to(device)
+    return Policy(domain.policy_spec(scenario), config, domain.soft_rules(scenario.start), seed=scenario.seed).to(
+        device
+    )
 
 
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:
@@ -83,7 +85,7 @@ class Trainer:
         order = list(scenario.sites).index(self._sites[0].name)
         noise = int(stream(scenario.seed, "sim/learner", order, len(self._sites)).integers(1 << 31))
         self.policy = make_policy(scenario, self._sites[0].device)
-        self._kind = domain_of(scenario).policy_spec().kinds[0].name
+        self._kind = domain_of(scenario).policy_spec(scenario).kinds[0].name
         self.learner = Learner(self.policy, self._config, noise)
         imitation = imitation_config(scenario)
         self._imitator = None if imitation is None else Imitator(self.policy, imitation, noise + 1)
@@ -158,6 +160,7 @@ class Trainer:
     def _demonstration(self, imitator: Imitator, worlds: SiteWorlds) -> Demonstration:
         world, wanted = self._world(worlds), self._scenario.agents.imitation
         assert wanted is not None
+        assert isinstance(worlds, Teaching), "the scenario has been checked to imitate no others"
         episodes = worlds.draw("train", world.batch, self.updates)
         return imitator.collect(world, worlds.teacher(wanted.teacher), episodes.instances, episodes.seeds)
 

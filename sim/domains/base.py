@@ -49,7 +49,7 @@ class Judgement:
     """A policy on the validation windows, against the rule that does best there.
 
     Attributes:
-        score: Less is better; 1 is as good as that rule.
+        score: Less is better, of either sign; 1 is as good as that rule.
         noise: Standard error of the score over the windows, paired with the rule.
         ratios: Figures relative to that rule's, by name; the first is what the score is made of.
         rule: That rule.
@@ -179,10 +179,6 @@ class SiteWorlds(Protocol):
         """What the learner measures costs and bounds by; None: nothing."""
         ...
 
-    def teacher(self, name: str) -> Controller:
-        """A rule that decides from what the policy sees, for it to imitate; by a name that the scenario allows."""
-        ...
-
     def judge(self, policy: Policy) -> Judgement:
         """The greedy policy on the validation windows."""
         ...
@@ -193,6 +189,15 @@ class SiteWorlds(Protocol):
 
     def operate(self, split: Split, rows: int, actor: str, policy: Policy | None, simulator: Simulator) -> Operation:
         """Starts the first `rows` periods of a split; the actor is a rule's name or `policy`."""
+        ...
+
+
+@runtime_checkable
+class Teaching(Protocol):
+    """Worlds of a domain that has rules for a policy to imitate."""
+
+    def teacher(self, name: str) -> Controller:
+        """A rule that decides from what the policy sees; by a name that the scenario allows."""
         ...
 
 
@@ -222,7 +227,7 @@ class Domain(Protocol):
         """Raises UserError where the sites cannot be operated by that simulator."""
         ...
 
-    def policy_spec(self) -> WorldSpec:
+    def policy_spec(self, scenario: Scenario) -> WorldSpec:
         """A spec with the features of every site's, to build policies without a world."""
         ...
 
