@@ -1,11 +1,28 @@
-"""How experience is split for the gradient steps of an update."""
+"""Minibatches of decisions, those of one moment together, and with memory those of one chunk."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
 
 import torch
 
-from fedsched.agents.experience import Experience
+from fedsched.agents.decisions import Decisions
+
+
+class Separable(Protocol):
+    """Something about the decisions of one kind, of which some can be taken."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """The D decisions."""
+        ...
+
+    def select(self, chosen: torch.Tensor) -> Self:
+        """Some of them, `chosen` int64 [C]."""
+        ...
+
+
+S = TypeVar("S", bound=Separable)
 
 
 @dataclass(frozen=True)
@@ -40,12 +57,8 @@ class Chunks:
 
 
 def minibatches(
-    experience: Mapping[str, Experience],
-    moments: int,
-    pieces: int,
-    generator: torch.Generator,
-    chunks: Chunks | None = None,
-) -> Iterator[dict[str, Experience]]:
+    experience: Mapping[str, S], moments: int, pieces: int, generator: torch.Generator, chunks: Chunks | None = None
+) -> Iterator[dict[str, S]]:
     """Splits experience at random into about equal minibatches, moments kept whole, and chunks where there are.
 
     Args:
@@ -55,7 +68,7 @@ def minibatches(
         generator: Of the split.
         chunks: Of the moments, for a policy with memory.
     """
-    device = next(iter(experience.values())).choice.device
+    device = next(iter(experience.values())).decisions.own.device
     piece = torch.randint(pieces, (chunks.count if chunks else moments,), generator=generator, device=device)
     if chunks is not None:
         piece = piece.index_select(0, chunks.chunk)

@@ -222,8 +222,8 @@ class Policy(nn.Module):
         gathered, first = {}, 0
         for kind in spec.kinds:
             tokens = observation.kinds[kind.name]
-            see_all = self.config.encoder.kind == "attention"
-            found, place, action = gather(tokens, kind, first, see_all, central.get(kind.name))
+            look = self.network(kind.name).looks
+            found, place, action = gather(tokens, kind, first, look, central.get(kind.name))
             if memory is not None:
                 found = found.with_memory(memory[kind.name].flatten(0, 1).index_select(0, place))
             if self.messenger is not None:

@@ -11,6 +11,7 @@ import torch
 
 from fedsched.agents.bootstrap import LastValues
 from fedsched.agents.decisions import AgentError, Decisions, Heard
+from fedsched.agents.entities import Entities, Pairs
 from fedsched.agents.messages import Traffic
 from fedsched.agents.policy import PolicyStep
 from fedsched.agents.segments import pointers_of
@@ -226,15 +227,34 @@ def _columns(decisions: Decisions, first_moment: int) -> dict[str, torch.Tensor]
         "moment": decisions.moment + first_moment,
         "agent": decisions.agent,
     }
-    if decisions.legal is not None:
-        lines["legal"] = decisions.legal
     if decisions.critic is not None:
         lines["critic"] = decisions.critic
     if decisions.memory is not None:
         lines["memory"] = decisions.memory
     if decisions.heard is not None:
         lines |= {f"heard.{f.name}": getattr(decisions.heard, f.name) for f in fields(Heard)}
+    if decisions.entities is not None:
+        entities = decisions.entities
+        lines |= {"entities": entities.tokens, "entities.count": entities.pointers.diff()}
+        lines |= _pair_columns("concerns", entities.concerns)
+        lines |= {} if entities.links is None else _pair_columns("links", entities.links)
     return lines
+
+
+def _pair_columns(name: str, pairs: Pairs) -> dict[str, torch.Tensor]:
+    return {f"{name}.first": pairs.first, f"{name}.second": pairs.second, f"{name}.count": pairs.pointers.diff()}
+
+
+def _pairs(table: Table, name: str) -> Pairs:
+    return Pairs(table.need(f"{name}.first"), table.need(f"{name}.second"), pointers_of(table.need(f"{name}.count")))
+
+
+def _entities(table: Table) -> Entities | None:
+    if table.view("entities") is None:
+        return None
+    links = None if table.view("links.first") is None else _pairs(table, "links")
+    pointers = pointers_of(table.need("entities.count"))
+    return Entities(table.need("entities"), pointers, _pairs(table, "concerns"), links)
 
 
 def _decisions(table: Table) -> Decisions:
@@ -245,10 +265,10 @@ def _decisions(table: Table) -> Decisions:
         own=table.need("own"),
         rows=table.need("rows"),
         pointers=pointers_of(table.need("count")),
-        legal=table.view("legal"),
         moment=table.need("moment"),
         agent=table.need("agent"),
         heard=heard,
         critic=table.view("critic"),
         memory=table.view("memory"),
+        entities=_entities(table),
     )
