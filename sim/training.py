@@ -20,6 +20,9 @@ from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds, Teaching
 from fedsched.sim.scenario import Scenario
 
+HUBER = 10.0
+"""Deviations of the returns from which on the error of a value counts linearly (Yu et al. 2022)."""
+
 Parameters = dict[str, npt.NDArray[np.float32]]
 
 
@@ -41,6 +44,7 @@ def make_policy(scenario: Scenario, spec: WorldSpec, device: str = "cpu") -> Pol
         else None,
         sharing=agents.sharing,
         critic=agents.ppo.critic if agents.ppo.advantage == "gae" else "none",
+        memory=encoder.memory,
     )
     return Policy(spec, config, domain.soft_rules(scenario.start), seed=scenario.seed).to(device)
 
@@ -59,11 +63,17 @@ def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerC
         constraint=None if wait is None else Constraint("wait", wait.aim),
         ppo=PpoConfig(
             lr=ppo.learning_rate,
+            lr_end=PpoConfig.lr_end if ppo.anneal else 1.0,
             iterations=max(1, scenario.federation.rounds * scenario.federation.local_updates - imitated),
             epochs=ppo.epochs,
             minibatch=ppo.minibatch,
+            minibatches=ppo.minibatches,
+            chunk=ppo.chunk,
             clip=ppo.clip,
+            huber=HUBER if ppo.value_loss == "huber" else None,
+            grad_norm=ppo.gradient_norm,
             entropy=ppo.entropy,
+            entropy_end=PpoConfig.entropy_end if ppo.anneal else 1.0,
         ),
     )
 

@@ -18,6 +18,9 @@ class Encoder(Part):
     )
     width: int = Field(default=32, ge=4, description="Width of the hidden layers")
     heads: int = Field(default=4, ge=1, description="Attention heads, over jobs and over messages")
+    memory: int = Field(
+        default=0, ge=0, description="Numbers that an agent remembers from one decision to the next; 0: none"
+    )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """Heads share the width equally."""
@@ -40,7 +43,17 @@ class Ppo(Part):
 
     epochs: int = Field(default=3, ge=1, description="Passes over the rollouts of an update")
     minibatch: int = Field(default=4096, ge=1, description="Decisions in a minibatch")
+    minibatches: int | None = Field(
+        default=None, ge=1, description="Minibatches of a pass, whatever the number of decisions; null: by 'minibatch'"
+    )
+    chunk: int = Field(
+        default=10, ge=1, description="Steps through which gradients reach what agents remember, for 'encoder: memory'"
+    )
     learning_rate: float = Field(default=5.0e-3, gt=0, description="Step size of Adam")
+    anneal: bool = Field(
+        default=True, description="Whether step size and entropy bonus fall, to a tenth and to zero, over the run"
+    )
+    gradient_norm: float = Field(default=1.0, gt=0, description="Bound on the norm of a gradient")
     clip: float = Field(default=0.2, gt=0, lt=1, description="Bound on the change of a probability ratio")
     entropy: float = Field(default=3.0e-3, ge=0, description="Weight of the entropy bonus")
     advantage: Literal["gae", "group"] = Field(
@@ -56,6 +69,10 @@ class Ppo(Part):
         default="central",
         description="Critic of 'advantage: gae'. independent: reads what the agent sees; central: the others as well",
     )
+    value_loss: Literal["squared", "huber"] = Field(
+        default="squared",
+        description="Loss of the critic. huber: errors beyond 10 deviations count linearly, for 'gradient_norm: 10'",
+    )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """A group has others in it, and there is one discount."""
@@ -63,6 +80,8 @@ class Ppo(Part):
             yield ("rollouts",), "a group needs at least 2 rollouts of an instance"
         if self.tau is not None and self.discount < 1:
             yield ("tau",), "discount by decision ('discount') or by elapsed time ('tau'), not both"
+        if self.advantage == "group" and self.value_loss != "squared":
+            yield ("value_loss",), "'advantage: group' has no critic; set 'advantage: gae'"
 
 
 class WaitBound(Part):

@@ -139,3 +139,30 @@ def test_the_scenario_chooses_critic_and_sharing(tiny: Callable[..., Scenario]) 
     ):
         config = make_policy(tiny(agents=changes), spec).config
         assert (config.sharing, config.critic) == expected
+
+
+def test_keys_of_ppo_reach_the_learner_and_the_defaults_are_the_published_ones(tiny: Callable[..., Scenario]) -> None:
+    plain = learner_config(tiny(), {"qos": 1.0}).ppo
+    assert (plain.lr_end, plain.entropy_end, plain.huber, plain.grad_norm) == (0.1, 0.0, None, 1.0)
+    assert (plain.minibatches, plain.minibatch, plain.chunk) == (None, 4096, 10)
+    keys = {"anneal": False, "gradient_norm": 10.0, "value_loss": "huber", "minibatches": 4, "chunk": 5}
+    chosen = learner_config(tiny(agents={"ppo": {"advantage": "gae", **keys}}), {"qos": 1.0}).ppo
+    assert (chosen.lr_end, chosen.entropy_end, chosen.huber, chosen.grad_norm) == (1.0, 1.0, 10.0, 10.0)
+    assert (chosen.minibatches, chosen.chunk) == (4, 5)
+
+
+def test_a_policy_with_memory_learns_and_resumes_to_the_same_numbers(tiny: Callable[..., Scenario]) -> None:
+    agents = {"encoder": {"memory": 8}, "ppo": {"chunk": 4}}
+    runs = []
+    for halves in (1, 2):
+        trainer, _ = make(tiny(sites=CROWDED, agents=agents))
+        for half in range(halves):
+            if half:
+                state = trainer.state()
+                trainer, _ = make(tiny(sites=CROWDED, agents=agents))
+                trainer.load(state)
+            for _ in range(2 // halves):
+                trainer.update()
+        runs.append(trainer.parameters)
+    assert any(".memory." in name for name in runs[0])
+    assert all(np.array_equal(runs[0][name], runs[1][name]) for name in runs[0])
