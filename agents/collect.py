@@ -6,8 +6,10 @@ from dataclasses import replace
 import torch
 
 from fedsched.agents.critic import critic_features
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.agents.rollout import Recorder, Reference, Rollouts
+from fedsched.agents.speech import Sending
 from fedsched.envs.core import Observation, Transition, World, WorldSpec
 
 
@@ -109,12 +111,13 @@ class _Sampler:
     def __init__(self, policy: Policy, world: World, generator: torch.Generator, greedy: torch.Tensor) -> None:
         self._policy, self._spec, self._generator = policy, world.spec, generator
         self._greedy = greedy if bool(greedy.any()) else None
+        self._sending = policy.practise(generator, self._greedy)
         self._mailbox = policy.mailbox(world.spec, world.batch, world.device)
         self._idle = idle_actions(world.spec, world.batch, world.device)
 
     def act(self, observation: Observation, recorder: Recorder) -> dict[str, torch.Tensor]:
         """Draws, records and returns actions int64 [B, A] by kind."""
-        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox)
+        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox, self._sending)
         self._mailbox = step.mailbox
         parts = step.distribution
         choice = {name: part.sample(self._generator, self._quiet(step, name)) for name, part in parts.items()}
@@ -138,22 +141,32 @@ class GreedyActor:
 
     Attributes:
         mailbox: What the agents last heard.
-        payload_bytes: Sent between them so far.
+        traffic: Sent between them so far.
     """
 
-    def __init__(self, policy: Policy, spec: WorldSpec, batch: int, device: str = "cpu") -> None:
-        """Binds a policy to worlds of a spec; its mailbox starts empty."""
-        self._policy, self._spec = policy, spec
+    def __init__(
+        self, policy: Policy, spec: WorldSpec, batch: int, device: str = "cpu", sending: Sending | None = None
+    ) -> None:
+        """Binds a policy to worlds of a spec; its mailbox starts empty.
+
+        Args:
+            policy: Acts for all agents.
+            spec: Of the worlds.
+            batch: Their number.
+            device: Where they live.
+            sending: Who sends messages, from `Policy.use`; None: as configured.
+        """
+        self._policy, self._spec, self._sending = policy, spec, sending
         self._idle = idle_actions(spec, batch, device)
         self.mailbox = policy.mailbox(spec, batch, device)
-        self.payload_bytes = 0
+        self.traffic = Traffic()
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Actions int64 [B, A] by kind."""
-        step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox)
+        step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox, self._sending)
         self.mailbox = step.mailbox
-        self.payload_bytes += step.traffic.payload_bytes
+        self.traffic = self.traffic + step.traffic
         return step.actions({name: part.mode() for name, part in step.distribution.items()}, self._idle)
 
 

@@ -60,6 +60,8 @@ class Losses:
         decisions: Learned from.
         multiplier: Of the constraint; zero without one.
         greedy_ratio: Constrained total of the greedy rows relative to the reference's; zero without a constraint.
+        message_kl: Nats of a message; zero where messages are not Gaussian.
+        sent_share: Of the possible messages, by the calibrated trigger on the decisions learned from; 1 without one.
     """
 
     policy: float
@@ -73,6 +75,8 @@ class Losses:
     decisions: int
     multiplier: float = 0.0
     greedy_ratio: float = 0.0
+    message_kl: float = 0.0
+    sent_share: float = 1.0
 
 
 NOTHING_LEARNED = Losses(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, epochs=0, decisions=0)
@@ -88,6 +92,7 @@ class Terms:
     entropy: torch.Tensor
     approx_kl: torch.Tensor
     clip_fraction: torch.Tensor
+    message_kl: torch.Tensor
 
 
 def policy_terms(
@@ -130,7 +135,8 @@ def loss_terms(policy: Policy, batch: Mapping[str, Experience], clip: float) -> 
             share = len(part.decisions) / log_prob.shape[0]
             value = value + share * value_loss(critic(critic_input(part.decisions)), old, returns, clip)
     entropy = torch.cat([judged.distribution[name].entropy() for name in batch]).mean()
-    return Terms(surrogate, value, entropy, approx_kl, clip_fraction)
+    nats = surrogate.new_zeros(()) if judged.message_kl is None else judged.message_kl.mean()
+    return Terms(surrogate, value, entropy, approx_kl, clip_fraction, nats)
 
 
 def minibatches(
@@ -163,6 +169,8 @@ class Optimiser:
         self._policy, self._config, self._generator = policy, config, generator
         self.adam = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=1e-5)
         self.updates = 0
+        messages = policy.config.messages
+        self._message_kl = messages.kl or 0.0 if messages else 0.0
 
     def update(self, experience: Mapping[str, Experience], moments: int) -> Losses:
         """Improves the policy on decisions whose moments lie below `moments`; without any it stays as it is."""
@@ -176,7 +184,7 @@ class Optimiser:
         entropy = config.entropy * (1 - done)
         experience = normalise_advantages(experience)
         lines: list[torch.Tensor] = []
-        epochs, last = 0, torch.zeros(6)
+        epochs, last = 0, torch.zeros(7)
         for _ in range(config.epochs):
             start = len(lines)
             pieces = minibatches(experience, moments, config.minibatch, self._generator)
@@ -194,19 +202,21 @@ class Optimiser:
             approx_kl=float(last[3]),
             clip_fraction=float(last[4]),
             explained_variance=explained_variance(experience),
-            gradient_norm=float(mean[5]),
+            gradient_norm=float(mean[6]),
+            message_kl=float(mean[5]),
             epochs=epochs,
             decisions=sum(len(part.decisions) for part in experience.values()),
         )
 
     def _step(self, terms: Terms, entropy: float) -> torch.Tensor:
         loss = terms.policy + self._config.value * terms.value - entropy * terms.entropy
+        loss = loss + self._message_kl * terms.message_kl
         self.adam.zero_grad()
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self._policy.parameters(), self._config.grad_norm)
         self.adam.step()
-        parts = terms.policy, terms.value, terms.entropy, terms.approx_kl, terms.clip_fraction, norm
-        return torch.stack([part.detach() for part in parts])
+        parts = terms.policy, terms.value, terms.entropy, terms.approx_kl, terms.clip_fraction
+        return torch.stack([part.detach() for part in (*parts, terms.message_kl, norm)])
 
 
 def normalise_advantages(experience: Mapping[str, Experience]) -> dict[str, Experience]:

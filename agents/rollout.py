@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from fedsched.agents.decisions import AgentError, Decisions, Heard
-from fedsched.agents.messages import Traffic
+from fedsched.agents.decisions import AgentError, Decisions, Heard, Speech
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import PolicyStep
 from fedsched.agents.segments import pointers_of
 from fedsched.envs.core import Transition, WorldSpec
@@ -226,6 +226,10 @@ def _columns(decisions: Decisions, first_moment: int) -> dict[str, torch.Tensor]
         lines["critic"] = decisions.critic
     if decisions.heard is not None:
         lines |= {f"heard.{f.name}": getattr(decisions.heard, f.name) for f in fields(Heard)}
+    if decisions.speech is not None:
+        lines["speech.sent"] = decisions.speech.sent
+        if decisions.speech.noise is not None:
+            lines["speech.noise"] = decisions.speech.noise
     return lines
 
 
@@ -233,6 +237,7 @@ def _decisions(table: Table) -> Decisions:
     heard = None
     if table.view("heard.known") is not None:
         heard = Heard(*(table.need(f"heard.{f.name}") for f in fields(Heard)))
+    sent = table.view("speech.sent")
     return Decisions(
         own=table.need("own"),
         rows=table.need("rows"),
@@ -242,4 +247,5 @@ def _decisions(table: Table) -> Decisions:
         agent=table.need("agent"),
         heard=heard,
         critic=table.view("critic"),
+        speech=None if sent is None else Speech(sent, table.view("speech.noise")),
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
+from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig, TriggerConfig
 from fedsched.agents.constraint import Constraint
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
@@ -17,7 +17,7 @@ from fedsched.agents.rollout import Rollouts
 from fedsched.envs.core import World, stream
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds
-from fedsched.sim.scenario import Scenario
+from fedsched.sim.scenario import Messages, Scenario
 
 Parameters = dict[str, npt.NDArray[np.float32]]
 
@@ -25,15 +25,29 @@ Parameters = dict[str, npt.NDArray[np.float32]]
 def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
     """The scenario's policy with its initial parameters, the same for every site."""
     agents, domain = scenario.agents, domain_of(scenario)
-    encoder, messages = agents.encoder, agents.messages
+    encoder = agents.encoder
     config = PolicyConfig(
         encoder=EncoderConfig(encoder.kind, encoder.width, max(4, encoder.width // 2), encoder.heads),
-        messages=MessageConfig(messages.rounds, messages.latent, encoder.heads)
-        if messages.rounds and messages.trigger == "always"
-        else None,
+        messages=message_config(agents.messages, encoder.heads),
         critic="central" if agents.ppo.advantage == "gae" else "none",
     )
     return Policy(domain.policy_spec(), config, domain.soft_rules(scenario.start), seed=scenario.seed).to(device)
+
+
+def message_config(messages: Messages, heads: int) -> MessageConfig | None:
+    """The stages of messages that a scenario describes; None: no messages."""
+    if not messages.sent:
+        return None
+    trigger = TriggerConfig(messages.share, messages.measure, messages.timeout)
+    return MessageConfig(
+        rounds=messages.rounds,
+        latent=messages.latent,
+        heads=heads,
+        kl=messages.kl,
+        quantised=messages.quantised,
+        trigger=trigger if messages.trigger == "uncertain" else None,
+        dropout=messages.dropped,
+    )
 
 
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:

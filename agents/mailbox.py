@@ -1,0 +1,123 @@
+"""What agents last said, and what saying it cost."""
+
+from dataclasses import dataclass
+
+import torch
+
+from fedsched.agents.decisions import Heard
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """The last message of every agent of every world.
+
+    Attributes:
+        message: float32 [B, A, M], A over all agents of all kinds.
+        sent_s: float64 [B, A], when it was sent.
+        known: bool [B, A], whether there was one in this episode.
+        silent: int64 [B, A], decisions taken since without sending.
+    """
+
+    message: torch.Tensor
+    sent_s: torch.Tensor
+    known: torch.Tensor
+    silent: torch.Tensor
+
+    @classmethod
+    def empty(cls, batch: int, agents: int, size: int, device: torch.device | str = "cpu") -> "Mailbox":
+        """A mailbox in which nobody has said anything; `size` is the message's M."""
+        return cls(
+            message=torch.zeros(batch, agents, size, device=device),
+            sent_s=torch.zeros(batch, agents, dtype=torch.float64, device=device),
+            known=torch.zeros(batch, agents, dtype=torch.bool, device=device),
+            silent=torch.zeros(batch, agents, dtype=torch.int64, device=device),
+        )
+
+    def post(
+        self,
+        rows: torch.Tensor,
+        agents: torch.Tensor,
+        message: torch.Tensor,
+        time_s: torch.Tensor,
+        sent: torch.Tensor | None = None,
+    ) -> "Mailbox":
+        """A mailbox with new messages [D, M] of `agents` [D] of the worlds `rows` [D] as of `time_s` [D].
+
+        Only what was `sent`, bool [D], gets in (None: everything); the others have been silent once more.
+        """
+        silent = self.silent
+        if sent is not None:
+            silent = silent.index_put((rows, agents), silent[rows, agents] + 1)
+            said = sent.nonzero().squeeze(1)
+            rows, agents, message, time_s = (part.index_select(0, said) for part in (rows, agents, message, time_s))
+        place = (rows, agents)
+        return Mailbox(
+            message=self.message.index_put(place, message.detach()),
+            sent_s=self.sent_s.index_put(place, time_s),
+            known=self.known.index_put(place, torch.ones_like(rows, dtype=torch.bool)),
+            silent=silent.index_put(place, torch.zeros_like(rows)),
+        )
+
+    def heard(self, rows: torch.Tensor, neighbours: torch.Tensor, time_s: torch.Tensor) -> Heard:
+        """What the `neighbours` [D, K] of agents of the worlds `rows` [D] last said, as of `time_s` [D]."""
+        place = (rows[:, None].expand_as(neighbours), neighbours.clamp(min=0))
+        known = self.known[place] & (neighbours >= 0)
+        age = torch.log1p((time_s[:, None] - self.sent_s[place]).clamp(min=0)) / 16
+        return Heard(
+            neighbours=neighbours,
+            message=self.message[place] * known[:, :, None],
+            age=(age * known).to(torch.float32),
+            known=known,
+        )
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the agents sent.
+
+    Attributes:
+        messages: One for every neighbour that a deciding agent speaks to, per round.
+        possible: What this would have been if every decision had sent.
+        payload_bits: Of the messages and, where agents may keep silent, one bit for each possible one (sent or not).
+    """
+
+    messages: int = 0
+    possible: int = 0
+    payload_bits: int = 0
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        """The sum of both."""
+        return Traffic(
+            self.messages + other.messages, self.possible + other.possible, self.payload_bits + other.payload_bits
+        )
+
+    @property
+    def payload_bytes(self) -> int:
+        """Whole bytes that hold the bits."""
+        return -(-self.payload_bits // 8)
+
+    @property
+    def share(self) -> float:
+        """Share of the possible messages that were sent; zero where none was possible."""
+        return self.messages / max(1, self.possible)
+
+
+def listeners(neighbours: torch.Tensor) -> torch.Tensor:
+    """How many agents hear each agent, int64 [A], from `neighbours` [A, K] with -1 as padding."""
+    heard = neighbours[neighbours >= 0]
+    return torch.zeros(neighbours.shape[0], dtype=torch.int64).index_add(0, heard, torch.ones_like(heard))
+
+
+def count_traffic(heard_by: torch.Tensor, sent: torch.Tensor | None, rounds: int, bits: int, masked: bool) -> Traffic:
+    """What some decisions sent.
+
+    Args:
+        heard_by: int64 [D], listeners of each agent that decided.
+        sent: bool [D], whether it spoke; None: all did.
+        rounds: Messages of one that speaks, to each listener.
+        bits: Of one message.
+        masked: Whether agents may keep silent, so that a bit must say which did.
+    """
+    possible = int(heard_by.sum()) * rounds
+    messages = possible if sent is None else int((heard_by * sent).sum()) * rounds
+    return Traffic(messages, possible, messages * bits + masked * possible)
