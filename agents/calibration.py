@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from fedsched.agents.mailbox import listeners
+from fedsched.agents.mailbox import listeners, most_among_listeners
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Rollouts
 from fedsched.agents.trigger import Trigger, fires, uncertainties
@@ -126,9 +126,28 @@ def recorded_sequences(policy: Policy, rollouts: Rollouts, weighting: str = "non
                 r = (quiet.distribution[name].mode() == choice) * (-t.log_prob[index]).exp()
             ratio.append(r.clamp(*WEIGHTS))
         weight = weight * torch.cat(ratio)
-    key = moment % rollouts.batch * heard_by.shape[0] + agent
     unsure = uncertainties(quiet.distribution, policy.trigger.config.measure)
+    if policy.trigger.config.whose == "listener":
+        neighbours = torch.from_numpy(rollouts.spec.neighbours).to(agent.device)
+        unsure = listeners_need(rollouts, neighbours, moment, agent, unsure)
+    key = moment % rollouts.batch * heard_by.shape[0] + agent
     return sequences(key, moment, quiet.message, unsure, weight)
+
+
+def listeners_need(
+    rollouts: Rollouts, neighbours: torch.Tensor, moment: torch.Tensor, agent: torch.Tensor, unsure: torch.Tensor
+) -> torch.Tensor:
+    """The greatest uncertainty among the listeners of deciding agents, float32 [D], each as of its last decision."""
+    rows, row = torch.unique(moment % rollouts.batch, return_inverse=True)
+    step = torch.div(moment, rollouts.batch, rounding_mode="floor")
+    shape = rollouts.times.shape[0], rows.shape[0], neighbours.shape[0]
+    steps = torch.zeros(shape, dtype=torch.int64, device=moment.device)
+    told = torch.ones(shape, device=moment.device)
+    # line 0 is before anybody decided
+    steps[step + 1, row, agent] = step + 1
+    told[step + 1, row, agent] = unsure
+    latest = told.gather(0, steps.cummax(0).values)
+    return most_among_listeners(latest, neighbours)[step + 1, row, agent]
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """What agents last said, and what saying it cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,12 +16,14 @@ class Mailbox:
         sent_s: float64 [B, A], when it was sent.
         known: bool [B, A], whether there was one in this episode.
         silent: int64 [B, A], decisions taken since without sending.
+        unsure: float32 [B, A], how uncertain each was when it last decided, by what it had heard before; 1 before that.
     """
 
     message: torch.Tensor
     sent_s: torch.Tensor
     known: torch.Tensor
     silent: torch.Tensor
+    unsure: torch.Tensor
 
     @classmethod
     def empty(cls, batch: int, agents: int, size: int, device: torch.device | str = "cpu") -> "Mailbox":
@@ -31,6 +33,7 @@ class Mailbox:
             sent_s=torch.zeros(batch, agents, dtype=torch.float64, device=device),
             known=torch.zeros(batch, agents, dtype=torch.bool, device=device),
             silent=torch.zeros(batch, agents, dtype=torch.int64, device=device),
+            unsure=torch.ones(batch, agents, device=device),
         )
 
     def post(
@@ -56,7 +59,16 @@ class Mailbox:
             sent_s=self.sent_s.index_put(place, time_s),
             known=self.known.index_put(place, torch.ones_like(rows, dtype=torch.bool)),
             silent=silent.index_put(place, torch.zeros_like(rows)),
+            unsure=self.unsure,
         )
+
+    def with_unsure(self, rows: torch.Tensor, agents: torch.Tensor, unsure: torch.Tensor) -> "Mailbox":
+        """The same with what deciding agents told of their uncertainty, [D]."""
+        return replace(self, unsure=self.unsure.index_put((rows, agents), unsure))
+
+    def need(self, neighbours: torch.Tensor) -> torch.Tensor:
+        """The greatest uncertainty among the listeners of every agent, float32 [B, A]; `neighbours` int64 [A, K]."""
+        return most_among_listeners(self.unsure, neighbours)
 
     def heard(self, rows: torch.Tensor, neighbours: torch.Tensor, time_s: torch.Tensor) -> Heard:
         """What the `neighbours` [D, K] of agents of the worlds `rows` [D] last said, as of `time_s` [D]."""
@@ -106,6 +118,15 @@ def listeners(neighbours: torch.Tensor) -> torch.Tensor:
     """How many agents hear each agent, int64 [A], from `neighbours` [A, K] with -1 as padding."""
     heard = neighbours[neighbours >= 0]
     return torch.zeros(neighbours.shape[0], dtype=torch.int64).index_add(0, heard, torch.ones_like(heard))
+
+
+def most_among_listeners(values: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
+    """The greatest of `values` float32 [..., A] (at least 0) among those who hear each agent; 0 where nobody does."""
+    agents, width = neighbours.shape
+    spoken_to = neighbours.reshape(-1)
+    heard = torch.arange(agents, device=values.device).repeat_interleave(width)[spoken_to >= 0]
+    index = spoken_to[spoken_to >= 0].expand(*values.shape[:-1], -1)
+    return torch.zeros_like(values).scatter_reduce(-1, index, values[..., heard], "amax")
 
 
 def count_traffic(heard_by: torch.Tensor, sent: torch.Tensor | None, rounds: int, bits: int, masked: bool) -> Traffic:

@@ -223,8 +223,9 @@ class Policy(nn.Module):
             judged = self.judge(decisions)
         else:
             sending = sending or self.use()
-            instant = Instant(decisions, mailbox, lambda: self.quiet(instant.decisions))
-            speech = sending(instant)
+            neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
+            instant = Instant(decisions, mailbox, lambda: self.quiet(instant.decisions), neighbours)
+            speech, mailbox = sending(instant)
             decisions = _with_speech(decisions, speech)
             judged = self.judge(decisions)
             assert judged.message is not None

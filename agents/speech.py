@@ -38,11 +38,13 @@ class Instant:
         decisions: To be taken now, by kind, one moment per world row.
         mailbox: What was sent before.
         quiet: What the policy thinks if nobody sends now; asked only by who needs it.
+        neighbours: int64 [A, K], whom every agent hears.
     """
 
     decisions: Mapping[str, Decisions]
     mailbox: Mailbox
     quiet: Callable[[], Judged]
+    neighbours: torch.Tensor
 
     @property
     def place(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,8 +66,11 @@ class Sending(Protocol):
 
     masked: bool
 
-    def __call__(self, instant: Instant) -> Speech | None:
-        """What the agents do with their messages, all kinds in order; None: everybody sends, without noise."""
+    def __call__(self, instant: Instant) -> tuple[Speech | None, Mailbox]:
+        """What the agents do with their messages, all kinds in order, and the mailbox with what else they told.
+
+        No speech: everybody sends, without noise.
+        """
 
 
 class Always:
@@ -73,8 +78,9 @@ class Always:
 
     masked = False
 
-    def __call__(self, instant: Instant) -> None:
+    def __call__(self, instant: Instant) -> tuple[None, Mailbox]:
         """Nothing to decide."""
+        return None, instant.mailbox
 
 
 class AtRandom:
@@ -86,9 +92,9 @@ class AtRandom:
         """The probability, and where chance comes from."""
         self._share, self._generator = share, generator
 
-    def __call__(self, instant: Instant) -> Speech:
+    def __call__(self, instant: Instant) -> tuple[Speech, Mailbox]:
         """Draws who sends."""
-        return Speech(instant.draw(self._generator) < self._share)
+        return Speech(instant.draw(self._generator) < self._share), instant.mailbox
 
 
 class WhenUncertain:
@@ -99,14 +105,17 @@ class WhenUncertain:
     def __init__(self, trigger: Trigger) -> None:
         self._trigger = trigger
 
-    def __call__(self, instant: Instant) -> Speech:
+    def __call__(self, instant: Instant) -> tuple[Speech, Mailbox]:
         """Asks the trigger."""
         judged = instant.quiet()
         assert judged.message is not None
         place, mailbox = instant.place, instant.mailbox
         distance = (judged.message - mailbox.message[place]).norm(dim=1)
         unsure = uncertainties(judged.distribution, self._trigger.config.measure)
-        return Speech(self._trigger(unsure, distance, mailbox.silent[place], mailbox.known[place]))
+        mailbox = mailbox.with_unsure(*place, unsure)
+        if self._trigger.config.whose == "listener":
+            unsure = mailbox.need(instant.neighbours)[place]
+        return Speech(self._trigger(unsure, distance, mailbox.silent[place], mailbox.known[place])), mailbox
 
 
 class InTraining:
@@ -126,10 +135,10 @@ class InTraining:
         self._messenger, self._dropout, self._generator, self._greedy = messenger, dropout, generator, greedy
         self.masked = dropout > 0
 
-    def __call__(self, instant: Instant) -> Speech | None:
+    def __call__(self, instant: Instant) -> tuple[Speech | None, Mailbox]:
         """Draws who sends, and the noise."""
         if not self.masked and not self._messenger.noisy:
-            return None
+            return None, instant.mailbox
         rows, _ = instant.place
         if self.masked:
             sent = instant.draw(self._generator) >= self._dropout
@@ -140,4 +149,4 @@ class InTraining:
             still = self._greedy.index_select(0, rows)
             sent = sent | still
             noise = None if noise is None else noise * ~still[:, None, None]
-        return Speech(sent, noise)
+        return Speech(sent, noise), instant.mailbox
