@@ -20,6 +20,8 @@ from fedsched.agents.trigger import Trigger, fires, uncertainties
 CANDIDATES, PASSES = 16, 3
 # decisions that are looked at, roughly: world rows are taken whole
 DECISIONS = 20_000
+# share of the possible messages with an uncertain listener
+UNCERTAIN = 0.5
 # bounds of an importance weight
 WEIGHTS = (0.2, 5.0)
 
@@ -151,21 +153,19 @@ def listeners_need(
 
 
 @torch.no_grad()
-def calibrate(trigger: Trigger, recorded: Sequences, uncertain: float | None = None) -> float:
+def calibrate(trigger: Trigger, recorded: Sequences, uncertain: float = UNCERTAIN) -> float:
     """Sets the thresholds; returns the share that they send along the recorded decisions.
 
     Args:
         trigger: Changed; left alone where no message was possible.
         recorded: Recent decisions.
-        uncertain: Share of the decisions that count as uncertain; None: the square root of the wanted share, so that
-            uncertainty and distance are equally choosy.
+        uncertain: Share of the possible messages that have an uncertain listener.
     """
     wanted, timeout = trigger.config.share, trigger.config.timeout
     live = recorded.live & (recorded.weight > 0)
     if not bool(live.any()):
         return 0.0
-    share = wanted**0.5 if uncertain is None else uncertain
-    least = weighted_quantile(recorded.uncertainty[live], recorded.weight[live], share)
+    least = weighted_quantile(recorded.uncertainty[live], recorded.weight[live], uncertain)
     low, high = 0.0, 2 * float(recorded.message.norm(dim=2).max()) + 1e-6
     for _ in range(PASSES):
         distance = torch.linspace(low, high, CANDIDATES + 1, device=least.device)

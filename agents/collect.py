@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 
-from fedsched.agents.critic import critic_features
 from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.agents.rollout import Recorder, Reference, Rollouts
@@ -14,11 +14,14 @@ from fedsched.envs.core import Observation, Transition, World, WorldSpec
 
 
 def idle_actions(spec: WorldSpec, batch: int, device: str = "cpu") -> dict[str, torch.Tensor]:
-    """The idle action of every agent, int64 [B, A] by kind."""
-    return {
-        kind.name: torch.full((batch, len(kind.agents)), kind.idle, dtype=torch.int64, device=device)
-        for kind in spec.kinds
-    }
+    """The idle action of every agent by kind: int64 [B, A], or float32 [B, A, K], zero cut at the bounds."""
+    idle = {}
+    for kind in spec.kinds:
+        one = torch.tensor(kind.idle, device=device)
+        if kind.bounds is not None:
+            one = torch.from_numpy(np.clip(0.0, *kind.bounds).astype(np.float32)).to(device)
+        idle[kind.name] = one.expand(batch, len(kind.agents), *one.shape).clone()
+    return idle
 
 
 class Ended:
@@ -96,7 +99,7 @@ def collect(
         rewards=recorder.rewards(),
         terminated=ended.terminated,
         truncated=ended.truncated,
-        last_value=_last_values(policy, observation),
+        last_value=policy.values_of_all(observation),
         group=group,
         greedy=greedy,
         reference=reference,
@@ -116,7 +119,7 @@ class _Sampler:
         self._idle = idle_actions(world.spec, world.batch, world.device)
 
     def act(self, observation: Observation, recorder: Recorder) -> dict[str, torch.Tensor]:
-        """Draws, records and returns actions int64 [B, A] by kind."""
+        """Draws, records and returns actions int64 [B, A] or float32 [B, A, K] by kind."""
         step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox, self._sending)
         self._mailbox = step.mailbox
         parts = step.distribution
@@ -127,13 +130,6 @@ class _Sampler:
     def _quiet(self, step: PolicyStep, kind: str) -> torch.Tensor | None:
         """Which decisions of a kind take the likeliest action, bool [D]; None where no row is greedy."""
         return None if self._greedy is None else self._greedy.index_select(0, step.decisions[kind].moment)
-
-
-def _last_values(policy: Policy, observation: Observation) -> dict[str, torch.Tensor] | None:
-    if policy.config.critic == "none":
-        return None
-    features = critic_features(observation)
-    return {name: policy.critic(name).values(features[name]) for name in observation.kinds}
 
 
 class GreedyActor:
@@ -163,7 +159,7 @@ class GreedyActor:
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
-        """Actions int64 [B, A] by kind."""
+        """Actions int64 [B, A] or float32 [B, A, K] by kind."""
         step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox, self._sending)
         self.mailbox = step.mailbox
         self.traffic = self.traffic + step.traffic

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 EncoderKind = Literal["pointwise", "attention"]
-CriticKind = Literal["none", "central"]
+CriticKind = Literal["none", "independent", "central"]
+Sharing = Literal["kind", "agent", "all"]
 Measure = Literal["entropy", "gap"]
 
 
@@ -73,11 +74,16 @@ class PolicyConfig:
     Attributes:
         encoder: Of the rows.
         messages: Between the agents; None: none.
-        critic: `none` (the `group` advantage needs none) or `central`, which reads all agents of a world.
+        sharing: Whose parameters an agent uses: `kind` (agents of a kind have theirs in common; messages are one
+            language of all), `agent` (every agent of the world that the policy is built for owns all of its own) or
+            `all` (one network for all kinds, see `Union`).
+        critic: `none` (the `group` advantage needs none), `independent` (IPPO: own features and entities) or `central`
+            (MAPPO: besides, what all agents of a world see of themselves).
         critic_width: Units of both its hidden layers.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     messages: MessageConfig | None = field(default_factory=MessageConfig)
+    sharing: Sharing = "kind"
     critic: CriticKind = "none"
     critic_width: int = 64

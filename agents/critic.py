@@ -1,32 +1,36 @@
-"""The critic: the value of a decision from the agent's own state, its live entities and all other agents."""
+"""The critic: the value of a decision from the agent's own features, its live entities and, if central, all agents."""
 
 import torch
 from torch import nn
 
+from fedsched.agents.config import CriticKind
+from fedsched.agents.layers import Dense, Owners
 from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
 
 
-def critic_features(observation: Observation) -> dict[str, torch.Tensor]:
-    """What a central critic reads of every agent, by kind.
+def critic_features(observation: Observation, critic: CriticKind = "central") -> dict[str, torch.Tensor]:
+    """What a critic reads of every agent, by kind.
 
-    Own features; mean and maximum of the live entities' features (zero without any); mean own features of the living
-    agents of every kind. Masked sums only, so the numbers of agents and entities are free.
+    Own features; of a central critic the mean own features of the living agents of every kind; mean and maximum of the
+    live entities' features (zero without any). Masked sums only, so the numbers of agents and entities are free.
 
     Returns:
         float32 [B, A, Fc] by kind, with Fc from `critic_width`; new memory.
     """
-    everyone = torch.cat([_mean_own(tokens) for tokens in observation.kinds.values()], 1)
+    everyone = []
+    if critic == "central":
+        everyone = [torch.cat([_mean_own(tokens) for tokens in observation.kinds.values()], 1)[:, None]]
     features = {}
     for name, tokens in observation.kinds.items():
-        agents = tokens.own.shape[1]
-        parts = [tokens.own, everyone[:, None].expand(-1, agents, -1)]
-        features[name] = torch.cat([*parts, *_pooled_entities(tokens)], 2)
+        shared = [part.expand(-1, tokens.own.shape[1], -1) for part in everyone]
+        features[name] = torch.cat([tokens.own, *shared, *_pooled_entities(tokens)], 2)
     return features
 
 
-def critic_width(spec: WorldSpec, kind: KindSpec) -> int:
+def critic_width(spec: WorldSpec, kind: KindSpec, critic: CriticKind = "central") -> int:
     """The number of critic features Fc of a kind."""
-    return len(kind.own) + sum(len(k.own) for k in spec.kinds) + 2 * len(kind.entity)
+    everyone = sum(len(k.own) for k in spec.kinds) if critic == "central" else 0
+    return len(kind.own) + everyone + 2 * len(kind.entity)
 
 
 def _mean_own(tokens: Tokens) -> torch.Tensor:
@@ -36,7 +40,7 @@ def _mean_own(tokens: Tokens) -> torch.Tensor:
 
 def _pooled_entities(tokens: Tokens) -> list[torch.Tensor]:
     if tokens.entities.shape[2] == 0:
-        return []
+        return [tokens.entities.new_zeros(*tokens.entities.shape[:2], 2 * tokens.entities.shape[3])]
     mask = tokens.entity_mask[:, :, :, None]
     mean = (tokens.entities * mask).sum(2) / mask.sum(2).clamp(min=1)
     top = tokens.entities.masked_fill(~mask, -torch.inf).amax(2)
@@ -53,25 +57,25 @@ class Critic(nn.Module):
     deviation: torch.Tensor
     seen: torch.Tensor
 
-    def __init__(self, features: int, width: int) -> None:
-        """Sizes: critic features and units in both hidden layers."""
+    def __init__(self, features: int, width: int, copies: int = 0) -> None:
+        """Sizes: critic features and units in both hidden layers; `copies` as in `Dense`."""
         super().__init__()
-        self.first = nn.Linear(features, width)
-        self.second = nn.Linear(width, width)
-        self.value = nn.Linear(width, 1)
+        self.first = Dense(features, width, copies)
+        self.second = Dense(width, width, copies)
+        self.value = Dense(width, 1, copies)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
         self.register_buffer("seen", torch.zeros(()))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Normalised value, float32 [...] of features [..., Fc]."""
-        hidden = torch.tanh(self.second(torch.tanh(self.first(features))))
-        value: torch.Tensor = self.value(hidden)
+    def forward(self, features: torch.Tensor, owners: Owners | None = None) -> torch.Tensor:
+        """Normalised value, float32 [...] of features [..., Fc]; `owners` of the first axis."""
+        hidden = torch.tanh(self.second(torch.tanh(self.first(features, owners)), owners))
+        value: torch.Tensor = self.value(hidden, owners)
         return value.squeeze(-1)
 
-    def values(self, features: torch.Tensor) -> torch.Tensor:
+    def values(self, features: torch.Tensor, owners: Owners | None = None) -> torch.Tensor:
         """Value in the units of the returns."""
-        return self.forward(features) * self.deviation + self.mean
+        return self.forward(features, owners) * self.deviation + self.mean
 
     def normalise(self, returns: torch.Tensor) -> torch.Tensor:
         """Returns in the network's units."""
@@ -87,6 +91,7 @@ class Critic(nn.Module):
         mean = torch.lerp(self.mean, returns.mean(), step)
         deviation = torch.lerp(self.deviation, returns.std(correction=0), step).clamp(min=1e-4)
         self.value.weight.mul_(self.deviation / deviation)
+        assert self.value.bias is not None
         self.value.bias.copy_((self.value.bias * self.deviation + self.mean - mean) / deviation)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)

@@ -68,7 +68,8 @@ class Decisions:
 
     Attributes:
         own: float32 [D, Fo].
-        rows: float32 [R, Fe + Fa], features of the entity concerned (zero for none), then of the action.
+        rows: float32 [R, Fe + Fa], features of the entity concerned (zero for none), then of the action; where actions
+            are vectors, [R, Fe] of the live entities.
         pointers: int64 [D + 1], where the rows of a decision begin.
         legal: bool [R]; None where every row is a legal action.
         moment: int64 [D]; decisions of one world at one instant share it.
@@ -137,7 +138,7 @@ def row_features(tokens: Tokens, kind: KindSpec, rows: torch.Tensor) -> torch.Te
     actions, slots = tokens.action_mask.shape[2], tokens.entities.shape[2]
     own_action = tokens.actions.flatten(0, 2).index_select(0, rows)
     if slots == 0:
-        return own_action
+        return torch.cat([own_action.new_zeros(rows.shape[0], len(kind.entity)), own_action], 1)
     if isinstance(kind.relation, str):
         number = rows % actions
         entity = torch.div(rows, actions, rounding_mode="floor") * slots + number.clamp(max=slots - 1)
@@ -176,24 +177,25 @@ def gather(
 
     Returns:
         The decisions, with the world's row as their moment; where they lie in the flattened [B, A], int64 [D]; and the
-        action that every row stands for, int64 [R].
+        action that every row stands for, int64 [R], or [0] where actions are vectors and rows are entities.
     """
-    _, agents, actions = tokens.action_mask.shape
+    agents, actions = tokens.active.shape[1], tokens.action_mask.shape[2]
     where = tokens.active.reshape(-1).nonzero().squeeze(1)
-    mask = row_mask(tokens, kind, see_all)
+    chooses = kind.bounds is None
+    mask = row_mask(tokens, kind, see_all) if chooses else tokens.entity_mask & tokens.active[:, :, None]
     rows = mask.reshape(-1).nonzero().squeeze(1)
     counts = mask.sum(2).reshape(-1).index_select(0, where)
-    legal = tokens.action_mask.reshape(-1).index_select(0, rows) if see_all else None
+    legal = tokens.action_mask.reshape(-1).index_select(0, rows) if see_all and chooses else None
     decisions = Decisions(
         own=tokens.own.flatten(0, 1).index_select(0, where),
-        rows=row_features(tokens, kind, rows),
+        rows=row_features(tokens, kind, rows) if chooses else tokens.entities.flatten(0, 2).index_select(0, rows),
         pointers=pointers_of(counts),
         legal=legal,
         moment=torch.div(where, agents, rounding_mode="floor"),
         agent=first_agent + where % agents,
         critic=None if central is None else central.flatten(0, 1).index_select(0, where),
     )
-    return decisions, where, rows % actions
+    return decisions, where, rows % actions if chooses else rows.new_zeros(0)
 
 
 def concatenate(parts: Sequence[Decisions], shifts: Sequence[int]) -> Decisions:

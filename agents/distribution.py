@@ -1,8 +1,35 @@
-"""A choice among the legal rows of every decision: a categorical distribution over ragged segments."""
+"""What a policy may do: the protocol of its distributions, and the choice among the legal rows of every decision."""
+
+from typing import Protocol
 
 import torch
 
 from fedsched.agents.segments import segment_argmax, segment_log_softmax, segment_sum
+
+
+class Distribution(Protocol):
+    """What agents of one kind may do in D decisions: choose a row, int64 [D], or a vector, float32 [D, K]."""
+
+    @property
+    def decisions(self) -> int:
+        """The number of decisions D."""
+        ...
+
+    def sample(self, generator: torch.Generator, greedy: torch.Tensor | None = None) -> torch.Tensor:
+        """One choice for every decision; where `greedy` bool [D], the likeliest, with the same noise drawn."""
+        ...
+
+    def mode(self) -> torch.Tensor:
+        """The likeliest choice of every decision."""
+        ...
+
+    def log_prob(self, choice: torch.Tensor) -> torch.Tensor:
+        """Logarithm of the probability or density of a choice for every decision, [D]."""
+        ...
+
+    def entropy(self) -> torch.Tensor:
+        """Entropy of every decision in nats, [D]."""
+        ...
 
 
 class RaggedCategorical:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fedsched.agents.decisions import Decisions
+from fedsched.agents.layers import SHARED, Dense, Whose
 
 # rows are padded to the longest decision of a bucket; decisions of like length share one
 BUCKETS = (8, 16, 32, 64)
@@ -19,17 +20,19 @@ BUCKETS = (8, 16, 32, 64)
 class PointwiseEncoder(nn.Module):
     """h_r = relu(W2 relu(Wr row_r + Wo inputs_d + b) + c), the same weights for every row r of decision d."""
 
-    def __init__(self, inputs: int, rows: int, width: int, hidden: int) -> None:
-        """Sizes: `inputs` and `rows` features, `width` units in the first layer, `hidden` in the second."""
+    def __init__(self, inputs: int, rows: int, width: int, hidden: int, copies: int = 0) -> None:
+        """Sizes: `inputs` and `rows` features, `width` and `hidden` units in its layers; `copies` as in `Dense`."""
         super().__init__()
-        self.row = nn.Linear(rows, width, bias=False)
-        self.whole = nn.Linear(inputs, width)
-        self.mix = nn.Linear(width, hidden)
+        self.row = Dense(rows, width, copies, bias=False)
+        self.whole = Dense(inputs, width, copies)
+        self.mix = Dense(width, hidden, copies)
 
-    def forward(self, inputs: torch.Tensor, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, inputs: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
+    ) -> torch.Tensor:
         """Encodes rows: `inputs` [D, inputs], `segment` int64 [R]; returns float32 [R, hidden]."""
-        whole = self.whole(inputs).index_select(0, segment)
-        return F.relu(self.mix(F.relu(self.row(decisions.rows) + whole)))
+        whole = self.whole(inputs, whose.decisions).index_select(0, segment)
+        return F.relu(self.mix(F.relu(self.row(decisions.rows, whose.rows) + whole), whose.rows))
 
 
 class AttentionEncoder(nn.Module):
@@ -39,21 +42,24 @@ class AttentionEncoder(nn.Module):
     (Vaswani et al. 2017, scaled dot product), no positions: a permutation of rows permutes the result.
     """
 
-    def __init__(self, inputs: int, rows: int, width: int, hidden: int, heads: int) -> None:
+    def __init__(self, inputs: int, rows: int, width: int, hidden: int, heads: int, copies: int = 0) -> None:
         """Sizes as in `PointwiseEncoder`; queries, keys and values have `hidden` units, a multiple of `heads`."""
         super().__init__()
         self.heads = heads
-        self.row = nn.Linear(rows, width, bias=False)
-        self.whole = nn.Linear(inputs, width)
-        self.project = nn.Linear(width, 3 * hidden, bias=False)
-        self.merge = nn.Linear(hidden, width)
-        self.mix = nn.Linear(width, hidden)
+        self.row = Dense(rows, width, copies, bias=False)
+        self.whole = Dense(inputs, width, copies)
+        self.project = Dense(width, 3 * hidden, copies, bias=False)
+        self.merge = Dense(hidden, width, copies)
+        self.mix = Dense(width, hidden, copies)
 
-    def forward(self, inputs: torch.Tensor, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, inputs: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
+    ) -> torch.Tensor:
         """Encodes rows: `inputs` [D, inputs], `segment` int64 [R]; returns float32 [R, hidden]."""
-        tokens = F.relu(self.row(decisions.rows) + self.whole(inputs).index_select(0, segment))
-        mixed = self._attend(self.project(tokens), decisions.pointers, segment)
-        return F.relu(self.mix(tokens + self.merge(mixed)))
+        whole = self.whole(inputs, whose.decisions).index_select(0, segment)
+        tokens = F.relu(self.row(decisions.rows, whose.rows) + whole)
+        mixed = self._attend(self.project(tokens, whose.rows), decisions.pointers, segment)
+        return F.relu(self.mix(tokens + self.merge(mixed, whose.rows), whose.rows))
 
     def _attend(self, projected: torch.Tensor, pointers: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
         counts = pointers.diff()

@@ -16,7 +16,7 @@ class Experience:
 
     Attributes:
         decisions: D decisions.
-        choice: int64 [D].
+        choice: int64 [D], or float32 [D, K] for vectors.
         log_prob: float32 [D], under the policy that chose.
         advantage: float32 [D].
         value: float32 [D], the critic's when it was taken; None without a critic.

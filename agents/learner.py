@@ -122,9 +122,7 @@ class Learner:
                 self.multiplier.observe(ratio)
         parts = [self._experience(part) for part in rollouts]
         experience = merge(parts, [part.moments for part in rollouts])
-        for name, part in experience.items():
-            if part.returns is not None:
-                self.policy.critic(name).observe(part.returns)
+        self.policy.observe_returns({n: part.returns for n, part in experience.items() if part.returns is not None})
         losses = self._optimiser.update(experience, sum(part.moments for part in rollouts))
         move_towards(self.averaged, self.policy, self.config.ppo.average)
         return replace(losses, multiplier=self._lambda, greedy_ratio=ratio, sent_share=self._calibrate(rollouts))

@@ -90,7 +90,8 @@ class Traffic:
     Attributes:
         messages: One for every neighbour that a deciding agent speaks to, per round.
         possible: What this would have been if every decision had sent.
-        payload_bits: Of the messages and, where agents may keep silent, one bit for each possible one (sent or not).
+        payload_bits: Of the messages; where agents may keep silent, one for each possible message (sent or not); where
+            they are asked, one from each deciding agent to each that it hears (uncertain or not).
     """
 
     messages: int = 0
@@ -117,7 +118,7 @@ class Traffic:
 def listeners(neighbours: torch.Tensor) -> torch.Tensor:
     """How many agents hear each agent, int64 [A], from `neighbours` [A, K] with -1 as padding."""
     heard = neighbours[neighbours >= 0]
-    return torch.zeros(neighbours.shape[0], dtype=torch.int64).index_add(0, heard, torch.ones_like(heard))
+    return heard.new_zeros(neighbours.shape[0]).index_add(0, heard, torch.ones_like(heard))
 
 
 def most_among_listeners(values: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
@@ -129,16 +130,15 @@ def most_among_listeners(values: torch.Tensor, neighbours: torch.Tensor) -> torc
     return torch.zeros_like(values).scatter_reduce(-1, index, values[..., heard], "amax")
 
 
-def count_traffic(heard_by: torch.Tensor, sent: torch.Tensor | None, rounds: int, bits: int, masked: bool) -> Traffic:
+def count_traffic(possible: torch.Tensor, sent: torch.Tensor | None, message_bits: int, told: int) -> Traffic:
     """What some decisions sent.
 
     Args:
-        heard_by: int64 [D], listeners of each agent that decided.
-        sent: bool [D], whether it spoke; None: all did.
-        rounds: Messages of one that speaks, to each listener.
-        bits: Of one message.
-        masked: Whether agents may keep silent, so that a bit must say which did.
+        possible: int64 [D], messages of each decision if it sends: one per listener and round.
+        sent: bool [D], whether it does; None: all do.
+        message_bits: Of one message.
+        told: Further bits.
     """
-    possible = int(heard_by.sum()) * rounds
-    messages = possible if sent is None else int((heard_by * sent).sum()) * rounds
-    return Traffic(messages, possible, messages * bits + masked * possible)
+    every = int(possible.sum())
+    messages = every if sent is None else int((possible * sent).sum())
+    return Traffic(messages, every, messages * message_bits + told)

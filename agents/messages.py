@@ -12,6 +12,7 @@ from torch import nn
 
 from fedsched.agents.config import MessageConfig
 from fedsched.agents.decisions import Heard, Speech
+from fedsched.agents.layers import Dense, Owners, own_of
 
 # bounds of ln sigma^2: the lower one keeps sigma above the error of rounding to int8
 LOG_VARIANCE = (-8.0, 2.0)
@@ -84,20 +85,25 @@ class Messenger(nn.Module):
         gaussian: Whether messages are drawn around a mean in training.
     """
 
-    def __init__(self, config: MessageConfig) -> None:
-        """Builds the parts; an agent's summary has as many features as a message."""
+    def __init__(self, config: MessageConfig, copies: int = 0) -> None:
+        """Builds the parts; an agent's summary has as many features as a message.
+
+        Args:
+            config: Sizes.
+            copies: The number of agents where each owns its part, as in `Dense`; agent i owns copy i.
+        """
         super().__init__()
-        self.heads, self.rounds = config.heads, config.rounds
+        self.heads, self.rounds, self.copies = config.heads, config.rounds, copies
         self.gaussian, self.quantised = config.kl is not None, config.quantised
         self.limit = GAUSSIAN_LIMIT if self.gaussian else LIMIT
         size = self.size = config.latent
-        self.speak = nn.Linear(2 * size, size)
-        self.query = nn.Linear(size, size)
-        self.listen = nn.Linear(size + 1, 2 * size)
-        self.null = nn.Parameter(torch.zeros(2, size))
-        self.merge = nn.Linear(size, size)
-        self.spread = nn.Linear(2 * size, size) if self.gaussian else None
-        if self.spread is not None:
+        self.speak = Dense(2 * size, size, copies)
+        self.query = Dense(size, size, copies)
+        self.listen = Dense(size + 1, 2 * size, copies)
+        self.null = nn.Parameter(torch.zeros(*((copies,) if copies else ()), 2, size))
+        self.merge = Dense(size, size, copies)
+        self.spread = Dense(2 * size, size, copies) if self.gaussian else None
+        if self.spread is not None and self.spread.bias is not None:
             nn.init.constant_(self.spread.bias, START_LOG_VARIANCE)
 
     @property
@@ -142,18 +148,19 @@ class Messenger(nn.Module):
         noise = None if speech is None else speech.noise
         audible = fresh | heard.known
         age = heard.age.masked_fill(fresh, 0.0)[:, :, None]
-        query = self.query(summary)
+        owners = Owners.of(agent, self.copies) if self.copies else None
+        query = self.query(summary, owners)
         context = summary.new_zeros(summary.shape[0], self.size)
         message, nats = context, []
         for number in range(self.rounds):
             known = torch.cat([summary, context], 1)
-            mean = self.limit * torch.tanh(self.speak(known) / self.limit)
-            log_variance = None if self.spread is None else self.spread(known).clamp(*LOG_VARIANCE)
+            mean = self.limit * torch.tanh(self.speak(known, owners) / self.limit)
+            log_variance = None if self.spread is None else self.spread(known, owners).clamp(*LOG_VARIANCE)
             if log_variance is not None:
                 nats.append(gaussian_kl(mean, log_variance))
             message = self._utter(mean, log_variance, None if noise is None else noise[:, number])
             said = torch.where(fresh[:, :, None], message[place], heard.message)
-            context = self._receive(query, torch.cat([said, age], 2), audible)
+            context = self._receive(query, torch.cat([said, age], 2), audible, owners)
         return Exchange(context, message, torch.stack(nats).mean(0) if nats else None)
 
     def _utter(self, mean: torch.Tensor, log_variance: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
@@ -162,10 +169,12 @@ class Messenger(nn.Module):
             return quantise(mean, step) if self.quantised else mean
         return mean + noise * (step if log_variance is None else (0.5 * log_variance).exp())
 
-    def _receive(self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor) -> torch.Tensor:
+    def _receive(
+        self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor, owners: Owners | None
+    ) -> torch.Tensor:
         count, neighbours = audible.shape
-        null = self.null.reshape(1, 1, 2 * self.size).expand(count, 1, -1)
-        both = torch.cat([null, self.listen(said)], 1).reshape(
+        null = own_of(self.null, owners, count).reshape(count, 1, 2 * self.size)
+        both = torch.cat([null, self.listen(said, owners)], 1).reshape(
             count, neighbours + 1, 2, self.heads, self.size // self.heads
         )
         keys, values = both[:, :, 0], both[:, :, 1]
@@ -173,7 +182,8 @@ class Messenger(nn.Module):
         mask = torch.cat([audible.new_ones(count, 1), audible], 1)[:, None]
         scores = scores * (self.size // self.heads) ** -0.5
         weights = scores.masked_fill(~mask, -torch.inf).softmax(2)
-        context: torch.Tensor = self.merge(torch.einsum("dhk,dkhm->dhm", weights, values).reshape(count, self.size))
+        mixed = torch.einsum("dhk,dkhm->dhm", weights, values).reshape(count, self.size)
+        context: torch.Tensor = self.merge(mixed, owners)
         return context
 
 

@@ -17,6 +17,7 @@ from fedsched.agents.critic import Critic
 from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.encoder import AttentionEncoder, PointwiseEncoder
+from fedsched.agents.layers import SHARED, Dense, Owners, Whose, linear
 from fedsched.agents.segments import segment_mean
 from fedsched.agents.state import StateEncoder
 from fedsched.envs.core import KindSpec
@@ -39,45 +40,99 @@ class SoftRule:
 
 
 class KindNetwork(nn.Module):
-    """Everything that one kind of agent has of its own: linear term, row encoder, score, summary, critic."""
+    """What the networks of all kinds of agents have: owners of parameters, a summary to tell, a critic.
 
-    gate: torch.Tensor
+    Attributes:
+        copies: Agents that own their parameters; zero where the kind shares them.
+        inputs: Own features, and numbers heard from others.
+        summary: None without messages.
+        critic: None without one.
+    """
 
-    def __init__(self, kind: KindSpec, config: PolicyConfig, rule: SoftRule, critic_features: int) -> None:
-        """Builds the parts; raises AgentError for a rule that names an unknown feature."""
+    summary: Dense | None
+    critic: Critic | None
+
+    def __init__(self, kind: KindSpec, config: PolicyConfig, first: int) -> None:
+        """Sizes; `first` is the kind's first agent over all kinds. Subclasses end with `add_common`."""
         super().__init__()
-        rows = len(kind.entity) + len(kind.action)
-        encoder, context = config.encoder, config.messages.latent if config.messages else 0
-        inputs = len(kind.own) + context
-        self.skip = nn.Parameter(_start(kind, rule))
-        self.register_buffer("gate", torch.tensor([_index(kind.own, g) for g in rule.gates], dtype=torch.int64), False)
-        self.state = StateEncoder(inputs, encoder.width, encoder.layers)
-        self.encoder: PointwiseEncoder | AttentionEncoder
-        if encoder.kind == "pointwise":
-            self.encoder = PointwiseEncoder(self.state.size, rows, encoder.width, encoder.hidden)
-        else:
-            self.encoder = AttentionEncoder(self.state.size, rows, encoder.width, encoder.hidden, encoder.heads)
-        self.score = nn.Linear(encoder.hidden, 1, bias=False)
-        nn.init.normal_(self.score.weight, std=0.01)
-        self.summary = nn.Linear(len(kind.own) + rows, context) if context else None
-        self.critic = Critic(critic_features, config.critic_width) if config.critic != "none" else None
+        self.copies = len(kind.agents) if config.sharing == "agent" else 0
+        self.inputs = len(kind.own) + (config.messages.latent if config.messages else 0)
+        self._first = first
+
+    def add_common(self, kind: KindSpec, rows: int, config: PolicyConfig, critic_features: int) -> None:
+        """Adds summary and critic; `rows` is the number of features of a row."""
+        told = config.messages.latent if config.messages else 0
+        self.summary = Dense(len(kind.own) + rows, told, self.copies) if told else None
+        self.critic = Critic(critic_features, config.critic_width, self.copies) if config.critic != "none" else None
+
+    def owners(self, decisions: Decisions) -> Owners | None:
+        """Whose parameters each decision uses; None where the kind shares them."""
+        return Owners.of(decisions.agent - self._first, self.copies) if self.copies else None
+
+    def whose(self, decisions: Decisions, segment: torch.Tensor) -> Whose:
+        """Whose parameters each decision and each row uses."""
+        owners = self.owners(decisions)
+        return Whose(owners, owners.over(decisions.pointers, segment)) if owners else SHARED
+
+    def seen(self, decisions: Decisions, context: torch.Tensor | None) -> torch.Tensor:
+        """Own features and what was heard (`context` [D, M]), float32 [D, inputs]."""
+        return decisions.own if context is None else torch.cat([decisions.own, context], 1)
 
     def summarise(self, decisions: Decisions, segment: torch.Tensor) -> torch.Tensor:
         """What an agent can tell others, float32 [D, M]: own features and the mean of its rows."""
         if self.summary is None:
             raise AgentError("this policy sends no messages")
         mean = segment_mean(decisions.rows, decisions.pointers, segment)
-        return torch.tanh(self.summary(torch.cat([decisions.own, mean], 1)))
+        return torch.tanh(self.summary(torch.cat([decisions.own, mean], 1), self.owners(decisions)))
+
+
+class ChoiceNetwork(KindNetwork):
+    """The network of a kind that chooses among rows: linear term, row encoder, score."""
+
+    gate: torch.Tensor
+
+    def __init__(
+        self, kind: KindSpec, config: PolicyConfig, rule: SoftRule, critic_features: int, first: int = 0
+    ) -> None:
+        """Builds the parts.
+
+        Args:
+            kind: Features, and with `sharing: agent` the number of agents.
+            config: Sizes.
+            rule: To start from.
+            critic_features: What a critic reads, Fc.
+            first: The kind's first agent over all kinds, for `sharing: agent`.
+
+        Raises:
+            AgentError: The rule names an unknown feature.
+        """
+        super().__init__(kind, config, first)
+        copies, encoder = self.copies, config.encoder
+        rows = len(kind.entity) + len(kind.action)
+        start = _start(kind, rule)
+        self.skip = nn.Parameter(start.repeat(copies, 1, 1) if copies else start)
+        self.register_buffer("gate", torch.tensor([_index(kind.own, g) for g in rule.gates], dtype=torch.int64), False)
+        self.state = StateEncoder(self.inputs, encoder.width, encoder.layers, copies)
+        self.encoder: PointwiseEncoder | AttentionEncoder
+        if encoder.kind == "pointwise":
+            self.encoder = PointwiseEncoder(self.state.size, rows, encoder.width, encoder.hidden, copies)
+        else:
+            self.encoder = AttentionEncoder(self.state.size, rows, encoder.width, encoder.hidden, encoder.heads, copies)
+        self.score = Dense(encoder.hidden, 1, copies, bias=False).start(
+            lambda weight: nn.init.normal_(weight, std=0.01)
+        )
+        self.add_common(kind, rows, config, critic_features)
 
     def forward(self, decisions: Decisions, segment: torch.Tensor, context: torch.Tensor | None) -> RaggedCategorical:
         """Scores the rows of decisions, given what the agents have heard (`context` [D, M])."""
-        inputs = decisions.own if context is None else torch.cat([decisions.own, context], 1)
-        scores = self.score(self.encoder(self.state(inputs), decisions, segment)).squeeze(1)
-        linear = decisions.rows @ (self.skip * SKIP_SCALE).T
-        scores = scores + linear[:, 0]
+        whose = self.whose(decisions, segment)
+        state = self.state(self.seen(decisions, context), whose.decisions)
+        scores = self.score(self.encoder(state, decisions, segment, whose), whose.rows).squeeze(1)
+        skipped = linear(decisions.rows, self.skip * SKIP_SCALE, None, whose.rows)
+        scores = scores + skipped[:, 0]
         if self.gate.numel():
             gates = decisions.own.index_select(1, self.gate).index_select(0, segment)
-            scores = scores + (linear[:, 1:] * gates).sum(1)
+            scores = scores + (skipped[:, 1:] * gates).sum(1)
         return RaggedCategorical(scores, decisions.pointers, segment, decisions.legal)
 
 

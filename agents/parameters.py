@@ -20,15 +20,23 @@ def parameters_from_numpy(module: nn.Module, arrays: Mapping[str, npt.NDArray[np
     """Overwrites all parameters.
 
     Raises:
-        AgentError: Names or shapes differ from the module's; nothing is changed then.
+        AgentError: Names or shapes differ from the module's, or a number is not finite; nothing is changed then.
     """
     own = dict(module.named_parameters())
-    strange = sorted(own.keys() ^ arrays.keys())
+    strange = [f"{name} is missing" for name in sorted(own.keys() - arrays.keys())]
+    strange += [f"{name} is unknown" for name in sorted(arrays.keys() - own.keys())]
+    for name in sorted(own.keys() & arrays.keys()):
+        here, there = tuple(own[name].shape), arrays[name].shape
+        if here != there:
+            strange.append(f"{name} has shape {there}, the policy {here}")
     if strange:
-        raise AgentError(f"parameters do not fit the policy: {', '.join(strange)} on one side only")
-    for name, parameter in own.items():
-        if tuple(parameter.shape) != arrays[name].shape:
-            raise AgentError(f"parameter {name}: shape {arrays[name].shape}, expected {tuple(parameter.shape)}")
+        raise AgentError(
+            f"these parameters are of another policy, one with other settings of encoder, sharing, messages or critic, "
+            f"or of a world with other features or agents: {'; '.join(strange)}"
+        )
+    wild = [name for name in own if not np.isfinite(arrays[name]).all()]
+    if wild:
+        raise AgentError(f"parameters that are not finite: {', '.join(wild)}; take those of an earlier round")
     for name, parameter in own.items():
         parameter.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name], dtype=np.float32)))
 

@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 from fedsched.agents.config import PolicyConfig
-from fedsched.agents.critic import Critic, critic_features, critic_width
+from fedsched.agents.critic import Critic, critic_features
 from fedsched.agents.decisions import AgentError, Decisions, Speech, gather
-from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.distribution import Distribution
+from fedsched.agents.gaussian import within
+from fedsched.agents.layers import Owners
 from fedsched.agents.mailbox import Mailbox, Traffic, count_traffic, listeners
 from fedsched.agents.messages import Exchange, Messenger, concatenate_heard
-from fedsched.agents.network import KindNetwork, SoftRule
+from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
+from fedsched.agents.sharing import Union, build_networks, require_same_agents
 from fedsched.agents.speech import Always, AtRandom, Instant, InTraining, Judged, Sending, SendingKind, WhenUncertain
 from fedsched.agents.trigger import Trigger
 from fedsched.envs.core import Observation, WorldSpec
@@ -27,17 +30,19 @@ class PolicyStep:
     """What a policy makes of one observation.
 
     Attributes:
-        distribution: Over the rows of each decision, by kind.
+        spec: Of the world observed.
+        distribution: Over the rows of each decision, or over vectors, by kind.
         value: float32 [D] by kind; None without a critic.
         memory: For the next step; None for a feed-forward policy.
         mailbox: For the next step.
         decisions: The decisions by kind, as a rollout stores them.
         place: Where they lie in the flattened [B, A], int64 [D] by kind.
-        action: The action of every row, int64 [R] by kind.
+        action: The action of every row, int64 [R] by kind; [0] for vector actions.
         traffic: What was sent.
     """
 
-    distribution: Mapping[str, RaggedCategorical]
+    spec: WorldSpec
+    distribution: Mapping[str, Distribution]
     value: Mapping[str, torch.Tensor] | None
     memory: None
     mailbox: Mailbox
@@ -50,13 +55,17 @@ class PolicyStep:
         """Actions for the world.
 
         Args:
-            choice: int64 [D] by kind, rows counted inside each decision.
-            idle: int64 [B, A] by kind, what inactive agents do; not changed.
+            choice: int64 [D] by kind, rows counted inside each decision, or float32 [D, K] as drawn.
+            idle: int64 [B, A] or float32 [B, A, K] by kind, what inactive agents do; not changed.
         """
         actions = {}
         for name, chosen in choice.items():
-            picked = self.action[name].index_select(0, self.decisions[name].pointers[:-1] + chosen)
-            flat = idle[name].reshape(-1).index_copy(0, self.place[name], picked)
+            bounds = self.spec.kind(name).bounds
+            if bounds is None:
+                picked = self.action[name].index_select(0, self.decisions[name].pointers[:-1] + chosen)
+            else:
+                picked = within(chosen, bounds)
+            flat = idle[name].flatten(0, 1).index_copy(0, self.place[name], picked)
             actions[name] = flat.reshape(idle[name].shape)
         return actions
 
@@ -79,44 +88,51 @@ class Policy(nn.Module):
         """Builds a policy for every world whose kinds have the features of `spec`.
 
         Args:
-            spec: Of one such world; its numbers of agents, entities and actions do not matter.
+            spec: Of one such world; its numbers of agents, entities and actions do not matter, but that with `sharing:
+                agent` a policy belongs to the agents of this one.
             config: Sizes.
             start: Soft rules by kind to start from.
             seed: Of the initial parameters.
 
         Raises:
-            AgentError: A kind with vector actions, or a rule that names an unknown kind or feature.
+            AgentError: A world without agents, kinds that cannot share as they are told to, or a rule that names an
+                unknown feature or is for a kind with vector actions.
+            WorldError: A rule for an unknown kind.
         """
         super().__init__()
         self.config = config
         rules = dict(start or {})
         for name in rules:
             spec.kind(name)
+        self._agents = {kind.name: kind.agents for kind in spec.kinds}
+        self._check(spec)
+        self._union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            networks = {}
-            for kind in spec.kinds:
-                if kind.bounds is not None or kind.actions == 0:
-                    raise AgentError(
-                        f"{spec.name}: kind {kind.name!r} has vector actions; this policy chooses among rows"
-                    )
-                rule = rules.get(kind.name, SoftRule())
-                networks[kind.name] = KindNetwork(kind, config, rule, critic_width(spec, kind))
-            self.kinds = nn.ModuleDict(networks)
+            self.kinds, self._part = build_networks(self._united(spec), config, rules)
+            copies = sum(map(len, self._agents.values())) if config.sharing == "agent" else 0
             messages = config.messages
-            self.messenger = Messenger(messages) if messages else None
+            self.messenger = Messenger(messages, copies) if messages else None
         self.trigger = Trigger(messages.trigger) if messages and messages.trigger else None
 
     def network(self, kind: str) -> KindNetwork:
         """The part of one kind; raises AgentError for an unknown one."""
-        if kind not in self.kinds:
-            raise AgentError(f"the policy has no kind {kind!r}; it has {', '.join(self.kinds)}")
-        network = self.kinds[kind]
+        if kind not in self._part:
+            raise AgentError(f"the policy has no kind {kind!r}; it has {', '.join(self._part)}")
+        network = self.kinds[self._part[kind]]
         assert isinstance(network, KindNetwork)
+        return network
+
+    def choosing(self, kind: str) -> ChoiceNetwork:
+        """The part of one kind that chooses; raises AgentError for an unknown one or one with vector actions."""
+        network = self.network(kind)
+        if not isinstance(network, ChoiceNetwork):
+            raise AgentError(f"kind {kind!r} has vector actions: it has no linear scores")
         return network
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
+        self._check(spec)
         agents = sum(len(kind.agents) for kind in spec.kinds)
         return Mailbox.empty(batch, agents, self.messenger.size if self.messenger else 0, device)
 
@@ -173,7 +189,25 @@ class Policy(nn.Module):
         """Values float32 [D] by kind, in the units of the returns; None without a critic."""
         if self.config.critic == "none":
             return None
-        return {name: self.critic(name).values(critic_input(part)) for name, part in decisions.items()}
+        return {
+            name: self.critic(name).values(critic_input(part), self.network(name).owners(part))
+            for name, part in decisions.items()
+        }
+
+    def values_of_all(self, observation: Observation) -> dict[str, torch.Tensor] | None:
+        """Values float32 [B, A] by kind of all agents, deciding or not; None without a critic."""
+        if self.config.critic == "none":
+            return None
+        seen = observation if self._union is None else self._union.observe(observation)
+        return {name: self._values(name, part) for name, part in critic_features(seen, self.config.critic).items()}
+
+    def observe_returns(self, returns: Mapping[str, torch.Tensor]) -> None:
+        """Shows every critic the returns [D] by kind that it is to predict."""
+        shared: dict[Critic, list[torch.Tensor]] = {}
+        for name, part in returns.items():
+            shared.setdefault(self.critic(name), []).append(part)
+        for critic, parts in shared.items():
+            critic.observe(torch.cat(parts))
 
     def critic(self, kind: str) -> Critic:
         """The critic of one kind; raises AgentError without one."""
@@ -184,7 +218,10 @@ class Policy(nn.Module):
 
     def gather(self, spec: WorldSpec, observation: Observation, mailbox: Mailbox) -> dict[str, Gathered]:
         """The decisions that active agents have to take, by kind."""
-        central = critic_features(observation) if self.config.critic != "none" else {}
+        self._check(spec)
+        if self._union is not None:
+            spec, observation = self._union.spec(spec), self._union.observe(observation)
+        central = critic_features(observation, self.config.critic) if self.config.critic != "none" else {}
         neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
         gathered, first = {}, 0
         for kind in spec.kinds:
@@ -222,9 +259,9 @@ class Policy(nn.Module):
         if self.messenger is None:
             judged = self.judge(decisions)
         else:
-            sending = sending or self.use()
             neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
             instant = Instant(decisions, mailbox, lambda: self.quiet(instant.decisions), neighbours)
+            sending = sending or self.use()
             speech, mailbox = sending(instant)
             decisions = _with_speech(decisions, speech)
             judged = self.judge(decisions)
@@ -232,10 +269,9 @@ class Policy(nn.Module):
             rows, agents = instant.place
             sent = None if speech is None else speech.sent
             mailbox = mailbox.post(rows, agents, judged.message, observation.time_s.index_select(0, rows), sent)
-            heard_by = listeners(torch.from_numpy(spec.neighbours)).to(agents.device).index_select(0, agents)
-            bits = self.messenger.bits if speech is None or speech.noise is None else 32 * self.messenger.size
-            traffic = count_traffic(heard_by, sent, self.messenger.rounds, bits, sending.masked)
+            traffic = self._count(instant, sending, speech)
         return PolicyStep(
+            spec=spec,
             distribution=judged.distribution,
             value=self.values(decisions),
             memory=memory,
@@ -245,6 +281,33 @@ class Policy(nn.Module):
             action={name: part.action for name, part in gathered.items()},
             traffic=traffic,
         )
+
+    def _count(self, instant: Instant, sending: Sending, speech: Speech | None) -> Traffic:
+        assert self.messenger is not None
+        _, agents = instant.place
+        possible = listeners(instant.neighbours).index_select(0, agents) * self.messenger.rounds
+        asked = int((instant.neighbours.index_select(0, agents) >= 0).sum()) if sending.asks else 0
+        told = asked + (int(possible.sum()) if sending.masked else 0)
+        if speech is None:
+            return count_traffic(possible, None, self.messenger.bits, told)
+        bits = self.messenger.bits if speech.noise is None else 32 * self.messenger.size
+        return count_traffic(possible, speech.sent, bits, told)
+
+    def _check(self, spec: WorldSpec) -> None:
+        if not any(kind.agents for kind in spec.kinds):
+            raise AgentError(f"{spec.name}: a world without agents has nobody to decide")
+        if self.config.sharing == "agent":
+            require_same_agents(spec, self._agents)
+
+    def _united(self, spec: WorldSpec) -> WorldSpec:
+        return spec if self._union is None else self._union.spec(spec)
+
+    def _values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
+        """Values [B, A] of all agents of a kind from critic features [B, A, Fc]."""
+        (batch, agents), copies = features.shape[:2], self.network(kind).copies
+        owner = torch.arange(agents, device=features.device).repeat(batch)
+        owners = Owners.of(owner, copies) if copies else None
+        return self.critic(kind).values(features.flatten(0, 1), owners).reshape(batch, agents)
 
     def _exchange(self, decisions: Mapping[str, Decisions], segments: Mapping[str, torch.Tensor]) -> Exchange | None:
         if self.messenger is None:

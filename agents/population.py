@@ -15,16 +15,20 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def linear_weights(policy: Policy, kind: str) -> FloatArray:
-    """The linear term of a kind in units of score, flattened [(1 + gates) * features]: where a search starts."""
-    weights = policy.network(kind).skip.detach().cpu().numpy().astype(np.float64)
+    """The linear term of a kind in units of score, flattened [(1 + gates) * features]: where a search starts.
+
+    Of agents that own their parameters, the first one's: before learning all have the same.
+    """
+    skip = policy.choosing(kind).skip.detach()
+    weights = skip.reshape(-1, *skip.shape[-2:])[0].cpu().numpy().astype(np.float64)
     return np.asarray(weights.reshape(-1) * SKIP_SCALE)
 
 
 @torch.no_grad()
 def set_linear_weights(policy: Policy, kind: str, weights: FloatArray) -> None:
-    """Overwrites the linear term of a kind with weights in units of score, as `linear_weights` gives them."""
-    skip = policy.network(kind).skip
-    skip.copy_(torch.from_numpy(weights / SKIP_SCALE).reshape(skip.shape))
+    """Overwrites the linear term of a kind, of every agent, with weights in units of score as from `linear_weights`."""
+    skip = policy.choosing(kind).skip
+    skip.copy_(torch.from_numpy(weights / SKIP_SCALE).reshape(skip.shape[-2:]))
 
 
 class LinearPopulation:
@@ -41,9 +45,9 @@ class LinearPopulation:
         if batch % candidates.shape[0]:
             raise AgentError(f"{candidates.shape[0]} candidates cannot share {batch} rows equally")
         self._kind = spec.kinds[0]
-        network = policy.network(self._kind.name)
+        network = policy.choosing(self._kind.name)
         self._gate = network.gate
-        shape = (candidates.shape[0], *network.skip.shape)
+        shape = (candidates.shape[0], *network.skip.shape[-2:])
         self._weights = torch.from_numpy(candidates).to(device, torch.float32).reshape(shape)
         self._rows_each = batch // candidates.shape[0]
         self._idle = idle_actions(spec, batch, device)[self._kind.name]

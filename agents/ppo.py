@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Experience
 from fedsched.agents.policy import Policy, critic_input
 
@@ -19,13 +22,18 @@ class PpoConfig:
 
     Attributes:
         lr: Adam's step size at the beginning; it falls linearly over `iterations`.
-        lr_end: Its share that is left at the end.
+        lr_end: Its share that is left at the end; 1 keeps it.
+        critic_lr: The critics' own step size; None: the same.
         iterations: Number of updates planned.
         epochs: Passes over the decisions of an update.
         minibatch: Decisions per gradient step, roughly: decisions of one moment stay together.
+        minibatches: Gradient steps per pass, whatever the number of decisions; None: as `minibatch` says.
         clip: Bound on the probability ratio, and on the move of a normalised value.
+        value_clip: Whether values are bounded so.
+        huber: Error, in normalised units, from which on the value loss grows linearly; None: squared everywhere.
         grad_norm: Bound on the norm of the gradient.
-        entropy: Weight of the entropy at the beginning; it falls linearly to zero.
+        entropy: Weight of the entropy at the beginning; it falls linearly over `iterations`.
+        entropy_end: Its share that is left at the end; 1 keeps it.
         value: Weight of the value loss.
         kl_stop: An update ends after the epoch in which the approximate KL divergence passes this.
         average: Weight of the newest parameters in the running average that is evaluated.
@@ -33,12 +41,17 @@ class PpoConfig:
 
     lr: float = 5e-3
     lr_end: float = 0.1
+    critic_lr: float | None = None
     iterations: int = 100
     epochs: int = 3
     minibatch: int = 4096
+    minibatches: int | None = None
     clip: float = 0.2
+    value_clip: bool = True
+    huber: float | None = None
     grad_norm: float = 1.0
     entropy: float = 0.003
+    entropy_end: float = 0.0
     value: float = 0.5
     kl_stop: float = 0.03
     average: float = 0.1
@@ -62,6 +75,8 @@ class Losses:
         greedy_ratio: Constrained total of the greedy rows relative to the reference's; zero without a constraint.
         message_kl: Nats of a message; zero where messages are not Gaussian.
         sent_share: Of the possible messages, by the calibrated trigger on the decisions learned from; 1 without one.
+        value_mean: Of the critics' normaliser, in units of the returns, weighted by decisions; zero without a critic.
+        value_deviation: Of the same.
     """
 
     policy: float
@@ -77,6 +92,8 @@ class Losses:
     greedy_ratio: float = 0.0
     message_kl: float = 0.0
     sent_share: float = 1.0
+    value_mean: float = 0.0
+    value_deviation: float = 0.0
 
 
 NOTHING_LEARNED = Losses(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, epochs=0, decisions=0)
@@ -111,13 +128,27 @@ def policy_terms(
     return -surrogate.mean(), approx_kl, clip_fraction
 
 
-def value_loss(value: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, clip: float) -> torch.Tensor:
-    """mean(max((v - R)^2, (old + clip(v - old, -c, c) - R)^2)) / 2, all [D] in normalised units."""
-    near = old + (value - old).clamp(-clip, clip)
-    return torch.maximum((value - returns).square(), (near - returns).square()).mean() / 2
+def value_loss(
+    value: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, clip: float | None, huber: float | None = None
+) -> torch.Tensor:
+    """mean(max(h(v - R), h(old + clip(v - old, -c, c) - R))), all [D] in normalised units.
+
+    h(e) = e^2 / 2, or with `huber` d: d (|e| - d / 2) where |e| > d. Without `clip` c: mean(h(v - R)).
+    """
+    loss = _half_square(value - returns, huber)
+    if clip is not None:
+        near = old + (value - old).clamp(-clip, clip)
+        loss = torch.maximum(loss, _half_square(near - returns, huber))
+    return loss.mean()
 
 
-def loss_terms(policy: Policy, batch: Mapping[str, Experience], clip: float) -> Terms:
+def _half_square(error: torch.Tensor, huber: float | None) -> torch.Tensor:
+    if huber is None:
+        return error.square() / 2
+    return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=huber)
+
+
+def loss_terms(policy: Policy, batch: Mapping[str, Experience], config: PpoConfig) -> Terms:
     """Everything an update needs to know about a minibatch of decisions of all kinds."""
     judged = policy.judge({name: part.decisions for name, part in batch.items()})
     log_prob = torch.cat([judged.distribution[name].log_prob(part.choice) for name, part in batch.items()])
@@ -125,33 +156,33 @@ def loss_terms(policy: Policy, batch: Mapping[str, Experience], clip: float) -> 
         log_prob,
         torch.cat([part.log_prob for part in batch.values()]),
         torch.cat([part.advantage for part in batch.values()]),
-        clip,
+        config.clip,
     )
     value = surrogate.new_zeros(())
+    bound = config.clip if config.value_clip else None
     for name, part in batch.items():
         if part.value is not None and part.returns is not None:
             critic = policy.critic(name)
             old, returns = critic.normalise(part.value), critic.normalise(part.returns)
+            fresh = critic(critic_input(part.decisions), policy.network(name).owners(part.decisions))
             share = len(part.decisions) / log_prob.shape[0]
-            value = value + share * value_loss(critic(critic_input(part.decisions)), old, returns, clip)
+            value = value + share * value_loss(fresh, old, returns, bound, config.huber)
     entropy = torch.cat([judged.distribution[name].entropy() for name in batch]).mean()
     nats = surrogate.new_zeros(()) if judged.message_kl is None else judged.message_kl.mean()
     return Terms(surrogate, value, entropy, approx_kl, clip_fraction, nats)
 
 
 def minibatches(
-    experience: Mapping[str, Experience], moments: int, size: int, generator: torch.Generator
+    experience: Mapping[str, Experience], moments: int, pieces: int, generator: torch.Generator
 ) -> Iterator[dict[str, Experience]]:
-    """Splits experience at random into minibatches of about `size` decisions, moments kept whole.
+    """Splits experience at random into about equal minibatches, moments kept whole.
 
     Args:
         experience: By kind, with moments below `moments`.
         moments: A bound on them.
-        size: Decisions per minibatch.
+        pieces: The number of minibatches; empty ones are left out.
         generator: Of the split.
     """
-    total = sum(len(part.decisions) for part in experience.values())
-    pieces = max(1, round(total / size))
     device = next(iter(experience.values())).choice.device
     piece = torch.randint(pieces, (moments,), generator=generator, device=device)
     assigned = {name: piece.index_select(0, part.decisions.moment) for name, part in experience.items()}
@@ -167,34 +198,46 @@ class Optimiser:
     def __init__(self, policy: Policy, config: PpoConfig, generator: torch.Generator) -> None:
         """Starts before the first update; `generator` splits minibatches."""
         self._policy, self._config, self._generator = policy, config, generator
-        self.adam = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=1e-5)
+        self.adam = torch.optim.Adam(_groups(policy, config), eps=1e-5)
+        self._rates = [float(group["lr"]) for group in self.adam.param_groups]
         self.updates = 0
         messages = policy.config.messages
-        self._message_kl = messages.kl or 0.0 if messages else 0.0
+        self._message_kl = 0.0 if messages is None or messages.kl is None else messages.kl
 
     def update(self, experience: Mapping[str, Experience], moments: int) -> Losses:
-        """Improves the policy on decisions whose moments lie below `moments`; without any it stays as it is."""
-        config = self._config
-        if not any(len(part.decisions) for part in experience.values()):
+        """Improves the policy on decisions whose moments lie below `moments`; without any it stays as it is.
+
+        Raises:
+            AgentError: A gradient that is not finite; the parameters are those before the step in question.
+        """
+        config, decisions = self._config, sum(len(part.decisions) for part in experience.values())
+        if not decisions:
             self.updates += 1
             return NOTHING_LEARNED
         done = min(1.0, self.updates / max(1, config.iterations))
-        for group in self.adam.param_groups:
-            group["lr"] = config.lr * (1 - (1 - config.lr_end) * done)
-        entropy = config.entropy * (1 - done)
+        for group, rate in zip(self.adam.param_groups, self._rates, strict=True):
+            group["lr"] = rate * (1 - (1 - config.lr_end) * done)
+        entropy = config.entropy * (1 - (1 - config.entropy_end) * done)
+        pieces = config.minibatches or max(1, round(decisions / config.minibatch))
         experience = normalise_advantages(experience)
         lines: list[torch.Tensor] = []
         epochs, last = 0, torch.zeros(7)
         for _ in range(config.epochs):
             start = len(lines)
-            pieces = minibatches(experience, moments, config.minibatch, self._generator)
-            lines.extend(self._step(loss_terms(self._policy, piece, config.clip), entropy) for piece in pieces)
+            split = minibatches(experience, moments, pieces, self._generator)
+            lines.extend(self._step(piece, entropy) for piece in split)
             epochs += 1
             last = torch.stack(lines[start:]).mean(0)
             if float(last[3]) > config.kl_stop:
                 break
         self.updates += 1
-        mean = torch.stack(lines).mean(0)
+        return self._losses(experience, torch.stack(lines).mean(0), last, epochs)
+
+    def _losses(
+        self, experience: Mapping[str, Experience], mean: torch.Tensor, last: torch.Tensor, epochs: int
+    ) -> Losses:
+        sizes = {name: len(part.decisions) for name, part in experience.items()}
+        center, deviation = value_scale(self._policy, sizes)
         return Losses(
             policy=float(mean[0]),
             value=float(mean[1]),
@@ -202,21 +245,61 @@ class Optimiser:
             approx_kl=float(last[3]),
             clip_fraction=float(last[4]),
             explained_variance=explained_variance(experience),
-            gradient_norm=float(mean[6]),
-            message_kl=float(mean[5]),
+            gradient_norm=float(mean[5]),
             epochs=epochs,
-            decisions=sum(len(part.decisions) for part in experience.values()),
+            decisions=sum(sizes.values()),
+            value_mean=center,
+            value_deviation=deviation,
+            message_kl=float(mean[6]),
         )
 
-    def _step(self, terms: Terms, entropy: float) -> torch.Tensor:
+    def _step(self, piece: Mapping[str, Experience], entropy: float) -> torch.Tensor:
+        terms = loss_terms(self._policy, piece, self._config)
         loss = terms.policy + self._config.value * terms.value - entropy * terms.entropy
         loss = loss + self._message_kl * terms.message_kl
         self.adam.zero_grad()
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self._policy.parameters(), self._config.grad_norm)
+        if not bool(norm.isfinite()):
+            self.adam.zero_grad()
+            culprit = culprit_of(self._policy, loss_terms(self._policy, piece, self._config))
+            raise AgentError(f"update {self.updates + 1}: {culprit}; the parameters were left as they were before")
         self.adam.step()
-        parts = terms.policy, terms.value, terms.entropy, terms.approx_kl, terms.clip_fraction
-        return torch.stack([part.detach() for part in (*parts, terms.message_kl, norm)])
+        parts = terms.policy, terms.value, terms.entropy, terms.approx_kl, terms.clip_fraction, norm, terms.message_kl
+        return torch.stack([part.detach() for part in parts])
+
+
+def _groups(policy: Policy, config: PpoConfig) -> list[dict[str, Any]]:
+    """The parameters with their step sizes; critics apart where theirs is another."""
+    if config.critic_lr is None:
+        return [{"params": list(policy.parameters()), "lr": config.lr}]
+    critics = [p for name, p in policy.named_parameters() if "critic" in name.split(".")]
+    others = [p for name, p in policy.named_parameters() if "critic" not in name.split(".")]
+    return [{"params": others, "lr": config.lr}, {"params": critics, "lr": config.critic_lr}]
+
+
+def culprit_of(policy: Policy, terms: Terms) -> str:
+    """Which loss, or whose gradient, is not finite, in words."""
+    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    for name in ("policy", "value", "entropy", "message_kl"):
+        term = getattr(terms, name)
+        if not bool(term.isfinite()):
+            return f"the {name} loss is {float(term.detach())}"
+        if term.requires_grad:
+            found = torch.autograd.grad(term, parameters, retain_graph=True, materialize_grads=True)
+            if not all(bool(gradient.isfinite().all()) for gradient in found):
+                return f"the gradient of the {name} loss is not finite"
+    return "the gradient of the sum of the losses overflows"
+
+
+def value_scale(policy: Policy, decisions: Mapping[str, int]) -> tuple[float, float]:
+    """Mean and deviation of the critics' normalisers, weighted by `decisions` of each kind; zeros without a critic."""
+    total = sum(decisions.values())
+    if policy.config.critic == "none" or not total:
+        return 0.0, 0.0
+    parts = [(policy.critic(name), count / total) for name, count in decisions.items()]
+    center = sum(float(critic.mean) * share for critic, share in parts)
+    return center, sum(float(critic.deviation) * share for critic, share in parts)
 
 
 def normalise_advantages(experience: Mapping[str, Experience]) -> dict[str, Experience]:

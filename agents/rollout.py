@@ -71,7 +71,7 @@ class Taken:
 
     Attributes:
         decisions: With moment = step * B + world row.
-        choice: int64 [D], rows counted inside the decision.
+        choice: int64 [D], rows counted inside the decision, or float32 [D, K], vectors as drawn.
         log_prob: float32 [D], under the policy that chose.
         value: float32 [D]; None without a critic.
     """

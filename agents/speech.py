@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import torch
 
 from fedsched.agents.decisions import Decisions, Speech
-from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.distribution import Distribution
 from fedsched.agents.mailbox import Mailbox
 from fedsched.agents.messages import Messenger
 from fedsched.agents.trigger import Trigger, uncertainties
@@ -25,7 +25,7 @@ class Judged:
         message_kl: float32 [D], nats of each message; None where messages are not Gaussian.
     """
 
-    distribution: Mapping[str, RaggedCategorical]
+    distribution: Mapping[str, Distribution]
     message: torch.Tensor | None
     message_kl: torch.Tensor | None = None
 
@@ -62,9 +62,11 @@ class Sending(Protocol):
 
     Attributes:
         masked: Whether agents may keep silent: a bit for each possible message then says whether it was sent.
+        asks: Whether agents that decide tell those whom they hear, with a bit each, whether they are uncertain.
     """
 
     masked: bool
+    asks: bool
 
     def __call__(self, instant: Instant) -> tuple[Speech | None, Mailbox]:
         """What the agents do with their messages, all kinds in order, and the mailbox with what else they told.
@@ -76,7 +78,7 @@ class Sending(Protocol):
 class Always:
     """Everybody sends."""
 
-    masked = False
+    masked = asks = False
 
     def __call__(self, instant: Instant) -> tuple[None, Mailbox]:
         """Nothing to decide."""
@@ -86,7 +88,7 @@ class Always:
 class AtRandom:
     """Each sends with the same probability, for comparison: a trigger that is no better is of no use."""
 
-    masked = True
+    masked, asks = True, False
 
     def __init__(self, share: float, generator: torch.Generator) -> None:
         """The probability, and where chance comes from."""
@@ -100,7 +102,7 @@ class AtRandom:
 class WhenUncertain:
     """Those send for whom the trigger fires."""
 
-    masked = True
+    masked = asks = True
 
     def __init__(self, trigger: Trigger) -> None:
         self._trigger = trigger
@@ -120,6 +122,8 @@ class WhenUncertain:
 
 class InTraining:
     """Everybody tries to send, with noise; some messages are not sent, so that agents learn to live with old ones."""
+
+    asks = False
 
     def __init__(
         self, messenger: Messenger, dropout: float, generator: torch.Generator, greedy: torch.Tensor | None

@@ -5,6 +5,8 @@ import itertools
 import torch
 from torch import nn
 
+from fedsched.agents.layers import Dense, Owners
+
 
 class StateEncoder(nn.Module):
     """s = tanh(W_k ... tanh(W_1 inputs)); orthogonal weights, gain sqrt 2 (Yu et al. 2022); no layer: s = inputs.
@@ -13,20 +15,19 @@ class StateEncoder(nn.Module):
         size: Numbers in a state.
     """
 
-    def __init__(self, inputs: int, width: int, layers: int) -> None:
-        """Sizes: `inputs` features, then `layers` layers of `width` units each."""
+    def __init__(self, inputs: int, width: int, layers: int, copies: int = 0) -> None:
+        """Sizes: `inputs` features, then `layers` layers of `width` units each; `copies` as in `Dense`."""
         super().__init__()
         sizes = [inputs, *[width] * layers]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
-        for layer in self.layers:
-            assert isinstance(layer, nn.Linear)
-            nn.init.orthogonal_(layer.weight, 2**0.5)
-            nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(
+            Dense(a, b, copies).start(lambda weight: nn.init.orthogonal_(weight, 2**0.5))
+            for a, b in itertools.pairwise(sizes)
+        )
         self.size = sizes[-1]
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """States, float32 [D, size], of inputs [D, inputs]."""
+    def forward(self, inputs: torch.Tensor, owners: Owners | None = None) -> torch.Tensor:
+        """States, float32 [D, size], of inputs [D, inputs], each by its owner's layers."""
         state = inputs
         for layer in self.layers:
-            state = torch.tanh(layer(state))
+            state = torch.tanh(layer(state, owners))
         return state

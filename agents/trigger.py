@@ -1,9 +1,9 @@
-"""When an agent sends: it is unsure what to do, and has something new to say.
+"""When an agent sends: it has something new to say, the newer the less uncertain its listeners are.
 
-An agent sends if its uncertainty reaches a threshold and what it would say is far enough from what it last said, or if
-it has been silent for too long or never spoke. Uncertainty is that of the choice it would make by what it has heard
-before (after Zhang et al. 2019, VBC), distance is Euclidean (Zhang et al. 2020, TMC); both are known before anything is
-sent.
+An agent sends if what it would say is far enough from what it last said (Euclidean distance, as in TMC, Zhang et al.
+2020), or if it has been silent for too long or never spoke. Where no listener is uncertain, it must be `PATIENCE` times
+as far. Uncertain is who would be so by what it heard before (after VBC, Zhang et al. 2019); when it decides it says so
+with one bit to those whom it hears. All this is known before anything is sent.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 from fedsched.agents.config import Measure, TriggerConfig
-from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.distribution import Distribution, RaggedCategorical
 from fedsched.agents.segments import segment_argmax, segment_max, segment_sum
+
+# how much more news is needed where nobody who listens is uncertain
+PATIENCE = 2.0
 
 
 class Trigger(nn.Module):
@@ -21,7 +24,7 @@ class Trigger(nn.Module):
 
     Attributes:
         config: Aim, measure and time-out.
-        threshold: float32 [2], least uncertainty and least distance that send. A parameter that no gradient moves:
+        threshold: float32 [2], from which uncertainty and from which distance on. A parameter that no gradient moves:
             it travels with the others, is averaged over sites and stored with the policy. At zero, where it starts,
             everything is sent.
     """
@@ -38,7 +41,7 @@ class Trigger(nn.Module):
         """Who sends, bool [D].
 
         Args:
-            uncertainty: float32 [D], in [0, 1].
+            uncertainty: float32 [D], in [0, 1], of the listener that is most uncertain.
             distance: float32 [D], from the message it would send to the last it sent.
             silent: int64 [D], decisions since.
             known: bool [D], whether it has sent in this episode.
@@ -55,16 +58,18 @@ def fires(
     known: torch.Tensor,
 ) -> torch.Tensor:
     """The rule, bool [..., D], for thresholds [..., 2] whose axes before the last broadcast with [..., D]."""
-    unsure = uncertainty >= threshold[..., 0, None]
-    new = distance >= threshold[..., 1, None]
-    return (unsure & new) | (silent >= timeout) | ~known
+    certain = uncertainty < threshold[..., 0, None]
+    needed = threshold[..., 1, None] * (1 + (PATIENCE - 1) * certain)
+    return (distance >= needed) | (silent >= timeout) | ~known
 
 
-def uncertainty(distribution: RaggedCategorical, measure: Measure) -> torch.Tensor:
+def uncertainty(distribution: Distribution, measure: Measure) -> torch.Tensor:
     """How unsure each decision is, float32 [D] in [0, 1]; 0 with a single action.
 
     Entropy over its maximum ln n, n actions being legal; or one minus the gap between the two likeliest.
     """
+    if not isinstance(distribution, RaggedCategorical):
+        return distribution.entropy().detach() * 0 + 1
     count, segment = distribution.decisions, distribution.segment
     probability = distribution.log_probs.exp()
     if measure == "entropy":
@@ -76,6 +81,6 @@ def uncertainty(distribution: RaggedCategorical, measure: Measure) -> torch.Tens
     return 1 - (top - segment_max(rest, segment, count).clamp(min=0))
 
 
-def uncertainties(distributions: Mapping[str, RaggedCategorical], measure: Measure) -> torch.Tensor:
+def uncertainties(distributions: Mapping[str, Distribution], measure: Measure) -> torch.Tensor:
     """`uncertainty` of all kinds, one after another, [D]."""
     return torch.cat([uncertainty(part, measure) for part in distributions.values()])

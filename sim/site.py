@@ -155,6 +155,6 @@ class Site:
 
 REPORTED_LOSSES = (
     "policy", "value", "entropy", "approx_kl", "clip_fraction", "explained_variance", "gradient_norm", "multiplier",
-    "greedy_ratio",
+    "greedy_ratio", "value_mean", "value_deviation", "epochs",
 )  # fmt: skip
 """Diagnostics of the last local update that a site reports."""

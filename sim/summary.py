@@ -79,17 +79,17 @@ def _learned(finished: Run) -> dict[str, list[tuple[float, float]]]:
     rows = {row["actor"]: row for row in rows_of(finished.events, figures) if row["site"] == ALL_SITES}
     best = rows["best-rule"]
     return {
-        actor: [_beside(rows[actor][name], best[name]) for name in figures.headline]
+        actor: [_beside(figures[name], rows[actor][name], best[name]) for name in figures.headline]
         for actor in _LEARNED
         if actor in rows
     }
 
 
-def _beside(value: float | None, best: float | None) -> tuple[float, float]:
-    """A figure and its ratio to the best rules'; not a number where nothing is known, as where no trip ended."""
+def _beside(figure: Figure, value: float | None, best: float | None) -> tuple[float, float]:
+    """A figure, and relative to the best rules'; not a number where nothing is known, as where no trip ended."""
     if value is None or best is None:
         return math.nan if value is None else value, math.nan
-    return value, value / max(best, 1e-9)
+    return value, figure.relative(value, best)
 
 
 def _settled(traffic: Mapping[str, Mapping[str, Any]], figures: Figures) -> list[str]:

@@ -31,7 +31,9 @@ def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
         messages=message_config(agents.messages, encoder.heads),
         critic="central" if agents.ppo.advantage == "gae" else "none",
     )
-    return Policy(domain.policy_spec(), config, domain.soft_rules(scenario.start), seed=scenario.seed).to(device)
+    return Policy(domain.policy_spec(scenario), config, domain.soft_rules(scenario.start), seed=scenario.seed).to(
+        device
+    )
 
 
 def message_config(messages: Messages, heads: int) -> MessageConfig | None:
@@ -87,7 +89,7 @@ class Trainer:
         order = list(scenario.sites).index(self._sites[0].name)
         noise = int(stream(scenario.seed, "sim/learner", order, len(self._sites)).integers(1 << 31))
         self.policy = make_policy(scenario, self._sites[0].device)
-        self._kind = domain_of(scenario).policy_spec().kinds[0].name
+        self._kind = domain_of(scenario).policy_spec(scenario).kinds[0].name
         self.learner = Learner(self.policy, self._config, noise)
         self._worlds: dict[str, World] = {}
         self.updates = 0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fedsched.sim.domains.figures import Figures
     from fedsched.sim.scenario import Scenario
 
-DOMAINS = ("datacenter", "intersections")
+DOMAINS = ("datacenter", "intersections", "pettingzoo")
 """The kinds of site."""
 
 

@@ -50,7 +50,7 @@ class Judgement:
     """A policy on the validation windows, against the rule that does best there.
 
     Attributes:
-        score: Less is better; 1 is as good as that rule.
+        score: Less is better, of either sign; 1 is as good as that rule.
         noise: Standard error of the score over the windows, paired with the rule.
         ratios: Figures relative to that rule's, by name; the first is what the score is made of.
         rule: That rule.
@@ -219,7 +219,7 @@ class Domain(Protocol):
         """Raises UserError where the sites cannot be operated by that simulator."""
         ...
 
-    def policy_spec(self) -> WorldSpec:
+    def policy_spec(self, scenario: Scenario) -> WorldSpec:
         """A spec with the features of every site's, to build policies without a world."""
         ...
 

@@ -19,6 +19,7 @@ class Figure:
             where that of all sites does not follow from those of each.
         by: What weighs the mean: of how many jobs or trips it is one; empty: of the domain's `unit`.
         short: Whether the short table has it.
+        more: Whether more is better; such a figure may have either sign.
         warning: What a value above `usual` means; such values are listed below the table.
         usual: Share of the domain's `unit` figure up to which a value is no matter.
     """
@@ -30,8 +31,19 @@ class Figure:
     over: Literal["unit", "mean", "sum", "none"] = "unit"
     by: str = ""
     short: bool = False
+    more: bool = False
     warning: str = ""
     usual: float = 0.0
+
+    def relative(self, value: float, best: float) -> float:
+        """A value relative to that of the best rules: less is better, 1 is as good.
+
+        Their ratio; of a figure of which more is better, 1 less what was gained in units of the rules' size, which is
+        the ratio again where both are negative.
+        """
+        if self.more:
+            return 1.0 - (value - best) / max(abs(best), 1e-9)
+        return value / max(best, 1e-9)
 
 
 @dataclass(frozen=True)

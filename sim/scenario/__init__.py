@@ -21,9 +21,19 @@ from fedsched.sim.scenario.learning import (
 )
 from fedsched.sim.scenario.load import load_scenario, locate, scenario_text, shipped
 from fedsched.sim.scenario.model import Evaluation, Scenario, Workers
+from fedsched.sim.scenario.pettingzoo import ForeignRule, PettingZooWorld
 from fedsched.sim.scenario.problems import Problem, ScenarioError
 from fedsched.sim.scenario.show import commented, resolved, schema
-from fedsched.sim.scenario.sites import DatacenterSite, IntersectionsSite, SignalWeights, Site, Weights, as_kind
+from fedsched.sim.scenario.sites import (
+    DatacenterSite,
+    ForeignWeights,
+    IntersectionsSite,
+    PettingZooSite,
+    SignalWeights,
+    Site,
+    Weights,
+    as_kind,
+)
 
 __all__ = [
     "Scenario",
@@ -37,6 +47,10 @@ __all__ = [
     "IntersectionsWorld",
     "SignalRule",
     "SignalWeights",
+    "PettingZooSite",
+    "PettingZooWorld",
+    "ForeignRule",
+    "ForeignWeights",
     "Cluster",
     "Generator",
     "Tariff",

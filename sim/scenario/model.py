@@ -10,6 +10,7 @@ from fedsched.sim.scenario.agreement import Consensus, Plan
 from fedsched.sim.scenario.base import Part, Place
 from fedsched.sim.scenario.datacenter import DatacenterWorld
 from fedsched.sim.scenario.learning import Agents, Federation
+from fedsched.sim.scenario.pettingzoo import PettingZooWorld
 from fedsched.sim.scenario.sites import AGAINST, RULES, STARTS, Site
 from fedsched.sim.scenario.units import Seconds
 
@@ -19,6 +20,14 @@ ScenarioName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,
 
 
 DAY_S = 24 * 3600.0
+
+_WHO = {"datacenter": "data centres", "intersections": "cities", "pettingzoo": "foreign environments"}
+"""Sites of each domain in messages."""
+_INSTEAD = {
+    "intersections": ("weigh the reward part 'waiting' instead", "a city's period is that of its demand"),
+    "pettingzoo": ("foreign rewards have one part, so remove it", "an environment's period is its episode"),
+}
+"""What other domains have instead of a bound on waits, and of a period."""
 
 
 class Workers(Part):
@@ -160,13 +169,15 @@ class Scenario(Part):
         if self.domain == "datacenter":
             yield from self._engine_problems()
         else:
-            yield from self._city_problems()
+            yield from self._market_problems()
+        if self.domain == "pettingzoo":
+            yield from self._foreign_problems()
 
     def _replay_problems(self) -> Iterable[tuple[Place, str]]:
         if self.evaluation.replay is not None and self.evaluation.replay % 1:
             yield ("evaluation", "replay"), f"whole seconds are needed, got {self.evaluation.replay:g} s"
         if self.evaluation.replay is not None and self.domain != "intersections":
-            yield ("evaluation", "replay"), "belongs to cities; data centres have no replay yet"
+            yield ("evaluation", "replay"), f"belongs to cities; {_WHO[self.domain]} have no replay yet"
 
     def _engine_problems(self) -> Iterable[tuple[Place, str]]:
         worlds = {n: site.world for n, site in self.sites.items() if isinstance(site.world, DatacenterWorld)}
@@ -181,13 +192,27 @@ class Scenario(Part):
             if world.engine == "committing" and self.agents.search is not None:
                 yield ("agents", "search"), f"tries scores in the event engine, {name} has the committing one"
 
-    def _city_problems(self) -> Iterable[tuple[Place, str]]:
+    def _market_problems(self) -> Iterable[tuple[Place, str]]:
+        """What only data centres have."""
+        instead, period = _INSTEAD[self.domain]
         if self.plan is not None:
-            yield ("plan",), "belongs to data centres; cities have nothing to trade, so remove it"
+            yield ("plan",), f"belongs to data centres; {_WHO[self.domain]} have nothing to trade, so remove it"
         if self.agents.constraints.wait is not None:
-            yield ("agents", "constraints", "wait"), "belongs to data centres; weigh the reward part 'waiting' instead"
+            yield ("agents", "constraints", "wait"), f"belongs to data centres; {instead}"
         if self.evaluation.period != DAY_S:
-            yield ("evaluation", "period"), "belongs to data centres; a city's period is that of its demand"
+            yield ("evaluation", "period"), f"belongs to data centres; {period}"
+
+    def _foreign_problems(self) -> Iterable[tuple[Place, str]]:
+        """Environments compute in Python."""
+        if self.workers.gpus_per_site:
+            yield ("workers", "gpus_per_site"), "foreign environments live on the CPU, and so do their agents; use 0"
+        for name, site in self.sites.items():
+            if isinstance(site.world, PettingZooWorld) and site.world.workers > site.copies:
+                where = ("sites", name, "world", "workers")
+                yield (
+                    where,
+                    f"{site.world.workers} processes for {site.copies} copies; at most one each has something to do",
+                )
 
     def _plan_problems(self, plan: Plan) -> Iterable[tuple[Place, str]]:
         if len(self.sites) > 64:

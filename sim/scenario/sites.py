@@ -10,17 +10,24 @@ from fedsched.sim.domains import DOMAINS
 from fedsched.sim.scenario.base import Part, Place
 from fedsched.sim.scenario.datacenter import DatacenterWorld, Rule
 from fedsched.sim.scenario.intersections import IntersectionsWorld, SignalRule
+from fedsched.sim.scenario.pettingzoo import ForeignRule, PettingZooWorld
 
-RULES: dict[str, tuple[str, ...]] = {"datacenter": get_args(Rule), "intersections": get_args(SignalRule)}
+RULES: dict[str, tuple[str, ...]] = {
+    "datacenter": get_args(Rule),
+    "intersections": get_args(SignalRule),
+    "pettingzoo": get_args(ForeignRule),
+}
 """Names of the classical schedulers, by domain."""
 STARTS: dict[str, tuple[str, ...]] = {
     "datacenter": ("saf", "wfp3", "fcfs", "f2", "none"),
     "intersections": ("greedy", "max-pressure", "none"),
+    "pettingzoo": ("none",),
 }
 """Rules that an untrained policy can follow softly, by domain; the first is the default."""
 AGAINST: dict[str, tuple[str, ...]] = {
     "datacenter": ("fcfs-easy", "saf-easy", "f2-easy"),
     "intersections": ("program", "max-pressure", "greedy"),
+    "pettingzoo": ("random", "first"),
 }
 """Rules to compare with where the scenario names none."""
 
@@ -57,6 +64,12 @@ class SignalWeights(_Weights):
     priority_delay: float = Field(default=0.0, ge=0, description="Delay, of emergency vehicles x 10, of buses x 3")
 
 
+class ForeignWeights(_Weights):
+    """How a foreign reward counts."""
+
+    reward: float = Field(default=1.0, description="The environment's own reward; of either sign")
+
+
 class DatacenterSite(Part):
     """A data centre: its world, its copies of it for training, and what it wants."""
 
@@ -75,6 +88,14 @@ class IntersectionsSite(Part):
     )
 
 
+class PettingZooSite(Part):
+    """A foreign environment: its copies of it for training, and what its reward counts."""
+
+    world: PettingZooWorld = Field(description="What the site simulates")
+    copies: int = Field(default=32, ge=1, description="Worlds simulated in parallel for training")
+    weights: ForeignWeights = Field(default=ForeignWeights(), description="What the site wants")
+
+
 def _domain(site: object) -> str:
     """Which kind of site is meant: the one that is named most alike, so that all else that is wrong is told as well."""
     world = site.get("world") if isinstance(site, dict) else getattr(site, "world", None)
@@ -84,15 +105,21 @@ def _domain(site: object) -> str:
 
 
 Site = Annotated[
-    Annotated[DatacenterSite, Tag("datacenter")] | Annotated[IntersectionsSite, Tag("intersections")],
+    Annotated[DatacenterSite, Tag("datacenter")]
+    | Annotated[IntersectionsSite, Tag("intersections")]
+    | Annotated[PettingZooSite, Tag("pettingzoo")],
     Discriminator(_domain),
 ]
-SITES: dict[str, type[Part]] = {"datacenter": DatacenterSite, "intersections": IntersectionsSite}
+SITES: dict[str, type[Part]] = {
+    "datacenter": DatacenterSite,
+    "intersections": IntersectionsSite,
+    "pettingzoo": PettingZooSite,
+}
 
-W = TypeVar("W", DatacenterWorld, IntersectionsWorld)
+W = TypeVar("W", DatacenterWorld, IntersectionsWorld, PettingZooWorld)
 
 
-def as_kind(world: DatacenterWorld | IntersectionsWorld, kind: type[W]) -> W:
+def as_kind(world: DatacenterWorld | IntersectionsWorld | PettingZooWorld, kind: type[W]) -> W:
     """A world as one of its kind; the scenario has been checked to have no other."""
     assert isinstance(world, kind), f"a {kind.__name__} was expected, not a {type(world).__name__}"
     return world

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -200,10 +201,14 @@ def test_foreign_parameters_are_refused_and_change_nothing(queue: Callable[..., 
     own = parameters_to_numpy(policy)
     wrong = {name: array + 1 for name, array in own.items()}
     wrong["kinds.server.skip"] = np.zeros((3, 3), dtype=np.float32)
-    with pytest.raises(AgentError, match=r"kinds\.server\.skip: shape \(3, 3\)"):
+    del wrong["kinds.server.score.weight"]
+    wrong["kinds.robot.skip"] = wrong["kinds.server.skip"]
+    told = "score.weight is missing; kinds.robot.skip is unknown; kinds.server.skip has shape (3, 3), the policy (1, 3)"
+    with pytest.raises(AgentError, match=f"settings of encoder, sharing, messages or critic, .*{re.escape(told)}"):
         parameters_from_numpy(policy, wrong)
-    with pytest.raises(AgentError, match="one side only"):
-        parameters_from_numpy(policy, {})
+    wild = own | {"kinds.server.skip": np.full((1, 3), np.nan, dtype=np.float32)}
+    with pytest.raises(AgentError, match=r"not finite: kinds\.server\.skip"):
+        parameters_from_numpy(policy, wild)
     assert all(np.array_equal(own[name], array) for name, array in parameters_to_numpy(policy).items())
 
 
@@ -215,3 +220,12 @@ def test_unknown_features_and_kinds_are_named(queue: Callable[..., Any]) -> None
         Policy(spec, PolicyConfig(), {"server": SoftRule(gates=("stage",))})
     with pytest.raises(WorldError, match="no kind 'robot'"):
         Policy(spec, PolicyConfig(), {"robot": SoftRule()})
+
+
+def test_a_world_without_agents_is_named(queue: Callable[..., Any]) -> None:
+    spec = queue(1).spec
+    empty = replace(spec, kinds=(replace(spec.kinds[0], agents=()),))
+    with pytest.raises(AgentError, match="queue: a world without agents"):
+        Policy(empty, PolicyConfig())
+    with pytest.raises(AgentError, match="queue: a world without agents"):
+        Policy(spec, PolicyConfig()).mailbox(empty, 1)

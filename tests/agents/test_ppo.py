@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 
 from fedsched.agents.collect import collect
 from fedsched.agents.config import PolicyConfig
+from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Experience
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import (
@@ -39,7 +41,7 @@ def acted(queue: Callable[..., Any]) -> tuple[Policy, dict[str, Experience], int
 
 @torch.no_grad()
 def judge(policy: Policy, experience: dict[str, Experience]) -> Terms:
-    return loss_terms(policy, experience, 0.2)
+    return loss_terms(policy, experience, PpoConfig())
 
 
 def test_the_clipped_losses_equal_loops_over_decisions() -> None:
@@ -59,6 +61,85 @@ def test_the_clipped_losses_equal_loops_over_decisions() -> None:
     assert float(value_loss(*map(torch.from_numpy, (value, before, returns)), 0.2)) == pytest.approx(worth)
 
 
+@pytest.mark.parametrize("clip", [None, 0.2])
+@pytest.mark.parametrize("huber", [None, 1.0, 10.0])
+def test_the_value_loss_equals_a_loop_with_and_without_its_options(clip: float | None, huber: float | None) -> None:
+    rng = np.random.default_rng(0)
+    value, before, returns = rng.normal(size=(3, 200)) * 6
+
+    def h(error: float) -> float:
+        if huber is None or abs(error) <= huber:
+            return error**2 / 2
+        return huber * (abs(error) - huber / 2)
+
+    slow = []
+    for v, b, r in zip(value, before, returns, strict=True):
+        near = v if clip is None else b + min(max(v - b, -clip), clip)
+        slow.append(max(h(v - r), h(near - r)))
+    fast = value_loss(*map(torch.from_numpy, (value, before, returns)), clip, huber)
+    assert float(fast) == pytest.approx(np.mean(slow))
+
+
+def test_a_critic_has_its_own_step_size_and_both_fall_or_stay(
+    acted: tuple[Policy, dict[str, Experience], int],
+) -> None:
+    policy, experience, moments = acted
+    config = PpoConfig(lr=0.0, critic_lr=1e-2, lr_end=1.0, iterations=1, epochs=1, kl_stop=1e9)
+    optimiser = Optimiser(policy, config, torch.Generator().manual_seed(0))
+    before = {name: p.detach().clone() for name, p in policy.named_parameters()}
+    for _ in range(3):
+        optimiser.update(experience, moments)
+    moved = {name for name, p in policy.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if ".critic." in name}
+    assert [group["lr"] for group in optimiser.adam.param_groups] == [0.0, 1e-2]
+
+
+def test_the_entropy_weight_falls_to_what_is_asked(
+    acted: tuple[Policy, dict[str, Experience], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, experience, moments = acted
+    weights = []
+
+    def step(_self: Optimiser, _piece: object, entropy: float) -> torch.Tensor:
+        weights.append(entropy)
+        return torch.zeros(7)
+
+    monkeypatch.setattr(Optimiser, "_step", step)
+    for end in (0.0, 1.0):
+        config = PpoConfig(entropy=0.1, entropy_end=end, epochs=1, iterations=2)
+        optimiser = Optimiser(policy, config, torch.Generator())
+        for _ in range(4):
+            optimiser.update(experience, moments)
+    assert weights == pytest.approx([0.1, 0.05, 0.0, 0.0, 0.1, 0.1, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("wrong", ["policy", "value"])
+def test_a_gradient_that_is_not_finite_stops_the_update_and_names_its_loss(
+    wrong: str, acted: tuple[Policy, dict[str, Experience], int]
+) -> None:
+    policy, experience, moments = acted
+    part = experience["server"]
+    assert part.returns is not None
+    bad = {"policy": {"log_prob": part.log_prob - 1e9}, "value": {"returns": part.returns * torch.nan}}[wrong]
+    optimiser = Optimiser(policy, PpoConfig(minibatches=2), torch.Generator().manual_seed(0))
+    before = {name: p.detach().clone() for name, p in policy.named_parameters()}
+    with pytest.raises(AgentError, match=f"update 1: the {wrong} loss is (nan|inf)"):
+        optimiser.update({"server": replace(part, **bad)}, moments)
+    assert all(torch.equal(p, before[name]) for name, p in policy.named_parameters())
+
+
+def test_an_update_tells_what_one_needs_to_see_it_fail(acted: tuple[Policy, dict[str, Experience], int]) -> None:
+    policy, experience, moments = acted
+    policy.critic("server").observe(torch.tensor([3.0, 7.0]))
+    config = PpoConfig(minibatches=4, epochs=2, lr=1e-2, kl_stop=1e9)
+    losses = Optimiser(policy, config, torch.Generator().manual_seed(0)).update(experience, moments)
+    assert (losses.value_mean, losses.value_deviation) == (5.0, 2.0)
+    assert 0 < losses.clip_fraction < 1
+    assert losses.entropy > 0
+    assert losses.gradient_norm > 0
+    assert losses.explained_variance == pytest.approx(explained_variance(experience))
+
+
 def test_the_first_pass_sees_the_policy_that_acted(acted: tuple[Policy, dict[str, Experience], int]) -> None:
     """Messages, gates and all are recomputed from what was stored: the ratio is one, the loss minus the advantage."""
     policy, experience, _ = acted
@@ -71,7 +152,7 @@ def test_minibatches_hold_every_decision_once_and_keep_moments_whole(
     acted: tuple[Policy, dict[str, Experience], int],
 ) -> None:
     policy, experience, moments = acted
-    pieces = list(minibatches(experience, moments, 12, torch.Generator().manual_seed(0)))
+    pieces = list(minibatches(experience, moments, 5, torch.Generator().manual_seed(0)))
     assert len(pieces) == 5
     seen = [set(piece["server"].decisions.moment.tolist()) for piece in pieces]
     assert sum(len(piece["server"].decisions) for piece in pieces) == len(experience["server"].decisions)

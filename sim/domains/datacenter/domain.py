@@ -44,8 +44,9 @@ class DatacenterDomain:
             f"--simulator {simulator}: {scenario.name} has data centres, which only fedsched itself simulates"
         )
 
-    def policy_spec(self) -> WorldSpec:
+    def policy_spec(self, scenario: Scenario) -> WorldSpec:
         """Of a site with one cluster: features are the same at all."""
+        del scenario
         return site_spec(SiteModel((Cluster(1),)))
 
     def soft_rules(self, start: str) -> dict[str, SoftRule]:

@@ -59,8 +59,9 @@ class IntersectionsDomain:
         except SumoError as error:
             raise UserError(f"--simulator {simulator}: {scenario.name} needs it, but {error}") from error
 
-    def policy_spec(self) -> WorldSpec:
+    def policy_spec(self, scenario: Scenario) -> WorldSpec:
         """Of a city with one signal: features are the same at all."""
+        del scenario
         kind = KindSpec(
             name=KIND,
             agents=("signal",),

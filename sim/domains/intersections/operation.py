@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from fedsched.agents.collect import Ended, GreedyActor, quieten
+from fedsched.agents.collect import GreedyActor
 from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy
 from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.sim.domains.base import Episodes, FloatArray, Simulator
 from fedsched.sim.domains.intersections.figures import FIGURES
 from fedsched.sim.domains.intersections.worlds import CityWorlds
+from fedsched.sim.domains.operation import Drive
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,15 @@ class CityOperation:
         if policy is None:
             self.world, controller = worlds.controlled(actor, rows, simulator)
             controller.reset(self.world)
-            self._act = controller.act
+            act = controller.act
         else:
             self.world = worlds.world(rows, simulator)
-            self._act = self._actor = GreedyActor(policy, self.world.spec, rows, self.world.device)
-        self._ended = Ended(self.world.spec, rows, self.world.device)
-        start = torch.zeros(rows, dtype=torch.float64, device=self.world.device)
-        self._observation = self.world.reset(episodes.instances, episodes.seeds, until_s=start)
+            act = self._actor = GreedyActor(policy, self.world.spec, rows, self.world.device)
+        self._drive = Drive(self.world, episodes, act)
 
     def advance(self, until_s: float) -> None:
         """Runs all rows to a moment of the clock, or to their end."""
-        until = torch.full((self.world.batch,), until_s, dtype=torch.float64, device=self.world.device)
-        while bool((~self._ended.over & (self._observation.time_s < until)).any()):
-            actions = self._act(quieten(self._observation, self._ended.over))
-            moved = self.world.step(actions, until)
-            self._ended.observe(moved)
-            self._observation = moved.observation
+        self._drive.advance(until_s)
 
     def outcome(self) -> Outcome:
         """Figures of every row until now."""

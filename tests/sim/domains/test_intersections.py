@@ -112,7 +112,7 @@ def test_linear_scores_are_tried_in_the_training_world(site: CitySite) -> None:
 
 
 def test_the_policy_of_one_city_fits_every_other() -> None:
-    known, here = DOMAIN.policy_spec().kinds[0], world_spec(CitySite(cities(), "a").problem).kinds[0]
+    known, here = DOMAIN.policy_spec(cities()).kinds[0], world_spec(CitySite(cities(), "a").problem).kinds[0]
     for features in ("own", "entity", "action"):
         assert getattr(known, features) == getattr(here, features)
 

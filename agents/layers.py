@@ -1,0 +1,127 @@
+"""Linear layers that are shared by all agents, or of which every agent owns a copy.
+
+The copies are stacked: lines of a batch are brought together by owner in one padded table, multiplied in one batched
+product and brought back. Nothing loops over agents; the cost is that of `copies * longest` lines.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Who owns the n lines of one ragged axis of a batch, and where each lies in a table of lines by owner.
+
+    Attributes:
+        owner: int64 [n], below `copies`.
+        place: int64 [n], owner * longest + how many earlier lines the same owner has.
+        copies: The number of owners.
+        longest: The most lines of one owner.
+    """
+
+    owner: torch.Tensor
+    place: torch.Tensor
+    copies: int
+    longest: int
+
+    @classmethod
+    def of(cls, owner: torch.Tensor, copies: int) -> "Owners":
+        """The layout of lines with these owners, int64 [n] below `copies`."""
+        counts = torch.bincount(owner, minlength=copies)
+        order = torch.argsort(owner, stable=True)
+        grouped = owner.index_select(0, order)
+        earlier = torch.arange(owner.shape[0], device=owner.device) - (counts.cumsum(0) - counts)[grouped]
+        longest = int(counts.max()) if copies else 0
+        place = torch.empty_like(owner).index_copy(0, order, grouped * longest + earlier)
+        return cls(owner, place, copies, longest)
+
+    def over(self, pointers: torch.Tensor, segment: torch.Tensor) -> "Owners":
+        """The layout of a finer axis, such as the rows of decisions, without sorting again.
+
+        Args:
+            pointers: int64 [n + 1], where the finer lines of each line begin.
+            segment: int64 [m], the line that each finer one belongs to; ascending.
+        """
+        table = pointers.new_zeros(self.copies * self.longest).index_copy(0, self.place, pointers.diff())
+        table = table.reshape(self.copies, self.longest)
+        longest = int(table.sum(1).max()) if table.numel() else 0
+        earlier = (table.cumsum(1) - table).reshape(-1).index_select(0, self.place)
+        shift = self.owner * longest + earlier - pointers[:-1]
+        place = shift.index_select(0, segment) + torch.arange(segment.shape[0], device=segment.device)
+        return Owners(self.owner.index_select(0, segment), place, self.copies, longest)
+
+
+@dataclass(frozen=True)
+class Whose:
+    """Owners of the decisions of a batch and of their rows; None where parameters are shared."""
+
+    decisions: Owners | None = None
+    rows: Owners | None = None
+
+
+SHARED = Whose()
+
+
+def linear(lines: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, owners: Owners | None) -> torch.Tensor:
+    """Lines [n, ..., outputs] = lines [n, ..., inputs] @ weight.T + bias, each with the weights of its owner.
+
+    Args:
+        lines: float32 [n, ..., inputs].
+        weight: [outputs, inputs], or with owners [copies, outputs, inputs].
+        bias: [outputs], or with owners [copies, outputs]; None for none.
+        owners: Of the n lines; None for shared weights.
+    """
+    if owners is None:
+        return F.linear(lines, weight, bias)
+    inner = lines.shape[1:-1]
+    table = lines.new_zeros(owners.copies * owners.longest, *lines.shape[1:]).index_copy(0, owners.place, lines)
+    table = table.reshape(owners.copies, owners.longest * inner.numel(), lines.shape[-1])
+    turned = weight.transpose(1, 2)
+    product = torch.bmm(table, turned) if bias is None else torch.baddbmm(bias[:, None], table, turned)
+    product = product.reshape(owners.copies * owners.longest, *inner, weight.shape[1])
+    return product.index_select(0, owners.place)
+
+
+def own_of(parameter: torch.Tensor, owners: Owners | None, lines: int) -> torch.Tensor:
+    """A parameter for each of `lines` lines, [lines, ...]: the shared one [...], or its owner's of [copies, ...]."""
+    if owners is None:
+        return parameter.expand(lines, *parameter.shape)
+    return parameter.index_select(0, owners.owner)
+
+
+class Dense(nn.Module):
+    """A linear layer: one for all, or a stack of independent copies; names, shapes and start of `nn.Linear`.
+
+    Copies start from draws of their own: agents that begin alike and see alike would stay alike, while games of
+    coordination need them to differ.
+    """
+
+    def __init__(self, inputs: int, outputs: int, copies: int = 0, bias: bool = True) -> None:
+        """Sizes; `copies` 0 is one shared layer, otherwise weights are [copies, outputs, inputs]."""
+        super().__init__()
+        self.copies = copies
+        stack = (copies,) if copies else ()
+        self.weight = nn.Parameter(torch.empty(*stack, outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(*stack, outputs)) if bias else None
+        parts = [nn.Linear(inputs, outputs, bias) for _ in range(max(1, copies))]
+        with torch.no_grad():
+            self.weight.copy_(torch.stack([p.weight for p in parts]).reshape(self.weight.shape))
+            if self.bias is not None:
+                self.bias.copy_(torch.stack([p.bias for p in parts]).reshape(self.bias.shape))
+
+    def start(self, draw: Callable[[torch.Tensor], object]) -> "Dense":
+        """Draws each copy's weights [outputs, inputs] again, in place, and sets biases to zero; returns the layer."""
+        with torch.no_grad():
+            for weight in self.weight if self.copies else (self.weight,):
+                draw(weight)
+            if self.bias is not None:
+                self.bias.zero_()
+        return self
+
+    def forward(self, lines: torch.Tensor, owners: Owners | None = None) -> torch.Tensor:
+        """Outputs [n, ..., outputs] of lines [n, ..., inputs]; `owners` of the n lines where the layer has copies."""
+        return linear(lines, self.weight, self.bias, owners if self.copies else None)

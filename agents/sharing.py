@@ -1,0 +1,121 @@
+"""Whose parameters an agent uses: its kind's, its own, or one network's for all kinds."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from fedsched.agents.config import PolicyConfig
+from fedsched.agents.critic import critic_width
+from fedsched.agents.decisions import AgentError
+from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
+from fedsched.agents.vector import VectorNetwork
+from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
+
+ALL = "all"
+"""Name of the part that all kinds share."""
+
+
+class Union:
+    """The features of several kinds as those of one: united by name, and which kind it is, one-hot, at the end of own.
+
+    A feature that a kind lacks is zero there. Kinds, agents, entities and actions stay as they are.
+    """
+
+    def __init__(self, spec: WorldSpec) -> None:
+        """Unites the kinds of a world; raises AgentError if they cannot act through one head."""
+        _one_head(spec)
+        self._own = _united(kind.own for kind in spec.kinds)
+        self._entity = _united(kind.entity for kind in spec.kinds)
+        self._action = _united(kind.action for kind in spec.kinds)
+        self._names = [kind.name for kind in spec.kinds]
+        self._places = {kind.name: self._place(kind) for kind in spec.kinds}
+
+    def spec(self, spec: WorldSpec) -> WorldSpec:
+        """A world's spec with the united features."""
+        own = (*self._own, *(f"is {name}" for name in self._names))
+        kinds = tuple(replace(k, own=own, entity=self._entity, action=self._action) for k in spec.kinds)
+        return replace(spec, kinds=kinds)
+
+    def observe(self, observation: Observation) -> Observation:
+        """The same observation in the united features, in new memory where they differ."""
+        kinds = {name: self._widen(name, tokens) for name, tokens in observation.kinds.items()}
+        return replace(observation, kinds=kinds)
+
+    def _place(self, kind: KindSpec) -> tuple[torch.Tensor, ...]:
+        pairs = ((kind.own, self._own), (kind.entity, self._entity), (kind.action, self._action))
+        return tuple(torch.tensor([names.index(n) for n in few], dtype=torch.int64) for few, names in pairs)
+
+    def _widen(self, name: str, tokens: Tokens) -> Tokens:
+        own, entity, action = self._places[name]
+        wide = _spread(tokens.own, own, len(self._own) + len(self._names))
+        wide[:, :, len(self._own) + self._names.index(name)] = 1.0
+        return replace(
+            tokens,
+            own=wide,
+            entities=_spread(tokens.entities, entity, len(self._entity)),
+            actions=_spread(tokens.actions, action, len(self._action)),
+        )
+
+
+def build_networks(
+    spec: WorldSpec, config: PolicyConfig, rules: Mapping[str, SoftRule]
+) -> tuple[nn.ModuleDict, dict[str, str]]:
+    """The networks of a policy and the name of each kind's.
+
+    Args:
+        spec: With united features where all kinds share a network.
+        config: Sizes and sharing.
+        rules: To start from, by kind.
+
+    Raises:
+        AgentError: A rule that cannot be had, or unlike rules for kinds that share a network.
+    """
+    if config.sharing == "all" and len(spec.kinds) > 1:
+        alike = [rules.get(kind.name, SoftRule()) for kind in spec.kinds]
+        if any(rule != alike[0] for rule in alike):
+            raise AgentError(
+                f"{spec.name}: with sharing all every kind starts from the same soft rule, or all from none"
+            )
+        return nn.ModuleDict({ALL: _network(spec, config, alike[0], 0, 0)}), {k.name: ALL for k in spec.kinds}
+    networks, first = {}, 0
+    for place, kind in enumerate(spec.kinds):
+        networks[kind.name] = _network(spec, config, rules.get(kind.name, SoftRule()), place, first)
+        first += len(kind.agents)
+    return nn.ModuleDict(networks), {name: name for name in networks}
+
+
+def require_same_agents(spec: WorldSpec, known: Mapping[str, tuple[str, ...]]) -> None:
+    """Raises AgentError where a world's agents are not those, `known` by kind, who own a policy's parameters."""
+    agents = {kind.name: kind.agents for kind in spec.kinds}
+    if agents == known:
+        return
+    strange = sorted({a for names in agents.values() for a in names} ^ {a for names in known.values() for a in names})
+    raise AgentError(
+        f"{spec.name}: with sharing agent a policy belongs to the agents it was built for; "
+        f"{', '.join(strange) or 'their order'} differ: build one for this world, or share by kind"
+    )
+
+
+def _network(spec: WorldSpec, config: PolicyConfig, rule: SoftRule, place: int, first: int) -> KindNetwork:
+    kind = spec.kinds[place]
+    build = ChoiceNetwork if kind.bounds is None else VectorNetwork
+    return build(kind, config, rule, critic_width(spec, kind, config.critic), first)
+
+
+def _one_head(spec: WorldSpec) -> None:
+    sizes = {kind.name: 0 if kind.bounds is None else kind.bounds[0].shape[0] for kind in spec.kinds}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {f'a vector of {size}' if size else 'a choice'}" for name, size in sizes.items())
+        raise AgentError(f"{spec.name}: kinds with unlike actions cannot share a head ({told}): share by kind or agent")
+
+
+def _united(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for part in parts for name in part))
+
+
+def _spread(values: torch.Tensor, place: torch.Tensor, width: int) -> torch.Tensor:
+    """Columns [..., F] at their places in [..., width], zero elsewhere."""
+    wide = values.new_zeros(*values.shape[:-1], width)
+    return wide.index_copy_(values.dim() - 1, place.to(values.device), values)

@@ -1,0 +1,1 @@
+"""Environments that nobody here wrote in a run."""
