@@ -17,9 +17,10 @@ from fedsched.agents.collect import Ended, idle_actions, quieten
 from fedsched.agents.decisions import AgentError, Decisions, Heard, concatenate
 from fedsched.agents.gaussian import sample_of
 from fedsched.agents.minibatches import minibatches
-from fedsched.agents.policy import Policy, PolicyStep
+from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Recorder
 from fedsched.agents.segments import segment_argmax
+from fedsched.agents.step import PolicyStep
 from fedsched.envs.core import Controller, Observation, World
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fedsched.agents.decisions import AgentError, Decisions
-from fedsched.agents.policy import PolicyStep
+from fedsched.agents.step import PolicyStep
 from fedsched.envs.core import KindSpec, Observation, WorldSpec
 
 

@@ -13,7 +13,8 @@ import torch
 from fedsched.agents.decisions import Decisions
 from fedsched.agents.experience import Experience
 from fedsched.agents.minibatches import Chunks
-from fedsched.agents.policy import Judged, Policy
+from fedsched.agents.policy import Policy
+from fedsched.agents.speech import Judged
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,23 @@ def _line(decisions: Decisions, chunks: Chunks) -> _Line:
     return _Line(order, torch.bincount(offset).tolist(), holder, memory)
 
 
-def judge_choices(
-    policy: Policy, batch: Mapping[str, Experience], chunks: Chunks | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of what was chosen, and entropies, both [D] over all kinds in the order of the batch.
+@dataclass(frozen=True)
+class Choices:
+    """What a policy thinks of what was chosen, over all kinds in the order of a batch.
+
+    Attributes:
+        log_prob: float32 [D], of the choices.
+        entropy: float32 [D].
+        message_kl: float32 [D] in some order, nats of the messages; None where they are not Gaussian.
+    """
+
+    log_prob: torch.Tensor
+    entropy: torch.Tensor
+    message_kl: torch.Tensor | None
+
+
+def judge_choices(policy: Policy, batch: Mapping[str, Experience], chunks: Chunks | None) -> Choices:
+    """Judges a batch of decisions.
 
     Args:
         policy: Judges; with memory it needs chunks.
@@ -94,16 +108,19 @@ def judge_choices(
     """
     everything = {name: part.decisions for name, part in batch.items()}
     if chunks is None:
-        distributions = policy.judge(everything).distribution
-        log_prob = [distributions[name].log_prob(part.choice) for name, part in batch.items()]
-        return torch.cat(log_prob), torch.cat([distributions[name].entropy() for name in batch])
+        judged = policy.judge(everything)
+        log_prob = [judged.distribution[name].log_prob(part.choice) for name, part in batch.items()]
+        entropy = [judged.distribution[name].entropy() for name in batch]
+        return Choices(torch.cat(log_prob), torch.cat(entropy), judged.message_kl)
     sizes = [len(part) for part in everything.values()]
     first = dict(zip(batch, [sum(sizes[:i]) for i in range(len(sizes))], strict=True))
-    log_probs, entropies, places = [], [], []
+    log_probs, entropies, places, nats = [], [], [], []
     for judged, chosen in judge_chunks(policy, everything, chunks):
+        nats += [] if judged.message_kl is None else [judged.message_kl]
         for name, index in chosen.items():
             log_probs.append(judged.distribution[name].log_prob(batch[name].choice.index_select(0, index)))
             entropies.append(judged.distribution[name].entropy())
             places.append(first[name] + index)
     back = torch.argsort(torch.cat(places))
-    return torch.cat(log_probs).index_select(0, back), torch.cat(entropies).index_select(0, back)
+    kl = torch.cat(nats) if nats else None
+    return Choices(torch.cat(log_probs).index_select(0, back), torch.cat(entropies).index_select(0, back), kl)

@@ -136,10 +136,10 @@ def test_unchanged_parameters_give_the_probabilities_of_acting(
     for world in (queue(6, jobs=5, agents=3), relay(5, alternate=True), relay(5)):
         policy, parts, rollouts = acted(world, sharing)
         with torch.no_grad():
-            log_prob, entropy = judge_choices(policy, parts, chunks_of(rollouts, length))
+            found = judge_choices(policy, parts, chunks_of(rollouts, length))
         stored = torch.cat([part.log_prob for part in parts.values()])
-        torch.testing.assert_close(log_prob, stored, atol=1e-5, rtol=0)
-        assert bool((entropy >= -1e-6).all())
+        torch.testing.assert_close(found.log_prob, stored, atol=1e-5, rtol=0)
+        assert bool((found.entropy >= -1e-6).all())
         assert all(float(part.decisions.memory.abs().max()) > 0.01 for part in parts.values())
 
 
@@ -169,7 +169,7 @@ def slow_judge(policy: Policy, parts: dict[str, Experience], rollouts: Rollouts)
 def test_a_chunk_as_long_as_the_episode_equals_a_plain_loop(alternate: bool, relay: Callable[..., Any]) -> None:
     policy, parts, rollouts = acted(relay(3, rounds=3, alternate=alternate))
     move(policy)
-    fast, _ = judge_choices(policy, parts, chunks_of(rollouts, 100))
+    fast = judge_choices(policy, parts, chunks_of(rollouts, 100)).log_prob
     slow = torch.cat(list(slow_judge(policy, parts, rollouts).values()))
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
     weights = torch.randn(fast.shape, generator=torch.Generator().manual_seed(0))
@@ -186,8 +186,7 @@ def test_a_chunk_starts_with_the_memories_that_were_stored(queue: Callable[..., 
     move(policy)
     chunks = chunks_of(rollouts, 3)
     with torch.no_grad():
-        log_prob, _ = judge_choices(policy, parts, chunks)
-        plain, _ = judge_choices(policy, parts, None)
+        log_prob, plain = (judge_choices(policy, parts, c).log_prob for c in (chunks, None))
     start = chunks.offset[parts["server"].decisions.moment] == 0
     torch.testing.assert_close(log_prob[start], plain[start], atol=1e-5, rtol=0)
     assert not torch.allclose(log_prob[~start], plain[~start], atol=1e-3)

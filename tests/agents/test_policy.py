@@ -11,7 +11,8 @@ from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.network import SoftRule
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
-from fedsched.agents.policy import Policy, PolicyStep
+from fedsched.agents.policy import Policy
+from fedsched.agents.step import PolicyStep
 from fedsched.envs.core import Observation, WorldError
 
 Encoder = Literal["pointwise", "attention", "hierarchical", "gat"]

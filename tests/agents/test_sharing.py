@@ -14,10 +14,11 @@ from fedsched.agents.decisions import AgentError
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.network import SoftRule
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
-from fedsched.agents.policy import Policy, PolicyStep
+from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import PpoConfig
 from fedsched.agents.sharing import Union
+from fedsched.agents.step import PolicyStep
 from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
 
 OWN = PolicyConfig(messages=None, sharing="agent", critic="central")

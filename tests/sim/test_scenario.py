@@ -147,6 +147,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "faults without plan": (lambda d: d.update(consensus={"faults": {"north": "silent"}}), "without 'plan'"),
     "copies and groups": (lambda d: d["sites"]["north"].update(copies=9), "a multiple of agents.ppo.rollouts (8)"),
+    "loss without a critic": (
+        lambda d: d.setdefault("agents", {}).update(ppo={"value_loss": "huber"}),
+        "has no critic",
+    ),
     "unknown rule": (lambda d: d.update(evaluation={"against": ["fcfs-easi"]}), "(did you mean 'fcfs-easy'?)"),
     "unknown teacher": (
         lambda d: d.update(agents={"imitation": {"teacher": "saf-eazy"}}),
