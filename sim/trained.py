@@ -7,7 +7,7 @@ import torch
 from fedsched.agents.collect import GreedyActor
 from fedsched.agents.parameters import parameters_from_numpy
 from fedsched.agents.policy import Policy
-from fedsched.envs.core import Observation, World, WorldSpec
+from fedsched.envs.core import Observation, Reads, World, WorldSpec
 from fedsched.sim.domains import domain_of
 from fedsched.sim.errors import UserError
 from fedsched.sim.folder import Run, read_run
@@ -25,7 +25,10 @@ class TrainedPolicy:
     Attributes:
         name: For tables.
         policy: The network itself.
+        reads: What it decides from, so that it may teach.
     """
+
+    reads: Reads = "observation"
 
     def __init__(self, name: str, policy: Policy) -> None:
         self.name, self.policy = name, policy

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.network import SoftRule
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Reference
-from fedsched.envs.core import Delivery, Lot, World, WorldSpec
+from fedsched.envs.core import Controller, Delivery, Lot, World, WorldSpec
 from fedsched.sim.errors import WorldSetupError
 from fedsched.sim.scenario import Scenario
 
@@ -100,8 +101,8 @@ class Outcome(Protocol):
     """What became of the operated rows of a site; each domain has its own."""
 
     @property
-    def message_bytes(self) -> int:
-        """Sent between the agents, over all rows."""
+    def sent(self) -> Traffic:
+        """Messages between the agents, over all rows."""
         ...
 
 
@@ -189,6 +190,15 @@ class SiteWorlds(Protocol):
 
     def operate(self, split: Split, rows: int, actor: str, policy: Policy | None, simulator: Simulator) -> Operation:
         """Starts the first `rows` periods of a split; the actor is a rule's name or `policy`."""
+        ...
+
+
+@runtime_checkable
+class Teaching(Protocol):
+    """Worlds of a domain that has rules for a policy to imitate."""
+
+    def teacher(self, name: str) -> Controller:
+        """A rule that decides from what the policy sees; by a name that the scenario allows."""
         ...
 
 

@@ -28,11 +28,48 @@ class Encoder(Part):
 
 
 class Messages(Part):
-    """What the agents of a site tell each other inside a decision."""
+    """What the agents of a site tell each other inside a decision, in stages that can be switched off one by one."""
 
-    rounds: Literal[0, 1] = Field(default=1, description="Rounds of messages before each decision")
+    rounds: int = Field(default=1, ge=0, le=4, description="Rounds of messages before each decision; 0: none")
     latent: int = Field(default=16, ge=1, description="Numbers in a message")
-    trigger: Literal["none", "always"] = Field(default="always", description="When an agent sends")
+    kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="Weight of the information in a message (nats beyond the prior) in the loss, 1e-4 to 1e-2; "
+        "null: messages are not variational",
+    )
+    quantised: bool = Field(default=False, description="Whether numbers are sent as int8 in use, not as float32")
+    trigger: Literal["none", "always", "uncertain"] = Field(
+        default="always",
+        description="When an agent sends in use: never, always, or when it is uncertain and has something new to say",
+    )
+    share: float = Field(
+        default=0.18, gt=0, le=1, description="Share of the messages that 'trigger: uncertain' shall send"
+    )
+    measure: Literal["entropy", "gap"] = Field(
+        default="entropy", description="Uncertainty: entropy of the choice, or gap between the two likeliest actions"
+    )
+    timeout: int = Field(
+        default=20, ge=1, description="Silent decisions after which 'trigger: uncertain' sends in any case"
+    )
+    dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share of the messages that training does not send; null: 0.2 with 'trigger: uncertain', else 0",
+    )
+
+    @property
+    def sent(self) -> bool:
+        """Whether there are messages at all."""
+        return self.rounds > 0 and self.trigger != "none"
+
+    @property
+    def dropped(self) -> float:
+        """The share that training does not send."""
+        if self.dropout is not None:
+            return self.dropout
+        return 0.2 if self.trigger == "uncertain" else 0.0
 
 
 class Ppo(Part):
@@ -79,6 +116,24 @@ class Constraints(Part):
     wait: WaitBound | None = Field(default=None, description="Bound on the mean wait; null: none")
 
 
+class Imitation(Part):
+    """Imitation of a rule (DAgger) before PPO; the rule sees what the policy sees."""
+
+    teacher: str = Field(
+        description="Rule to imitate: fcfs, sjf, saf, wfp3, unicep in data centres, each also with -easy; greedy, "
+        "max-pressure in cities"
+    )
+    updates: int = Field(default=3, ge=1, description="Local updates that imitate, before those of PPO")
+    decay: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="The teacher drives this share of the steps, to the power of the update's number; 1: all of them",
+    )
+    epochs: int = Field(default=4, ge=1, description="Passes over all that the teacher has said so far")
+    learning_rate: float = Field(default=5.0e-3, gt=0, description="Step size of Adam")
+
+
 class Search(Part):
     """A search over linear scores (CMA-ES) before PPO: it finds where to start."""
 
@@ -95,7 +150,7 @@ class Agents(Part):
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """Messages are read by the encoder's heads."""
-        if self.messages.rounds and self.messages.trigger == "always" and self.messages.latent % self.encoder.heads:
+        if self.messages.sent and self.messages.latent % self.encoder.heads:
             yield ("messages", "latent"), f"is not a multiple of {self.encoder.heads}, the heads of the encoder"
 
     encoder: Encoder = Field(default=Encoder(), description="The network")
@@ -111,6 +166,7 @@ class Agents(Part):
         "max-pressure in cities; none: none; null: the first of these",
     )
     search: Search | None = Field(default=None, description="Search for a better start before PPO; null: none")
+    imitation: Imitation | None = Field(default=None, description="Imitation of a rule before PPO; null: none")
     constraints: Constraints = Field(default=Constraints(), description="Bounds that hold beside the reward")
 
 

@@ -148,6 +148,14 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "faults without plan": (lambda d: d.update(consensus={"faults": {"north": "silent"}}), "without 'plan'"),
     "copies and groups": (lambda d: d["sites"]["north"].update(copies=9), "a multiple of agents.ppo.rollouts (8)"),
     "unknown rule": (lambda d: d.update(evaluation={"against": ["fcfs-easi"]}), "(did you mean 'fcfs-easy'?)"),
+    "unknown teacher": (
+        lambda d: d.update(agents={"imitation": {"teacher": "saf-eazy"}}),
+        "no teacher 'saf-eazy' (did you mean 'saf-easy'?); there are fcfs, fcfs-easy,",
+    ),
+    "no update left to imitate in": (
+        lambda d: d.update(agents={"imitation": {"teacher": "saf", "updates": 9}}, federation={"rounds": 2}),
+        "federation plans 8 local updates (rounds * local_updates), got 9",
+    ),
     "no unit": (lambda d: d.update(evaluation={"period": 6}), "6 has no unit"),
     "wrong unit": (lambda d: d.update(evaluation={"period": "6 H"}), "unknown unit 'H' (did you mean 'h'?)"),
     "ray address in a local run": (lambda d: d.update(workers={"backend": "local", "address": "x"}), "belongs to Ray"),
