@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-EncoderKind = Literal["pointwise", "attention"]
+EncoderKind = Literal["pointwise", "attention", "hierarchical", "gat", "graph"]
+Scoring = Literal["additive", "dot"]
 CriticKind = Literal["none", "independent", "central"]
 Sharing = Literal["kind", "agent", "all"]
 Measure = Literal["entropy", "gap"]
@@ -14,11 +15,16 @@ class EncoderConfig:
     """What a network makes of the rows of a decision before it is scored.
 
     Attributes:
-        kind: `pointwise` (a shared network per row) or `attention` (rows look at one another as well).
+        kind: `pointwise` (a shared network per row), `attention` (the entities that an agent sees look at one another
+            first), `hierarchical` (they pass a transformer, and their features are weighted), `gat` (graph attention)
+            or `graph` (the same by torch-geometric, for large graphs with few links).
         width: Units of the first layer of the row network.
         hidden: Units of its second layer.
-        heads: Attention heads over rows.
+        heads: Attention heads over entities.
         layers: Layers of `width` units on the agent's own features and what it heard, before rows are looked at.
+        blocks: Rounds of `hierarchical`, `gat` and `graph`.
+        scoring: `additive` (a linear layer on what was made of row and state) or `dot` (the product of the state and
+            what was made of the row; with `pointwise`, of the row itself).
     """
 
     kind: EncoderKind = "pointwise"
@@ -26,6 +32,8 @@ class EncoderConfig:
     hidden: int = 16
     heads: int = 2
     layers: int = 0
+    blocks: int = 1
+    scoring: Scoring = "additive"
 
 
 @dataclass(frozen=True)

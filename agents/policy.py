@@ -226,8 +226,8 @@ class Policy(nn.Module):
         gathered, first = {}, 0
         for kind in spec.kinds:
             tokens = observation.kinds[kind.name]
-            see_all = self.config.encoder.kind == "attention"
-            found, place, action = gather(tokens, kind, first, see_all, central.get(kind.name))
+            look = self.network(kind.name).looks
+            found, place, action = gather(tokens, kind, first, look, central.get(kind.name))
             if self.messenger is not None:
                 now = observation.time_s.index_select(0, found.moment)
                 heard = mailbox.heard(found.moment, neighbours.index_select(0, found.agent), now)

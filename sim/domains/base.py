@@ -12,7 +12,7 @@ from fedsched.agents.mailbox import Traffic
 from fedsched.agents.network import SoftRule
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Reference
-from fedsched.envs.core import Delivery, Lot, World, WorldSpec
+from fedsched.envs.core import Controller, Delivery, Lot, World, WorldSpec
 from fedsched.sim.errors import WorldSetupError
 from fedsched.sim.scenario import Scenario
 
@@ -190,6 +190,15 @@ class SiteWorlds(Protocol):
 
     def operate(self, split: Split, rows: int, actor: str, policy: Policy | None, simulator: Simulator) -> Operation:
         """Starts the first `rows` periods of a split; the actor is a rule's name or `policy`."""
+        ...
+
+
+@runtime_checkable
+class Teaching(Protocol):
+    """Worlds of a domain that has rules for a policy to imitate."""
+
+    def teacher(self, name: str) -> Controller:
+        """A rule that decides from what the policy sees; by a name that the scenario allows."""
         ...
 
 
