@@ -27,7 +27,15 @@ def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
     agents, domain = scenario.agents, domain_of(scenario)
     encoder, messages = agents.encoder, agents.messages
     config = PolicyConfig(
-        encoder=EncoderConfig(encoder.kind, encoder.width, max(4, encoder.width // 2), encoder.heads),
+        encoder=EncoderConfig(
+            kind=encoder.kind,
+            width=encoder.width,
+            hidden=max(4, encoder.width // 2),
+            heads=encoder.heads,
+            layers=encoder.layers,
+            blocks=encoder.blocks,
+            scoring=encoder.scoring,
+        ),
         messages=MessageConfig(messages.rounds, messages.latent, encoder.heads)
         if messages.rounds and messages.trigger == "always"
         else None,
