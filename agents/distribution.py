@@ -31,6 +31,10 @@ class Distribution(Protocol):
         """Entropy of every decision in nats, [D]."""
         ...
 
+    def total(self) -> torch.Tensor:
+        """The sum of its numbers, [], finite where they all are."""
+        ...
+
 
 class RaggedCategorical:
     """D categorical distributions over the R rows of their decisions.
@@ -82,6 +86,10 @@ class RaggedCategorical:
     def entropy(self) -> torch.Tensor:
         """Entropy of every decision in nats, [D]."""
         return -segment_sum(self.log_probs.exp() * self.log_probs, self.segment, self.decisions)
+
+    def total(self) -> torch.Tensor:
+        """The sum of all log-probabilities, []."""
+        return self.log_probs.sum()
 
     def _best(self, keys: torch.Tensor) -> torch.Tensor:
         return segment_argmax(keys, self.segment, self.decisions) - self.pointers[:-1]

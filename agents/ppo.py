@@ -1,6 +1,6 @@
 """Proximal policy optimisation (Schulman et al. 2017) on ragged decisions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Experience
+from fedsched.agents.minibatches import minibatches
 from fedsched.agents.policy import Policy, critic_input
 
 # advantages are cut at this many deviations: one rollout that went wrong must not rule a step
@@ -164,26 +165,6 @@ def loss_terms(policy: Policy, batch: Mapping[str, Experience], config: PpoConfi
             value = value + share * value_loss(fresh, old, returns, bound, config.huber)
     entropy = torch.cat([judged.distribution[name].entropy() for name in batch]).mean()
     return Terms(surrogate, value, entropy, approx_kl, clip_fraction)
-
-
-def minibatches(
-    experience: Mapping[str, Experience], moments: int, pieces: int, generator: torch.Generator
-) -> Iterator[dict[str, Experience]]:
-    """Splits experience at random into about equal minibatches, moments kept whole.
-
-    Args:
-        experience: By kind, with moments below `moments`.
-        moments: A bound on them.
-        pieces: The number of minibatches; empty ones are left out.
-        generator: Of the split.
-    """
-    device = next(iter(experience.values())).choice.device
-    piece = torch.randint(pieces, (moments,), generator=generator, device=device)
-    assigned = {name: piece.index_select(0, part.decisions.moment) for name, part in experience.items()}
-    for number in range(pieces):
-        chosen = {name: (line == number).nonzero().squeeze(1) for name, line in assigned.items()}
-        if any(index.numel() for index in chosen.values()):
-            yield {name: experience[name].select(index) for name, index in chosen.items()}
 
 
 class Optimiser:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from fedsched.agents.bootstrap import LastValues
 from fedsched.agents.decisions import AgentError, Decisions, Heard
 from fedsched.agents.entities import Entities, Pairs
 from fedsched.agents.messages import Traffic
@@ -112,7 +113,7 @@ class Rollouts:
         rewards: float32 [T, B, A, R] by kind, accrued in each step.
         terminated: bool [B, A] by kind; an agent that did not terminate was cut off and is bootstrapped.
         truncated: bool [B].
-        last_value: float32 [B, A] by kind, at the last observation; None without a critic.
+        last: The critic's values of the agents that were cut off; None without a critic.
         group: int64 [B], rows with the same instance and seed.
         greedy: bool [B], rows that took the likeliest action; nothing is learned from them.
         reference: Per row; None without one.
@@ -126,7 +127,7 @@ class Rollouts:
     rewards: Mapping[str, torch.Tensor]
     terminated: Mapping[str, torch.Tensor]
     truncated: torch.Tensor
-    last_value: Mapping[str, torch.Tensor] | None
+    last: LastValues | None
     group: torch.Tensor
     greedy: torch.Tensor
     reference: Reference | None
@@ -164,7 +165,12 @@ class Rollouts:
 
 
 class Recorder:
-    """Writes rollouts while a world runs."""
+    """Writes rollouts while a world runs.
+
+    Attributes:
+        steps: Of the world until now.
+        traffic: What was sent until now.
+    """
 
     def __init__(self, spec: WorldSpec, start_s: torch.Tensor) -> None:
         """Starts at `start_s` [B], the clock of the first observation."""
@@ -172,7 +178,7 @@ class Recorder:
         self._steps = Table()
         self._tables = {kind.name: Table() for kind in spec.kinds}
         self._steps.append({"time": start_s[None]})
-        self._count = 0
+        self.steps = 0
         self._batch = start_s.shape[0]
         self.traffic = Traffic()
 
@@ -182,7 +188,7 @@ class Recorder:
         """Stores what was decided at the current step, by kind."""
         self.traffic = self.traffic + step.traffic
         for name, part in step.decisions.items():
-            lines = _columns(part, self._count * self._batch)
+            lines = _columns(part, self.steps * self._batch)
             lines |= {"choice": choice[name], "log_prob": log_prob[name]}
             if step.value is not None:
                 lines["value"] = step.value[name]
@@ -194,7 +200,7 @@ class Recorder:
         for name, reward in transition.reward.items():
             lines[f"reward.{name}"] = (reward * running[:, None, None])[None]
         self._steps.append(lines)
-        self._count += 1
+        self.steps += 1
 
     def taken(self) -> dict[str, Taken]:
         """All decisions so far, without a copy; kinds that had none are left out."""

@@ -15,7 +15,7 @@ from fedsched.sim.domains.base import FloatArray
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.scenario.learning import Search
 from fedsched.sim.selection import groups
-from fedsched.sim.site import REPORTED_LOSSES, Site
+from fedsched.sim.site import Site, diagnostics
 from fedsched.sim.training import Parameters, Trainer
 from fedsched.sim.workers import Workers
 
@@ -195,9 +195,7 @@ class CentralLearning(Learning):
     def round(self, number: int) -> Report:
         """Joint training."""
         del number
-        losses = [self._trainer.update() for _ in range(self._updates)]
-        metrics = {name: float(getattr(losses[-1], name)) for name in REPORTED_LOSSES}
-        return Report({"": metrics}, self._sites)
+        return Report({"": diagnostics([self._trainer.update() for _ in range(self._updates)])}, self._sites)
 
     def start_from(self, weights: Mapping[str, FloatArray]) -> None:
         """The one learner takes the common scores."""

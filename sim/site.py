@@ -4,12 +4,14 @@ A site lives in a worker. It is a participant of the federation (`train`, `evalu
 by step (`open`, `advance`, `lots`, `give`, `take`, `outcome`, `close`); nothing else of it is seen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fedsched.agents.imitation import Lesson
 from fedsched.agents.parameters import parameters_from_numpy
+from fedsched.agents.ppo import Losses
 from fedsched.envs.core import Delivery, Lot
 from fedsched.federation import Update
 from fedsched.sim.domains import domain_of
@@ -75,8 +77,7 @@ class Site:
     def learn(self, updates: int) -> dict[str, float]:
         """Learns from its own parameters on; returns the decisions learned from and diagnostics of the last update."""
         losses = [self.trainer.update() for _ in range(updates)]
-        last = {name: float(getattr(losses[-1], name)) for name in REPORTED_LOSSES}
-        return {"decisions": float(sum(loss.decisions for loss in losses)), **last}
+        return {"decisions": float(sum(loss.decisions for loss in losses)), **diagnostics(losses)}
 
     def initial(self) -> Parameters:
         """The parameters that every site starts from."""
@@ -96,7 +97,7 @@ class Site:
         """Starts the first `rows` periods of a split; the actor is a rule's name or `policy`."""
         policy = None
         if actor == POLICY:
-            policy = make_policy(self._scenario, self.worlds.device)
+            policy = make_policy(self._scenario, self.worlds.spec, self.worlds.device)
             parameters_from_numpy(policy, parameters or {})
         self.close()
         self._operated = self.worlds.operate(split, rows, actor, policy, simulator)
@@ -129,7 +130,7 @@ class Site:
 
     def replay(self, split: Split, parameters: Parameters, every_s: int) -> list[Scene]:
         """The first period of a split under the policy, a frame every so many seconds."""
-        policy = make_policy(self._scenario, self.worlds.device)
+        policy = make_policy(self._scenario, self.worlds.spec, self.worlds.device)
         parameters_from_numpy(policy, parameters)
         assert isinstance(self.worlds, Replaying), "the scenario has been checked to ask no others"
         return self.worlds.replay(split, policy, every_s)
@@ -158,3 +159,14 @@ REPORTED_LOSSES = (
     "greedy_ratio", "value_mean", "value_deviation", "epochs",
 )  # fmt: skip
 """Diagnostics of the last local update that a site reports."""
+REPORTED_LESSON = ("cross_entropy", "agreement", "taught")
+"""Diagnostics of the last imitation update that a site reports, where a round had one."""
+
+
+def diagnostics(losses: Sequence[Losses | Lesson]) -> dict[str, float]:
+    """What is reported of the updates of a round: of the last one of each kind."""
+    found: dict[str, float] = {}
+    for one in losses:
+        names = REPORTED_LESSON if isinstance(one, Lesson) else REPORTED_LOSSES
+        found |= {name: float(getattr(one, name)) for name in names}
+    return found

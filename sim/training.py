@@ -8,13 +8,14 @@ import numpy.typing as npt
 
 from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
 from fedsched.agents.constraint import Constraint
+from fedsched.agents.imitation import Demonstration, ImitationConfig, Imitator, Lesson
 from fedsched.agents.learner import Learner, LearnerConfig
-from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
+from fedsched.agents.parameters import move_towards, parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Rollouts
-from fedsched.envs.core import World, stream
+from fedsched.envs.core import World, WorldSpec, stream
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds
 from fedsched.sim.scenario import Scenario
@@ -22,8 +23,15 @@ from fedsched.sim.scenario import Scenario
 Parameters = dict[str, npt.NDArray[np.float32]]
 
 
-def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
-    """The scenario's policy with its initial parameters, the same for every site."""
+def make_policy(scenario: Scenario, spec: WorldSpec, device: str = "cpu") -> Policy:
+    """The scenario's policy with its initial parameters.
+
+    Args:
+        scenario: The whole scenario.
+        spec: Of a site's worlds. With `sharing: agent` the policy is this site's; otherwise features alone matter,
+            which all sites of a domain have in common, and so the policy is the same for every site.
+        device: Where it lives.
+    """
     agents, domain = scenario.agents, domain_of(scenario)
     encoder, messages = agents.encoder, agents.messages
     config = PolicyConfig(
@@ -39,16 +47,16 @@ def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
         messages=MessageConfig(messages.rounds, messages.latent, encoder.heads)
         if messages.rounds and messages.trigger == "always"
         else None,
-        critic="central" if agents.ppo.advantage == "gae" else "none",
+        sharing=agents.sharing,
+        critic=agents.ppo.critic if agents.ppo.advantage == "gae" else "none",
     )
-    return Policy(domain.policy_spec(scenario), config, domain.soft_rules(scenario.start), seed=scenario.seed).to(
-        device
-    )
+    return Policy(spec, config, domain.soft_rules(scenario.start), seed=scenario.seed).to(device)
 
 
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:
     """The learner that a scenario describes."""
-    ppo, wait = scenario.agents.ppo, scenario.agents.constraints.wait
+    ppo, wait, imitation = scenario.agents.ppo, scenario.agents.constraints.wait, scenario.agents.imitation
+    imitated = 0 if imitation is None else imitation.updates
     return LearnerConfig(
         weights={part: weight for part, weight in weights.items() if weight},
         advantage=ppo.advantage,
@@ -59,12 +67,20 @@ def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerC
         constraint=None if wait is None else Constraint("wait", wait.aim),
         ppo=PpoConfig(
             lr=ppo.learning_rate,
-            iterations=max(1, scenario.federation.rounds * scenario.federation.local_updates),
+            iterations=max(1, scenario.federation.rounds * scenario.federation.local_updates - imitated),
             epochs=ppo.epochs,
             minibatch=ppo.minibatch,
             clip=ppo.clip,
             entropy=ppo.entropy,
         ),
+    )
+
+
+def imitation_config(scenario: Scenario) -> ImitationConfig | None:
+    """How the policy imitates before it learns; None where it does not."""
+    wanted = scenario.agents.imitation
+    return (
+        None if wanted is None else ImitationConfig(wanted.updates, wanted.decay, wanted.learning_rate, wanted.epochs)
     )
 
 
@@ -82,9 +98,11 @@ class Trainer:
         self._config = learner_config(scenario, first.weights.model_dump())
         order = list(scenario.sites).index(self._sites[0].name)
         noise = int(stream(scenario.seed, "sim/learner", order, len(self._sites)).integers(1 << 31))
-        self.policy = make_policy(scenario, self._sites[0].device)
-        self._kind = domain_of(scenario).policy_spec(scenario).kinds[0].name
+        self.policy = make_policy(scenario, self._sites[0].spec, self._sites[0].device)
+        self._kind = self._sites[0].spec.kinds[0].name
         self.learner = Learner(self.policy, self._config, noise)
+        imitation = imitation_config(scenario)
+        self._imitator = None if imitation is None else Imitator(self.policy, imitation, noise + 1)
         self._worlds: dict[str, World] = {}
         self.updates = 0
 
@@ -102,8 +120,13 @@ class Trainer:
         """Overwrites the learning policy's parameters."""
         parameters_from_numpy(self.policy, parameters)
 
-    def update(self) -> Losses:
-        """Collects rollouts at every site and learns from them once."""
+    def update(self) -> Losses | Lesson:
+        """Collects episodes at every site and learns from them once: from the teacher first, then from the reward."""
+        if self._imitator is not None and not self._imitator.done:
+            lesson = self._imitator.update([self._demonstration(self._imitator, worlds) for worlds in self._sites])
+            move_towards(self.learner.averaged, self.policy, 1.0)
+            self.updates += 1
+            return lesson
         rollouts = [self._rollouts(worlds) for worlds in self._sites]
         self.updates += 1
         return self.learner.update(rollouts)
@@ -112,7 +135,7 @@ class Trainer:
         """The greedy policy on validation windows; the running average without other parameters."""
         policy = self.learner.averaged
         if parameters is not None:
-            policy = make_policy(self._scenario, worlds.device)
+            policy = make_policy(self._scenario, worlds.spec, worlds.device)
             parameters_from_numpy(policy, parameters)
         return worlds.judge(policy)
 
@@ -132,18 +155,30 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs to go on exactly."""
-        return {"learner": self.learner.state(), "updates": self.updates}
+        imitator = None if self._imitator is None else self._imitator.state()
+        return {"learner": self.learner.state(), "imitator": imitator, "updates": self.updates}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continues from a state of the same scenario and sites."""
         self.learner.load(state["learner"])
+        if self._imitator is not None:
+            self._imitator.load(state["imitator"])
         self.updates = state["updates"]
 
     def _rollouts(self, worlds: SiteWorlds) -> Rollouts:
         copies = self._scenario.sites[worlds.name].copies
         groups = max(1, copies // self._config.rollouts)
-        episodes = worlds.draw("train", groups, self.updates)
-        if worlds.name not in self._worlds:
-            self._worlds[worlds.name] = worlds.world(groups * self._config.rows_per_instance)
-        world = self._worlds[worlds.name]
+        episodes, world = worlds.draw("train", groups, self.updates), self._world(worlds)
         return self.learner.collect(world, episodes.instances, episodes.seeds, worlds.reference(episodes))
+
+    def _demonstration(self, imitator: Imitator, worlds: SiteWorlds) -> Demonstration:
+        world, wanted = self._world(worlds), self._scenario.agents.imitation
+        assert wanted is not None
+        episodes = worlds.draw("train", world.batch, self.updates)
+        return imitator.collect(world, worlds.teacher(wanted.teacher), episodes.instances, episodes.seeds)
+
+    def _world(self, worlds: SiteWorlds) -> World:
+        if worlds.name not in self._worlds:
+            groups = max(1, self._scenario.sites[worlds.name].copies // self._config.rollouts)
+            self._worlds[worlds.name] = worlds.world(groups * self._config.rows_per_instance)
+        return self._worlds[worlds.name]

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 
+Reads = Literal["observation", "state"]
+"""What a controller decides from: what the agents see, or the true state behind it as well."""
+
+
 class WorldError(ValueError):
     """A world was asked for something it cannot do: an illegal action, an unknown instance, an overflow."""
 
@@ -96,6 +100,9 @@ class WorldSpec:
         metrics: Names of what `World.metrics` returns.
         exact: Whether equal (instance, seed, actions) give bit-equal trajectories on CPU.
         site: Owner of every agent, int64 [A], where several sites share one world; None where one owns all.
+
+    Raises:
+        WorldError: Neighbours that are no agents; the message names the agent.
     """
 
     name: str
@@ -105,6 +112,24 @@ class WorldSpec:
     metrics: tuple[str, ...]
     exact: bool = True
     site: npt.NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        agents = self.agents
+        if not agents:
+            return  # a policy says so where it meets such a world
+        if self.neighbours.ndim != 2 or len(self.neighbours) != len(agents):
+            shape = tuple(self.neighbours.shape)
+            raise WorldError(f"{self.name}: neighbours have shape {shape}; one line for each of {len(agents)} agents")
+        wrong = (self.neighbours < -1) | (self.neighbours >= len(agents))
+        if wrong.any():
+            a, k = (int(place[0]) for place in wrong.nonzero())
+            message = f"{self.neighbours[a, k]} is no agent; there are 0 to {len(agents) - 1}, and -1 pads"
+            raise WorldError(f"{self.name}: agent {agents[a]}: neighbour {message}")
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The names of all agents, kind by kind: what `neighbours` counts."""
+        return tuple(agent for kind in self.kinds for agent in kind.agents)
 
     def kind(self, name: str) -> KindSpec:
         """The kind of that name; raises WorldError for an unknown one."""
@@ -233,9 +258,15 @@ class World(Protocol):
 
 
 class Controller(Protocol):
-    """A classical scheduler: a baseline or a teacher."""
+    """A classical scheduler: a baseline, or a teacher if it reads the observation alone.
+
+    Attributes:
+        name: For tables.
+        reads: `state` where it decides from more than `act` gets; a policy cannot learn what it does not see.
+    """
 
     name: str
+    reads: Reads
 
     def reset(self, world: World) -> None:
         """Binds the controller to a world; it may read the static model and, where it says so, the true state."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from fedsched.envs.core import Observation, World
+from fedsched.envs.core import Observation, Reads, World
 from fedsched.envs.datacenter.model import DatacenterError
 from fedsched.envs.datacenter.rules import parse_rule
 from fedsched.envs.datacenter.world import KIND, DatacenterWorld
@@ -20,6 +20,8 @@ class RuleController:
     Raises:
         DatacenterError: An unknown rule.
     """
+
+    reads: Reads = "state"
 
     def __init__(self, name: str) -> None:
         self.name = name

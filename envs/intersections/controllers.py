@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from fedsched.envs.core import Observation, World, WorldError
+from fedsched.envs.core import Observation, Reads, World, WorldError
 from fedsched.envs.intersections.inflow import open_links
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
@@ -22,6 +22,7 @@ class ProgramController:
     """Leaves every signal to its program; for worlds with the timing `program` or `actuated`."""
 
     name = "program"
+    reads: Reads = "state"
 
     def reset(self, world: World) -> None:
         """Binds the controller; raises WorldError for a world in which signals must decide."""
@@ -48,6 +49,8 @@ class PressureController:
 
     Source: Varaiya, Max pressure control of a network of signalized intersections (2013).
     """
+
+    reads: Reads = "state"
 
     def __init__(self, name: str, before: Counted, behind: Literal["out_seen", "out_halting"] | None) -> None:
         self.name, self._before, self._behind = name, before, behind
@@ -93,6 +96,7 @@ class Sotl:
     """
 
     name = "sotl"
+    reads: Reads = "state"
 
     def __init__(self, threshold: float = 50.0, platoon: int = 3) -> None:
         self._threshold, self._platoon = threshold, platoon

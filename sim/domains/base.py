@@ -11,7 +11,7 @@ import torch
 from fedsched.agents.network import SoftRule
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Reference
-from fedsched.envs.core import Delivery, Lot, World, WorldSpec
+from fedsched.envs.core import Controller, Delivery, Lot, World, WorldSpec
 from fedsched.sim.errors import WorldSetupError
 from fedsched.sim.scenario import Scenario
 
@@ -177,6 +177,10 @@ class SiteWorlds(Protocol):
 
     def reference(self, episodes: Episodes) -> Reference | None:
         """What the learner measures costs and bounds by; None: nothing."""
+        ...
+
+    def teacher(self, name: str) -> Controller:
+        """A rule that decides from what the policy sees, for it to imitate; by a name that the scenario allows."""
         ...
 
     def judge(self, policy: Policy) -> Judgement:

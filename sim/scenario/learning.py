@@ -65,6 +65,10 @@ class Ppo(Part):
         default=None, gt=0, description="Time constant of a discount by elapsed time; null: none"
     )
     gae_lambda: float = Field(default=0.95, ge=0, le=1, description="Lambda of 'advantage: gae'")
+    critic: Literal["independent", "central"] = Field(
+        default="central",
+        description="Critic of 'advantage: gae'. independent: reads what the agent sees; central: the others as well",
+    )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """A group has others in it, and there is one discount."""
@@ -88,6 +92,24 @@ class Constraints(Part):
     wait: WaitBound | None = Field(default=None, description="Bound on the mean wait; null: none")
 
 
+class Imitation(Part):
+    """Imitation of a rule (DAgger) before PPO; the rule sees what the policy sees."""
+
+    teacher: str = Field(
+        description="Rule to imitate: fcfs, sjf, saf, wfp3, unicep in data centres, each also with -easy; greedy, "
+        "max-pressure in cities"
+    )
+    updates: int = Field(default=4, ge=1, description="Local updates that imitate, before those of PPO")
+    decay: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="The teacher drives this share of the steps, to the power of the update's number; 1: all of them",
+    )
+    epochs: int = Field(default=8, ge=1, description="Passes over all that the teacher has said so far")
+    learning_rate: float = Field(default=5.0e-3, gt=0, description="Step size of Adam")
+
+
 class Search(Part):
     """A search over linear scores (CMA-ES) before PPO: it finds where to start."""
 
@@ -100,15 +122,21 @@ class Search(Part):
 
 
 class Agents(Part):
-    """The policy, the same for all agents of a kind."""
+    """The policy of the agents and how it learns."""
 
     def problems(self) -> Iterable[tuple[Place, str]]:
-        """Messages are read by the encoder's heads."""
+        """Messages are read by the encoder's heads, and not every encoder can be owned by each agent."""
         if self.messages.rounds and self.messages.trigger == "always" and self.messages.latent % self.encoder.heads:
             yield ("messages", "latent"), f"is not a multiple of {self.encoder.heads}, the heads of the encoder"
+        if self.encoder.kind == "graph" and self.sharing == "agent":
+            yield ("encoder", "kind"), "graph has no parameters of each agent's own; take gat, or 'sharing: kind'"
 
     encoder: Encoder = Field(default=Encoder(), description="The network")
     messages: Messages = Field(default=Messages(), description="Messages between the agents of a site")
+    sharing: Literal["agent", "kind", "all"] = Field(
+        default="kind",
+        description="Whose parameters an agent uses. agent: its own; kind: those of all of its kind; all: those of all",
+    )
     ppo: Ppo = Field(default=Ppo(), description="The learner")
     start: str | None = Field(
         default=None,
@@ -116,6 +144,7 @@ class Agents(Part):
         "max-pressure in cities; none: none; null: the first of these",
     )
     search: Search | None = Field(default=None, description="Search for a better start before PPO; null: none")
+    imitation: Imitation | None = Field(default=None, description="Imitation of a rule before PPO; null: none")
     constraints: Constraints = Field(default=Constraints(), description="Bounds that hold beside the reward")
 
 

@@ -11,7 +11,7 @@ from fedsched.sim.scenario.base import Part, Place
 from fedsched.sim.scenario.datacenter import DatacenterWorld
 from fedsched.sim.scenario.learning import Agents, Federation
 from fedsched.sim.scenario.pettingzoo import PettingZooWorld
-from fedsched.sim.scenario.sites import AGAINST, RULES, STARTS, Site
+from fedsched.sim.scenario.sites import AGAINST, RULES, STARTS, TEACHERS, Site
 from fedsched.sim.scenario.units import Seconds
 
 # Names of pairs ('north-east') are read at the hyphen, so names of sites have none
@@ -136,6 +136,12 @@ class Scenario(Part):
             yield from self._plan_problems(self.plan)
         yield from self._fault_problems()
         sites = len(self.sites)
+        if self.agents.sharing == "agent" and self.learning != "local" and sites > 1:
+            yield (
+                ("agents", "sharing"),
+                f"parameters of single agents fit no other site, so {sites} sites cannot learn them together: use "
+                "'learning: local', or 'sharing: kind'",
+            )
         if self.learning == "federated" and self.federation.secure_aggregation is not None and sites < 3:
             where = ("federation", "secure_aggregation")
             yield (
@@ -166,12 +172,25 @@ class Scenario(Part):
             yield from _one_of(place, rule, RULES[self.domain], "rule")
         if self.agents.start is not None:
             yield from _one_of(("agents", "start"), self.agents.start, STARTS[self.domain], "start")
+        yield from self._imitation_problems()
         if self.domain == "datacenter":
             yield from self._engine_problems()
         else:
             yield from self._market_problems()
         if self.domain == "pettingzoo":
             yield from self._foreign_problems()
+
+    def _imitation_problems(self) -> Iterable[tuple[Place, str]]:
+        imitation, planned = self.agents.imitation, self.federation.rounds * self.federation.local_updates
+        if imitation is None:
+            return
+        if not TEACHERS[self.domain]:
+            yield ("agents", "imitation"), f"nothing to imitate: no rule is known for {self.domain} environments"
+            return
+        yield from _one_of(("agents", "imitation", "teacher"), imitation.teacher, TEACHERS[self.domain], "teacher")
+        if imitation.updates > planned:
+            message = f"federation plans {planned} local updates (rounds * local_updates), got {imitation.updates}"
+            yield ("agents", "imitation", "updates"), message
 
     def _replay_problems(self) -> Iterable[tuple[Place, str]]:
         if self.evaluation.replay is not None and self.evaluation.replay % 1:

@@ -24,6 +24,12 @@ STARTS: dict[str, tuple[str, ...]] = {
     "pettingzoo": ("none",),
 }
 """Rules that an untrained policy can follow softly, by domain; the first is the default."""
+TEACHERS: dict[str, tuple[str, ...]] = {
+    "datacenter": tuple(f"{rule}{easy}" for rule in ("fcfs", "sjf", "saf", "wfp3", "unicep") for easy in ("", "-easy")),
+    "intersections": ("greedy", "max-pressure"),
+    "pettingzoo": (),
+}
+"""Rules that decide from what policies see, by domain: these can be imitated."""
 AGAINST: dict[str, tuple[str, ...]] = {
     "datacenter": ("fcfs-easy", "saf-easy", "f2-easy"),
     "intersections": ("program", "max-pressure", "greedy"),

@@ -11,6 +11,7 @@ from fedsched.agents.policy import Policy
 from fedsched.agents.population import play_population
 from fedsched.agents.rollout import Reference
 from fedsched.envs.core import WorldSpec
+from fedsched.envs.intersections.teachers import SeenPressure
 from fedsched.envs.intersections.viewer import RecordedWorld, make_picture
 from fedsched.envs.intersections.world import IntersectionsWorld, world_spec
 from fedsched.sim.domains.base import Episodes, FloatArray, Judgement, Scene, Simulator, Split
@@ -39,6 +40,10 @@ class CitySite(CityWorlds):
         """Nothing: costs are rates of the same streets in all rows of a group."""
         del episodes
         return None
+
+    def teacher(self, name: str) -> SeenPressure:
+        """A signal controller that reads the observation."""
+        return SeenPressure(name)
 
     def judge(self, policy: Policy) -> Judgement:
         """The greedy policy's mean delay on the validation episodes, relative to the best rule's."""

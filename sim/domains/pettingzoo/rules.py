@@ -3,13 +3,14 @@
 import numpy as np
 import torch
 
-from fedsched.envs.core import Controller, KindSpec, Observation, Tokens, World, WorldSpec, stream
+from fedsched.envs.core import Controller, KindSpec, Observation, Reads, Tokens, World, WorldSpec, stream
 
 
 class RandomActions:
     """Any legal action with equal probability; vectors uniformly between their bounds."""
 
     name = "random"
+    reads: Reads = "observation"
 
     def reset(self, world: World) -> None:
         """Draws the same again in the next episodes of the batch."""
@@ -34,6 +35,7 @@ class FirstAction:
     """The first legal action, which often means to stay; of vectors the one nearest to zero."""
 
     name = "first"
+    reads: Reads = "observation"
 
     def reset(self, world: World) -> None:
         """Notes the kinds."""
