@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fedsched.agents.bootstrap import LastValues
-from fedsched.agents.inputs import check_rewards, check_spec, check_step
+from fedsched.agents.inputs import check_rewards, check_step
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.agents.rollout import Recorder, Reference, Rollouts
 from fedsched.envs.core import Observation, Transition, World, WorldSpec
@@ -85,7 +85,6 @@ def collect(
     Raises:
         AgentError: An observation or a reward that is not finite, or an agent that must decide and may do nothing.
     """
-    check_spec(world.spec)
     actor = _Sampler(policy, world, generator, greedy)
     # from time 0, so that what accrues before an agent's first decision is counted, but not as that decision's doing
     observation = world.reset(instances, seeds, until_s=torch.zeros(world.batch, dtype=torch.float64).to(world.device))
@@ -150,7 +149,6 @@ class GreedyActor:
 
     def __init__(self, policy: Policy, spec: WorldSpec, batch: int, device: str = "cpu") -> None:
         """Binds a policy to worlds of a spec; its mailbox starts empty."""
-        check_spec(spec)
         self._policy, self._spec, self._steps = policy, spec, 0
         self._idle = idle_actions(spec, batch, device)
         self.mailbox = policy.mailbox(spec, batch, device)

@@ -89,7 +89,20 @@ def within(sample: torch.Tensor, bounds: Bounds) -> torch.Tensor:
     learns from the density of x before the cut, as CleanRL and Stable-Baselines3 do: the action after it has point
     masses at the bounds, and a tanh in place of the cut would need a corrected density and has no closed entropy.
     """
-    low, high = (torch.from_numpy(np.ascontiguousarray(bound, dtype=np.float32)).to(sample.device) for bound in bounds)
-    finite = low.isfinite() & high.isfinite()
-    middle, half = (torch.where(finite, x, other) for x, other in (((low + high) / 2, 0.0), ((high - low) / 2, 1.0)))
+    middle, half, low, high = _scale(bounds, sample.device)
     return torch.minimum(torch.maximum(middle + half * sample, low), high)
+
+
+def sample_of(action: torch.Tensor, bounds: Bounds) -> torch.Tensor:
+    """The sample [..., K] that becomes an action [..., K] inside the bounds, see `within`."""
+    middle, half, _, _ = _scale(bounds, action.device)
+    return (action - middle) / half
+
+
+def _scale(bounds: Bounds, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where x = 0 lies, how far 1 is from there, and the bounds, each [K]."""
+    low, high = (torch.from_numpy(np.ascontiguousarray(bound, dtype=np.float32)).to(device) for bound in bounds)
+    finite = low.isfinite() & high.isfinite()
+    # a range of no width has one action, whatever x is
+    half = torch.where(finite & (high > low), (high - low) / 2, 1.0)
+    return torch.where(finite, (low + high) / 2, 0.0), half, low, high

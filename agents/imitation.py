@@ -15,6 +15,7 @@ from torch import nn
 
 from fedsched.agents.collect import Ended, idle_actions, quieten
 from fedsched.agents.decisions import AgentError, Decisions, Heard, concatenate
+from fedsched.agents.gaussian import sample_of
 from fedsched.agents.minibatches import minibatches
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.agents.rollout import Recorder
@@ -35,10 +36,10 @@ class ImitationConfig:
         grad_norm: Bound on the norm of the gradient.
     """
 
-    updates: int = 4
+    updates: int = 3
     decay: float = 0.5
     lr: float = 5e-3
-    epochs: int = 8
+    epochs: int = 4
     minibatch: int = 512
     grad_norm: float = 1.0
 
@@ -49,7 +50,7 @@ class Labelled:
 
     Attributes:
         decisions: D decisions.
-        choice: int64 [D], rows counted inside the decision.
+        choice: int64 [D], rows counted inside the decision, or float32 [D, K].
     """
 
     decisions: Decisions
@@ -67,7 +68,8 @@ class Demonstration:
     Attributes:
         labelled: By kind; kinds without decisions are left out.
         moments: A bound on their moments.
-        agreement: Share of the decisions with a choice in which the policy's likeliest action was the teacher's.
+        agreement: Share of the decisions with a choice in which the policy's likeliest action was the teacher's; of
+            vectors none counts.
         metrics: The world's, each [B].
     """
 
@@ -82,7 +84,7 @@ class Lesson:
     """Diagnostics of an imitation update.
 
     Attributes:
-        cross_entropy: Nats per decision, mean over the last epoch.
+        cross_entropy: Nats per decision, mean over the last epoch; of vectors minus the logarithm of the density.
         agreement: On the episodes just played, before anything was learned from them.
         taught: Share of the steps that the teacher drove there.
         decisions: Labelled so far.
@@ -156,12 +158,14 @@ class _Pair:
         self.asked = self.agreed = 0
 
     def act(self, observation: Observation, recorder: Recorder) -> dict[str, torch.Tensor]:
-        """Labels, records and returns the actions of whoever drives, int64 [B, A] by kind."""
+        """Labels, records and returns the actions of whoever drives, int64 [B, A] or float32 [B, A, K] by kind."""
         step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox)
         self._mailbox = step.mailbox
         told = self._teacher.act(observation)
         label = {name: labels(step, name, told[name], self._teacher.name) for name in step.distribution}
         for name, part in step.distribution.items():
+            if self._spec.kind(name).bounds is not None:
+                continue
             open_ones = step.decisions[name].pointers.diff() > 1
             self.asked += int(open_ones.sum())
             self.agreed += int(((part.mode() == label[name]) & open_ones).sum())
@@ -169,26 +173,34 @@ class _Pair:
         own = step.actions({n: part.sample(self._generator) for n, part in step.distribution.items()}, self._idle)
         batch = observation.time_s.shape[0]
         taught = torch.rand(batch, generator=self._generator, device=observation.time_s.device) < self._share
-        return {name: torch.where(taught[:, None], told[name], action) for name, action in own.items()}
+        return {name: torch.where(_across(taught, action), told[name], action) for name, action in own.items()}
+
+
+def _across(rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Marks [B] in a shape that spreads over [B, A, ...]."""
+    return rows.reshape(-1, *[1] * (like.dim() - 1))
 
 
 def labels(step: PolicyStep, kind: str, told: torch.Tensor, teacher: str) -> torch.Tensor:
-    """The rows that stand for a teacher's actions.
+    """What the policy would have to choose to act as the teacher does: rows, or the samples behind vectors.
 
     Args:
         step: What the policy made of the observation.
         kind: Of agents.
-        told: int64 [B, A], the teacher's actions.
+        told: int64 [B, A] or float32 [B, A, K], the teacher's actions.
         teacher: Its name, for messages.
 
     Returns:
-        int64 [D], rows counted inside each decision.
+        int64 [D], rows counted inside each decision, or float32 [D, K].
 
     Raises:
         AgentError: An action that is no legal one of its agent.
     """
     decisions = step.decisions[kind]
-    wanted = told.reshape(-1).index_select(0, step.place[kind])
+    wanted = told.flatten(0, 1).index_select(0, step.place[kind])
+    bounds = step.spec.kind(kind).bounds
+    if bounds is not None:
+        return sample_of(wanted, bounds)
     segment = decisions.segment()
     meant = step.action[kind] == wanted.index_select(0, segment)
     row = segment_argmax(meant.float(), segment, len(decisions))

@@ -13,21 +13,6 @@ from fedsched.agents.policy import PolicyStep
 from fedsched.envs.core import KindSpec, Observation, WorldSpec
 
 
-def check_spec(spec: WorldSpec) -> None:
-    """Raises AgentError for a world whose neighbours are no agents."""
-    agents = [name for kind in spec.kinds for name in kind.agents]
-    table = spec.neighbours
-    if table.shape[0] != len(agents):
-        raise AgentError(f"{spec.name}: neighbours of {table.shape[0]} agents are listed, there are {len(agents)}")
-    wrong = ((table < -1) | (table >= len(agents))).nonzero()
-    if wrong[0].size:
-        agent, place = int(wrong[0][0]), int(wrong[1][0])
-        raise AgentError(
-            f"{spec.name}: neighbour {place} of agent {agents[agent]!r} is {int(table[agent, place])}; "
-            f"agents are numbered 0 to {len(agents) - 1}, and -1 pads"
-        )
-
-
 def check_step(spec: WorldSpec, policy: nn.Module, step: PolicyStep, steps: int) -> None:
     """Raises AgentError before an action is drawn from what is not finite, or where no action is legal.
 

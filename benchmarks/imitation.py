@@ -1,6 +1,6 @@
 """Does imitation help? PPO from nothing, after imitating a rule, and from the soft rule, at equal CPU time.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.imitation                  # a city, a data centre, three seeds, 30 s each
+    OMP_NUM_THREADS=1 python -m benchmarks.imitation                  # a city, a data centre, three seeds, 20 s each
 
 The city is the grid of cities.yaml, the data centre `north` of datacenters.yaml on windows of a day; each learns alone.
 What is judged is the running average of the updates, greedily, on validation episodes that nothing is trained on:
@@ -17,14 +17,14 @@ import torch
 from benchmarks import report
 from fedsched.agents.imitation import agreement
 from fedsched.sim.domains import domain_of
-from fedsched.sim.domains.base import SiteWorlds
+from fedsched.sim.domains.base import SiteWorlds, Teaching
 from fedsched.sim.scenario import load_scenario
 from fedsched.sim.training import Trainer
 
 WORLDS = {"city": ("cities", "grid", "greedy", "greedy"), "datacenter": ("datacenters", "north", "saf-easy", "saf")}
 """Scenario, site, teacher, and the soft rule of the scenario's kind."""
 ARMS = ("none", "imitation", "soft rule", "soft rule, imitation")
-VALIDATION = 24
+VALIDATION = 16
 
 
 def trainer(place: str, arm: str, seed: int, updates: int) -> tuple[Trainer, SiteWorlds]:
@@ -59,6 +59,7 @@ def planned(place: str, budget_s: float, seed: int) -> int:
 def learn(place: str, arm: str, seed: int, budget_s: float, updates: int) -> dict[str, Any]:
     """Trains for `budget_s` CPU seconds and judges the policy, before, after imitation and at the end."""
     learner, worlds = trainer(place, arm, seed, updates)
+    assert isinstance(worlds, Teaching)
     teacher, drawn = worlds.teacher(WORLDS[place][2]), worlds.draw("validation", 8)
     found: dict[str, Any] = {"world": place, "arm": arm, "seed": seed, "before": learner.judge(worlds).score}
     spent, count = 0.0, 0
@@ -66,7 +67,7 @@ def learn(place: str, arm: str, seed: int, budget_s: float, updates: int) -> dic
         begin = time.process_time()
         learner.update()
         spent, count = spent + time.process_time() - begin, count + 1
-        if count == 4 and arm.endswith("imitation"):
+        if count == 3 and arm.endswith("imitation"):
             found["after"] = learner.judge(worlds).score
             found["agreement"] = agreement(learner.policy, worlds.world(8), teacher, drawn.instances, drawn.seeds, seed)
     judgement = learner.judge(worlds)
@@ -78,7 +79,7 @@ def main() -> None:
     parser = report.parser(__doc__, "imitation")
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=30.0, help="CPU seconds of learning for each")
+    parser.add_argument("--seconds", type=float, default=20.0, help="CPU seconds of learning for each")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     lines = []

@@ -17,7 +17,7 @@ from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Rollouts
 from fedsched.envs.core import World, WorldSpec, stream
 from fedsched.sim.domains import domain_of
-from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds
+from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds, Teaching
 from fedsched.sim.scenario import Scenario
 
 Parameters = dict[str, npt.NDArray[np.float32]]
@@ -174,6 +174,7 @@ class Trainer:
     def _demonstration(self, imitator: Imitator, worlds: SiteWorlds) -> Demonstration:
         world, wanted = self._world(worlds), self._scenario.agents.imitation
         assert wanted is not None
+        assert isinstance(worlds, Teaching), "the scenario has been checked to imitate no others"
         episodes = worlds.draw("train", world.batch, self.updates)
         return imitator.collect(world, worlds.teacher(wanted.teacher), episodes.instances, episodes.seeds)
 

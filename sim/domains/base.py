@@ -179,10 +179,6 @@ class SiteWorlds(Protocol):
         """What the learner measures costs and bounds by; None: nothing."""
         ...
 
-    def teacher(self, name: str) -> Controller:
-        """A rule that decides from what the policy sees, for it to imitate; by a name that the scenario allows."""
-        ...
-
     def judge(self, policy: Policy) -> Judgement:
         """The greedy policy on the validation windows."""
         ...
@@ -193,6 +189,15 @@ class SiteWorlds(Protocol):
 
     def operate(self, split: Split, rows: int, actor: str, policy: Policy | None, simulator: Simulator) -> Operation:
         """Starts the first `rows` periods of a split; the actor is a rule's name or `policy`."""
+        ...
+
+
+@runtime_checkable
+class Teaching(Protocol):
+    """Worlds of a domain that has rules for a policy to imitate."""
+
+    def teacher(self, name: str) -> Controller:
+        """A rule that decides from what the policy sees; by a name that the scenario allows."""
         ...
 
 

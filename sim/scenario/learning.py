@@ -99,14 +99,14 @@ class Imitation(Part):
         description="Rule to imitate: fcfs, sjf, saf, wfp3, unicep in data centres, each also with -easy; greedy, "
         "max-pressure in cities"
     )
-    updates: int = Field(default=4, ge=1, description="Local updates that imitate, before those of PPO")
+    updates: int = Field(default=3, ge=1, description="Local updates that imitate, before those of PPO")
     decay: float = Field(
         default=0.5,
         ge=0,
         le=1,
         description="The teacher drives this share of the steps, to the power of the update's number; 1: all of them",
     )
-    epochs: int = Field(default=8, ge=1, description="Passes over all that the teacher has said so far")
+    epochs: int = Field(default=4, ge=1, description="Passes over all that the teacher has said so far")
     learning_rate: float = Field(default=5.0e-3, gt=0, description="Step size of Adam")
 
 

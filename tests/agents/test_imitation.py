@@ -65,10 +65,10 @@ def teach(pupil: Imitator, world: Any, numbers: range) -> None:
 @pytest.mark.parametrize("decay", [0.5, 1.0])
 def test_the_teachers_decisions_are_learnt(kind: Any, decay: float, queue: Callable[..., Any]) -> None:
     world = queue(32, jobs=5, agents=2)
-    pupil = Imitator(fresh(world, kind), ImitationConfig(updates=6, decay=decay, lr=1e-2, minibatch=128), 0)
+    pupil = Imitator(fresh(world, kind), ImitationConfig(updates=4, decay=decay, lr=1e-2, epochs=6, minibatch=128), 0)
     rows = torch.arange(32) + 10**6
     before = agreement(pupil.policy, world, ShortestFirst(), rows, rows)
-    teach(pupil, world, range(6))
+    teach(pupil, world, range(4))
     after = agreement(pupil.policy, world, ShortestFirst(), rows, rows)
     assert before < 0.4
     assert after > 0.97

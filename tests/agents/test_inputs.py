@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -90,26 +89,3 @@ def test_parameters_that_are_not_finite_are_told_from_observations(queue: Callab
     rows = torch.arange(6)
     with pytest.raises(AgentError, match=r"step 0: .* not finite: kinds\.server\.score\.weight"):
         play(world, rows, rows, GreedyActor(policy, world.spec, 6))
-
-
-@pytest.mark.parametrize(
-    ("neighbours", "words"),
-    [
-        ([[1], [2]], "neighbour 0 of agent 'server1' is 2; agents are numbered 0 to 1"),
-        ([[-2], [0]], "neighbour 0 of agent 'server0' is -2"),
-        ([[1]], "neighbours of 1 agents are listed, there are 2"),
-    ],
-)
-def test_neighbours_that_are_nobody_are_refused(
-    neighbours: list[list[int]], words: str, queue: Callable[..., Any]
-) -> None:
-    world = queue(2, agents=2)
-    policy = Policy(world.spec, PolicyConfig())
-    world.spec = replace(world.spec, neighbours=np.array(neighbours, dtype=np.int64))
-    rows, no = torch.arange(2), torch.zeros(2, dtype=torch.bool)
-    for act in (
-        lambda: GreedyActor(policy, world.spec, 2),
-        lambda: collect(policy, world, rows, rows, torch.Generator(), no, rows),
-    ):
-        with pytest.raises(AgentError, match=re.escape(words)):
-            act()
