@@ -99,7 +99,8 @@ def upper_quantile(values: torch.Tensor, weights: torch.Tensor, share: float) ->
     weight = weights.new_zeros(distinct.shape[0]).index_add(0, line, weights)
     above = weight.flip(0).cumsum(0).flip(0)
     too_many = int((above > share * weights.sum() * (1 + 1e-6)).sum())
-    return distinct[min(too_many, distinct.shape[0] - 1)]
+    threshold: torch.Tensor = distinct[min(too_many, distinct.shape[0] - 1)]
+    return threshold
 
 
 @torch.no_grad()
