@@ -74,7 +74,7 @@ class Losses:
         decisions: Learned from.
         multiplier: Of the constraint; zero without one.
         greedy_ratio: Constrained total of the greedy rows relative to the reference's; zero without a constraint.
-        message_kl: Nats of a message; zero where messages are not Gaussian.
+        message_kl: Nats of a message that is heard at once; zero where messages are not Gaussian.
         sent_share: Of the possible messages, by the calibrated trigger on the decisions learned from; 1 without one.
         value_mean: Of the critics' normaliser, in units of the returns, weighted by decisions; zero without a critic.
         value_deviation: Of the same.
@@ -169,7 +169,9 @@ def loss_terms(policy: Policy, batch: Mapping[str, Experience], config: PpoConfi
             share = len(part.decisions) / log_prob.shape[0]
             value = value + share * value_loss(fresh, old, returns, bound, config.huber)
     entropy = torch.cat([judged.distribution[name].entropy() for name in batch]).mean()
-    nats = surrogate.new_zeros(()) if judged.message_kl is None else judged.message_kl.mean()
+    nats = surrogate.new_zeros(())
+    if judged.message_kl is not None and judged.message_kl.numel():
+        nats = judged.message_kl.mean()
     return Terms(surrogate, value, entropy, approx_kl, clip_fraction, nats)
 
 

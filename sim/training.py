@@ -35,7 +35,15 @@ def make_policy(scenario: Scenario, spec: WorldSpec, device: str = "cpu") -> Pol
     agents, domain = scenario.agents, domain_of(scenario)
     encoder = agents.encoder
     config = PolicyConfig(
-        encoder=EncoderConfig(encoder.kind, encoder.width, max(4, encoder.width // 2), encoder.heads),
+        encoder=EncoderConfig(
+            kind=encoder.kind,
+            width=encoder.width,
+            hidden=max(4, encoder.width // 2),
+            heads=encoder.heads,
+            layers=encoder.layers,
+            blocks=encoder.blocks,
+            scoring=encoder.scoring,
+        ),
         messages=message_config(agents.messages, encoder.heads),
         sharing=agents.sharing,
         critic=agents.ppo.critic if agents.ppo.advantage == "gae" else "none",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from fedsched.agents.collect import evaluate
 from fedsched.sim.domains.datacenter.site import WAIT_PRICE, DatacenterSite
@@ -112,6 +113,34 @@ def test_a_search_can_count_the_worst_windows_alone(tiny: Callable[..., Scenario
     assert cost(5, 0.5) == pytest.approx(sum(each[:3]) / 3, rel=1e-9)
     assert cost(5, 0.2) == pytest.approx(each[0], rel=1e-9)
     assert cost(5, 0.5) > cost(5, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["attention", "hierarchical", "gat", "graph"])
+def test_every_encoder_learns_from_a_scenario(kind: str, tiny: Callable[..., Scenario]) -> None:
+    encoder = {"kind": kind, "width": 8, "heads": 2, "layers": 1, "scoring": "dot"}
+    encoder |= {} if kind == "attention" else {"blocks": 2}
+    scenario = tiny("north", agents={"encoder": encoder})
+    trainer, _ = make(scenario)
+    config = trainer.learner.policy.config.encoder
+    assert {name: getattr(config, name) for name in encoder} == encoder
+    before = trainer.parameters
+    assert trainer.update().decisions > 0
+    after = trainer.parameters
+    assert all(np.isfinite(values).all() for values in after.values())
+    moved = {name for name, values in before.items() if not np.array_equal(values, after[name])}
+    assert any(".encoder.body." in name for name in moved)
+
+
+def test_encoders_that_cannot_be_are_refused(tiny: Callable[..., Scenario]) -> None:
+    for encoder, message in (
+        ({"kind": "attention", "width": 12, "heads": 4}, "half the width, 6, is not a multiple of 4 heads"),
+        ({"kind": "gat", "width": 10, "heads": 4}, "the width 10 is not a multiple of 4 heads"),
+        ({"kind": "pointwise", "blocks": 2}, "pointwise has one round; take hierarchical or gat for 2"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            tiny(agents={"encoder": encoder})
+    with pytest.raises(ValidationError, match="graph has no parameters of each agent's own"):
+        tiny(agents={"encoder": {"kind": "graph"}, "sharing": "agent"})
 
 
 def test_clusters_with_parameters_of_their_own_learn_and_are_read_back(
