@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from fedsched.agents.collect import evaluate
 from fedsched.sim.domains.datacenter.site import WAIT_PRICE, DatacenterSite
 from fedsched.sim.domains.datacenter.worlds import EASY_RULES
+from fedsched.sim.errors import UserError
+from fedsched.sim.evaluate import evaluate_run
 from fedsched.sim.progress import PlainProgress
 from fedsched.sim.run import run
 from fedsched.sim.scenario import Scenario
@@ -157,6 +159,9 @@ def test_clusters_with_parameters_of_their_own_learn_and_are_read_back(
     trained.reset(world)
     rows = torch.arange(2)
     assert trained.act(world.reset(rows, rows))["cluster"].shape == (2, 2)
+    three = {"south": {"world": {"clusters": [{"processors": 24}, {"processors": 8}, {"processors": 8}]}}}
+    with pytest.raises(UserError, match=r"site south, with the policy of south: .* cluster_2 differ: build one"):
+        evaluate_run(folder, tiny("south", sites=three), PlainProgress(io.StringIO()))
 
 
 def test_the_scenario_chooses_critic_and_sharing(tiny: Callable[..., Scenario]) -> None:
