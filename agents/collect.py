@@ -8,8 +8,10 @@ import torch
 
 from fedsched.agents.bootstrap import LastValues
 from fedsched.agents.inputs import check_rewards, check_step
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.agents.rollout import Recorder, Reference, Rollouts
+from fedsched.agents.speech import Sending
 from fedsched.envs.core import Observation, Transition, World, WorldSpec
 
 
@@ -121,12 +123,13 @@ class _Sampler:
     def __init__(self, policy: Policy, world: World, generator: torch.Generator, greedy: torch.Tensor) -> None:
         self._policy, self._spec, self._generator = policy, world.spec, generator
         self._greedy = greedy if bool(greedy.any()) else None
+        self._sending = policy.practise(generator, self._greedy)
         self._mailbox = policy.mailbox(world.spec, world.batch, world.device)
         self._idle = idle_actions(world.spec, world.batch, world.device)
 
     def act(self, observation: Observation, recorder: Recorder) -> dict[str, torch.Tensor]:
         """Draws, records and returns actions int64 [B, A] or float32 [B, A, K] by kind."""
-        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox)
+        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox, self._sending)
         check_step(self._spec, self._policy, step, recorder.steps)
         self._mailbox = step.mailbox
         parts = step.distribution
@@ -144,24 +147,34 @@ class GreedyActor:
 
     Attributes:
         mailbox: What the agents last heard.
-        payload_bytes: Sent between them so far.
+        traffic: Sent between them so far.
     """
 
-    def __init__(self, policy: Policy, spec: WorldSpec, batch: int, device: str = "cpu") -> None:
-        """Binds a policy to worlds of a spec; its mailbox starts empty."""
-        self._policy, self._spec, self._steps = policy, spec, 0
+    def __init__(
+        self, policy: Policy, spec: WorldSpec, batch: int, device: str = "cpu", sending: Sending | None = None
+    ) -> None:
+        """Binds a policy to worlds of a spec; its mailbox starts empty.
+
+        Args:
+            policy: Acts for all agents.
+            spec: Of the worlds.
+            batch: Their number.
+            device: Where they live.
+            sending: Who sends messages, from `Policy.use`; None: as configured.
+        """
+        self._policy, self._spec, self._sending, self._steps = policy, spec, sending, 0
         self._idle = idle_actions(spec, batch, device)
         self.mailbox = policy.mailbox(spec, batch, device)
-        self.payload_bytes = 0
+        self.traffic = Traffic()
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Actions int64 [B, A] or float32 [B, A, K] by kind; raises AgentError where `check_step` does."""
-        step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox)
+        step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox, self._sending)
         check_step(self._spec, self._policy, step, self._steps)
         self._steps += 1
         self.mailbox = step.mailbox
-        self.payload_bytes += step.traffic.payload_bytes
+        self.traffic = self.traffic + step.traffic
         return step.actions({name: part.mode() for name, part in step.distribution.items()}, self._idle)
 
 

@@ -7,6 +7,7 @@ EncoderKind = Literal["pointwise", "attention", "hierarchical", "gat", "graph"]
 Scoring = Literal["additive", "dot"]
 CriticKind = Literal["none", "independent", "central"]
 Sharing = Literal["kind", "agent", "all"]
+Measure = Literal["entropy", "gap"]
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,41 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True)
+class TriggerConfig:
+    """When an agent sends in use, if not always.
+
+    Attributes:
+        share: Share of the possible messages that shall be sent; the thresholds are calibrated to it.
+        measure: Of uncertainty: normalised `entropy`, or `gap`, one minus the gap between the two likeliest actions.
+        timeout: Decisions without sending after which an agent sends in any case.
+    """
+
+    share: float = 0.18
+    measure: Measure = "entropy"
+    timeout: int = 20
+
+
+@dataclass(frozen=True)
 class MessageConfig:
-    """What agents tell one another inside a decision.
+    """What agents tell one another inside a decision, in stages; all but the first can be off.
 
     Attributes:
         rounds: Rounds of messages, at least one.
         latent: Numbers in a message.
         heads: Attention heads over what is heard.
+        kl: Weight in the loss of the nats by which a Gaussian message differs from its prior; None: not variational.
+        quantised: Whether messages are sent as int8 in use instead of float32.
+        trigger: When messages are sent in use; None: always.
+        dropout: Share of the decisions in training that do not send.
     """
 
     rounds: int = 1
     latent: int = 16
     heads: int = 2
+    kl: float | None = None
+    quantised: bool = False
+    trigger: TriggerConfig | None = None
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)

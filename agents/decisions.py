@@ -40,6 +40,30 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Speech:
+    """What D agents do with their messages.
+
+    Attributes:
+        sent: bool [D], whether they are sent; who does not send is heard with what it last said.
+        noise: float32 [D, rounds, M], of training; None: none, as in use.
+    """
+
+    sent: torch.Tensor
+    noise: torch.Tensor | None = None
+
+    def select(self, chosen: torch.Tensor) -> "Speech":
+        """The lines of some decisions, `chosen` int64 [C]."""
+        noise = None if self.noise is None else self.noise.index_select(0, chosen)
+        return Speech(self.sent.index_select(0, chosen), noise)
+
+    @staticmethod
+    def concatenate(parts: Sequence["Speech"]) -> "Speech | None":
+        """One after another; None without parts."""
+        noise = [part.noise for part in parts if part.noise is not None]
+        return Speech(torch.cat([p.sent for p in parts]), torch.cat(noise) if noise else None) if parts else None
+
+
+@dataclass(frozen=True)
 class Decisions:
     """D decisions of agents of one kind over R rows, each a legal action.
 
@@ -53,6 +77,7 @@ class Decisions:
         heard: The mailbox's view of the neighbours; None without messages.
         critic: float32 [D, Fc], what the critic reads; None without a critic.
         entities: What the agents see; None where no encoder looks at it.
+        speech: What they do with their messages; None: everybody sends, without noise.
     """
 
     own: torch.Tensor
@@ -63,6 +88,7 @@ class Decisions:
     heard: Heard | None = None
     critic: torch.Tensor | None = None
     entities: Entities | None = None
+    speech: Speech | None = None
 
     def __len__(self) -> int:
         """The number of decisions D."""
@@ -76,6 +102,10 @@ class Decisions:
         """The same decisions with what the neighbours last said."""
         return replace(self, heard=heard)
 
+    def with_speech(self, speech: Speech | None) -> "Decisions":
+        """The same decisions with what is done with their messages."""
+        return replace(self, speech=speech)
+
     def select(self, chosen: torch.Tensor) -> "Decisions":
         """Some decisions with their rows, `chosen` int64 [C] in any order."""
         rows, pointers = rows_of(self.pointers, chosen)
@@ -88,6 +118,7 @@ class Decisions:
             heard=None if self.heard is None else self.heard.select(chosen),
             critic=None if self.critic is None else self.critic.index_select(0, chosen),
             entities=None if self.entities is None else self.entities.select(chosen),
+            speech=None if self.speech is None else self.speech.select(chosen),
         )
 
 
@@ -176,6 +207,7 @@ def concatenate(parts: Sequence[Decisions], shifts: Sequence[int]) -> Decisions:
         heard=_concatenate_heard(heard) if heard else None,
         critic=torch.cat(critic) if critic else None,
         entities=concatenate_entities(entities) if entities else None,
+        speech=Speech.concatenate([p.speech for p in parts if p.speech is not None]),
     )
 
 

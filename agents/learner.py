@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from fedsched.agents.calibration import calibrate, concatenate_sequences, recorded_sequences
 from fedsched.agents.collect import collect
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
 from fedsched.agents.decisions import AgentError
@@ -124,7 +125,7 @@ class Learner:
         self.policy.observe_returns({n: part.returns for n, part in experience.items() if part.returns is not None})
         losses = self._optimiser.update(experience, sum(part.moments for part in rollouts))
         move_towards(self.averaged, self.policy, self.config.ppo.average)
-        return replace(losses, multiplier=self._lambda, greedy_ratio=ratio)
+        return replace(losses, multiplier=self._lambda, greedy_ratio=ratio, sent_share=self._calibrate(rollouts))
 
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs to go on exactly; picklable."""
@@ -153,6 +154,17 @@ class Learner:
         self._generator.set_state(state["generator"])
         if self.multiplier is not None:
             self.multiplier.load(state["multiplier"])
+
+    def _calibrate(self, rollouts: Sequence[Rollouts]) -> float:
+        """Sets the triggers of both policies; returns the share that the averaged one sends."""
+        share = 1.0
+        for policy in (self.policy, self.averaged):
+            if policy.trigger is not None:
+                found = [recorded_sequences(policy, part) for part in rollouts]
+                present = [part for part in found if part is not None]
+                if present:
+                    share = calibrate(policy.trigger, concatenate_sequences(present))
+        return share
 
     @property
     def _lambda(self) -> float:

@@ -74,6 +74,8 @@ class Losses:
         decisions: Learned from.
         multiplier: Of the constraint; zero without one.
         greedy_ratio: Constrained total of the greedy rows relative to the reference's; zero without a constraint.
+        message_kl: Nats of a message that is heard at once; zero where messages are not Gaussian.
+        sent_share: Of the possible messages, by the calibrated trigger on the decisions learned from; 1 without one.
         value_mean: Of the critics' normaliser, in units of the returns, weighted by decisions; zero without a critic.
         value_deviation: Of the same.
     """
@@ -89,6 +91,8 @@ class Losses:
     decisions: int
     multiplier: float = 0.0
     greedy_ratio: float = 0.0
+    message_kl: float = 0.0
+    sent_share: float = 1.0
     value_mean: float = 0.0
     value_deviation: float = 0.0
 
@@ -106,6 +110,7 @@ class Terms:
     entropy: torch.Tensor
     approx_kl: torch.Tensor
     clip_fraction: torch.Tensor
+    message_kl: torch.Tensor
 
 
 def policy_terms(
@@ -164,7 +169,10 @@ def loss_terms(policy: Policy, batch: Mapping[str, Experience], config: PpoConfi
             share = len(part.decisions) / log_prob.shape[0]
             value = value + share * value_loss(fresh, old, returns, bound, config.huber)
     entropy = torch.cat([judged.distribution[name].entropy() for name in batch]).mean()
-    return Terms(surrogate, value, entropy, approx_kl, clip_fraction)
+    nats = surrogate.new_zeros(())
+    if judged.message_kl is not None and judged.message_kl.numel():
+        nats = judged.message_kl.mean()
+    return Terms(surrogate, value, entropy, approx_kl, clip_fraction, nats)
 
 
 class Optimiser:
@@ -176,6 +184,8 @@ class Optimiser:
         self.adam = torch.optim.Adam(_groups(policy, config), eps=1e-5)
         self._rates = [float(group["lr"]) for group in self.adam.param_groups]
         self.updates = 0
+        messages = policy.config.messages
+        self._message_kl = 0.0 if messages is None or messages.kl is None else messages.kl
 
     def update(self, experience: Mapping[str, Experience], moments: int) -> Losses:
         """Improves the policy on decisions whose moments lie below `moments`; without any it stays as it is.
@@ -194,7 +204,7 @@ class Optimiser:
         pieces = config.minibatches or max(1, round(decisions / config.minibatch))
         experience = normalise_advantages(experience)
         lines: list[torch.Tensor] = []
-        epochs, last = 0, torch.zeros(6)
+        epochs, last = 0, torch.zeros(7)
         for _ in range(config.epochs):
             start = len(lines)
             split = minibatches(experience, moments, pieces, self._generator)
@@ -223,11 +233,13 @@ class Optimiser:
             decisions=sum(sizes.values()),
             value_mean=center,
             value_deviation=deviation,
+            message_kl=float(mean[6]),
         )
 
     def _step(self, piece: Mapping[str, Experience], entropy: float) -> torch.Tensor:
         terms = loss_terms(self._policy, piece, self._config)
         loss = terms.policy + self._config.value * terms.value - entropy * terms.entropy
+        loss = loss + self._message_kl * terms.message_kl
         self.adam.zero_grad()
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self._policy.parameters(), self._config.grad_norm)
@@ -236,7 +248,7 @@ class Optimiser:
             culprit = culprit_of(self._policy, loss_terms(self._policy, piece, self._config))
             raise AgentError(f"update {self.updates + 1}: {culprit}; the parameters were left as they were before")
         self.adam.step()
-        parts = terms.policy, terms.value, terms.entropy, terms.approx_kl, terms.clip_fraction, norm
+        parts = terms.policy, terms.value, terms.entropy, terms.approx_kl, terms.clip_fraction, norm, terms.message_kl
         return torch.stack([part.detach() for part in parts])
 
 
@@ -252,7 +264,7 @@ def _groups(policy: Policy, config: PpoConfig) -> list[dict[str, Any]]:
 def culprit_of(policy: Policy, terms: Terms) -> str:
     """Which loss, or whose gradient, is not finite, in words."""
     parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    for name in ("policy", "value", "entropy"):
+    for name in ("policy", "value", "entropy", "message_kl"):
         term = getattr(terms, name)
         if not bool(term.isfinite()):
             return f"the {name} loss is {float(term.detach())}"

@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 import torch
 
 from fedsched.agents.bootstrap import LastValues
-from fedsched.agents.decisions import AgentError, Decisions, Heard
+from fedsched.agents.decisions import AgentError, Decisions, Heard, Speech
 from fedsched.agents.entities import Entities, Pairs
-from fedsched.agents.messages import Traffic
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import PolicyStep
 from fedsched.agents.segments import pointers_of
 from fedsched.envs.core import Transition, WorldSpec
@@ -236,6 +236,10 @@ def _columns(decisions: Decisions, first_moment: int) -> dict[str, torch.Tensor]
         lines |= {"entities": entities.tokens, "entities.count": entities.pointers.diff()}
         lines |= _pair_columns("concerns", entities.concerns)
         lines |= {} if entities.links is None else _pair_columns("links", entities.links)
+    if decisions.speech is not None:
+        lines["speech.sent"] = decisions.speech.sent
+        if decisions.speech.noise is not None:
+            lines["speech.noise"] = decisions.speech.noise
     return lines
 
 
@@ -259,6 +263,7 @@ def _decisions(table: Table) -> Decisions:
     heard = None
     if table.view("heard.known") is not None:
         heard = Heard(*(table.need(f"heard.{f.name}") for f in fields(Heard)))
+    sent = table.view("speech.sent")
     return Decisions(
         own=table.need("own"),
         rows=table.need("rows"),
@@ -268,4 +273,5 @@ def _decisions(table: Table) -> Decisions:
         heard=heard,
         critic=table.view("critic"),
         entities=_entities(table),
+        speech=None if sent is None else Speech(sent, table.view("speech.noise")),
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
+from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig, TriggerConfig
 from fedsched.agents.constraint import Constraint
 from fedsched.agents.imitation import Demonstration, ImitationConfig, Imitator, Lesson
 from fedsched.agents.learner import Learner, LearnerConfig
@@ -18,7 +18,7 @@ from fedsched.agents.rollout import Rollouts
 from fedsched.envs.core import World, WorldSpec, stream
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds, Teaching
-from fedsched.sim.scenario import Scenario
+from fedsched.sim.scenario import Messages, Scenario
 
 Parameters = dict[str, npt.NDArray[np.float32]]
 
@@ -33,7 +33,7 @@ def make_policy(scenario: Scenario, spec: WorldSpec, device: str = "cpu") -> Pol
         device: Where it lives.
     """
     agents, domain = scenario.agents, domain_of(scenario)
-    encoder, messages = agents.encoder, agents.messages
+    encoder = agents.encoder
     config = PolicyConfig(
         encoder=EncoderConfig(
             kind=encoder.kind,
@@ -44,13 +44,27 @@ def make_policy(scenario: Scenario, spec: WorldSpec, device: str = "cpu") -> Pol
             blocks=encoder.blocks,
             scoring=encoder.scoring,
         ),
-        messages=MessageConfig(messages.rounds, messages.latent, encoder.heads)
-        if messages.rounds and messages.trigger == "always"
-        else None,
+        messages=message_config(agents.messages, encoder.heads),
         sharing=agents.sharing,
         critic=agents.ppo.critic if agents.ppo.advantage == "gae" else "none",
     )
     return Policy(spec, config, domain.soft_rules(scenario.start), seed=scenario.seed).to(device)
+
+
+def message_config(messages: Messages, heads: int) -> MessageConfig | None:
+    """The stages of messages that a scenario describes; None: no messages."""
+    if not messages.sent:
+        return None
+    trigger = TriggerConfig(messages.share, messages.measure, messages.timeout)
+    return MessageConfig(
+        rounds=messages.rounds,
+        latent=messages.latent,
+        heads=heads,
+        kl=messages.kl,
+        quantised=messages.quantised,
+        trigger=trigger if messages.trigger == "uncertain" else None,
+        dropout=messages.dropped,
+    )
 
 
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:

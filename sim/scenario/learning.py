@@ -41,11 +41,48 @@ class Encoder(Part):
 
 
 class Messages(Part):
-    """What the agents of a site tell each other inside a decision."""
+    """What the agents of a site tell each other inside a decision, in stages that can be switched off one by one."""
 
-    rounds: Literal[0, 1] = Field(default=1, description="Rounds of messages before each decision")
+    rounds: int = Field(default=1, ge=0, le=4, description="Rounds of messages before each decision; 0: none")
     latent: int = Field(default=16, ge=1, description="Numbers in a message")
-    trigger: Literal["none", "always"] = Field(default="always", description="When an agent sends")
+    kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="Weight of the information in a message (nats beyond the prior) in the loss, 1e-4 to 1e-2; "
+        "null: messages are not variational",
+    )
+    quantised: bool = Field(default=False, description="Whether numbers are sent as int8 in use, not as float32")
+    trigger: Literal["none", "always", "uncertain"] = Field(
+        default="always",
+        description="When an agent sends in use: never, always, or when it is uncertain and has something new to say",
+    )
+    share: float = Field(
+        default=0.18, gt=0, le=1, description="Share of the messages that 'trigger: uncertain' shall send"
+    )
+    measure: Literal["entropy", "gap"] = Field(
+        default="entropy", description="Uncertainty: entropy of the choice, or gap between the two likeliest actions"
+    )
+    timeout: int = Field(
+        default=20, ge=1, description="Silent decisions after which 'trigger: uncertain' sends in any case"
+    )
+    dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share of the messages that training does not send; null: 0.2 with 'trigger: uncertain', else 0",
+    )
+
+    @property
+    def sent(self) -> bool:
+        """Whether there are messages at all."""
+        return self.rounds > 0 and self.trigger != "none"
+
+    @property
+    def dropped(self) -> float:
+        """The share that training does not send."""
+        if self.dropout is not None:
+            return self.dropout
+        return 0.2 if self.trigger == "uncertain" else 0.0
 
 
 class Ppo(Part):
@@ -126,7 +163,7 @@ class Agents(Part):
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """Messages are read by the encoder's heads, and not every encoder can be owned by each agent."""
-        if self.messages.rounds and self.messages.trigger == "always" and self.messages.latent % self.encoder.heads:
+        if self.messages.sent and self.messages.latent % self.encoder.heads:
             yield ("messages", "latent"), f"is not a multiple of {self.encoder.heads}, the heads of the encoder"
         if self.encoder.kind == "graph" and self.sharing == "agent":
             yield ("encoder", "kind"), "graph has no parameters of each agent's own; take gat, or 'sharing: kind'"
