@@ -76,6 +76,8 @@ class Losses:
         greedy_ratio: Constrained total of the greedy rows relative to the reference's; zero without a constraint.
         value_mean: Of the critics' normaliser, in units of the returns, weighted by decisions; zero without a critic.
         value_deviation: Of the same.
+        noise: Deviation of the noise on the parameters in the next rollouts; zero without.
+        noise_kl: Divergence between acting with that noise and without, in the rollouts learned from.
     """
 
     policy: float
@@ -89,6 +91,8 @@ class Losses:
     decisions: int
     multiplier: float = 0.0
     greedy_ratio: float = 0.0
+    noise: float = 0.0
+    noise_kl: float = 0.0
     value_mean: float = 0.0
     value_deviation: float = 0.0
 

@@ -107,3 +107,15 @@ def test_a_search_can_count_the_worst_windows_alone(tiny: Callable[..., Scenario
     assert cost(5, 0.5) == pytest.approx(sum(each[:3]) / 3, rel=1e-9)
     assert cost(5, 0.2) == pytest.approx(each[0], rel=1e-9)
     assert cost(5, 0.5) > cost(5, 1.0)
+
+
+def test_exploration_perturbs_parameters_as_the_scenario_says(tiny: Callable[..., Scenario]) -> None:
+    assert learner_config(tiny(), {"qos": 1.0}).noise is None
+    exploring = tiny(sites=CROWDED, agents={"exploration": {"target": 0.05, "correlation": 0.9}})
+    noise = learner_config(exploring, {"qos": 1.0}).noise
+    assert noise is not None
+    assert (noise.target, noise.correlation) == (0.05, 0.9)
+    trainer, _ = make(exploring)
+    losses = trainer.update()
+    assert losses.noise_kl > 0.0
+    assert losses.noise > noise.sigma
