@@ -1,12 +1,12 @@
 """Policies and how they learn: token networks, messages, rollouts, PPO, evolution."""
 
 from fedsched.agents.collect import GreedyActor, evaluate, play
-from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
+from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig, TriggerConfig
 from fedsched.agents.constraint import Constraint, Multiplier
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.evolution import Cma
 from fedsched.agents.learner import Learner, LearnerConfig
-from fedsched.agents.messages import Mailbox, Traffic
+from fedsched.agents.mailbox import Mailbox, Traffic
 from fedsched.agents.network import SoftRule
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy, PolicyStep
@@ -34,6 +34,7 @@ __all__ = [
     "Rollouts",
     "SoftRule",
     "Traffic",
+    "TriggerConfig",
     "evaluate",
     "linear_weights",
     "parameters_from_numpy",

@@ -27,20 +27,21 @@ def positions(sequence: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return order, place
 
 
-def between(accrued: torch.Tensor, step: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-    """What accrued from each decision to the same agent's next one, or to the end.
+def between(accrued: torch.Tensor, step: torch.Tensor, column: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """What accrued from each decision to the same agent's next one, or to its end.
 
     Args:
         accrued: float64 [T + 1, S], running sums per sequence S, before each step and at the end.
         step: int64 [D], the step before which each decision was taken; ascending.
         column: int64 [D], the sequence of each.
+        end: int64 [S] in 0..T, the number of steps after which each sequence ends.
 
     Returns:
         float64 [D].
     """
     order, _ = positions(column)
     grouped, steps = column.index_select(0, order), step.index_select(0, order)
-    following = torch.full_like(steps, accrued.shape[0] - 1)
+    following = end.index_select(0, grouped)
     same = grouped[1:] == grouped[:-1]
     following[:-1] = torch.where(same, steps[1:], following[:-1])
     gained = accrued[following, grouped] - accrued[steps, grouped]

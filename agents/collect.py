@@ -6,8 +6,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from fedsched.agents.bootstrap import LastValues
+from fedsched.agents.inputs import check_rewards, check_step
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy, PolicyStep
 from fedsched.agents.rollout import Recorder, Reference, Rollouts
+from fedsched.agents.speech import Sending
 from fedsched.envs.core import Observation, Transition, World, WorldSpec
 
 
@@ -28,7 +32,7 @@ class Ended:
     Attributes:
         terminated: bool [B, A] by kind.
         truncated: bool [B], cut off before all agents had terminated.
-        over: bool [B], cut off or without a running agent.
+        over: bool [B], cut off or without a living agent.
     """
 
     def __init__(self, spec: WorldSpec, batch: int, device: str) -> None:
@@ -45,8 +49,8 @@ class Ended:
         self.truncated = self.truncated | (transition.truncated & running)
         ended = [t | (transition.terminated[name] & running[:, None]) for name, t in self.terminated.items()]
         self.terminated = dict(zip(self.terminated, ended, strict=True))
-        everyone = ended[0] if len(ended) == 1 else torch.cat(ended, 1)
-        self.over = self.truncated | everyone.all(1)
+        gone = [t | ~transition.observation.kinds[name].alive for name, t in self.terminated.items()]
+        self.over = self.over | self.truncated | (gone[0] if len(gone) == 1 else torch.cat(gone, 1)).all(1)
 
 
 def quieten(observation: Observation, over: torch.Tensor) -> Observation:
@@ -79,17 +83,24 @@ def collect(
         greedy: bool [B], rows that take the likeliest action.
         group: int64 [B], rows with equal instance and seed.
         reference: Per row, kept with the rollouts.
+
+    Raises:
+        AgentError: An observation or a reward that is not finite, or an agent that must decide and may do nothing.
     """
     actor = _Sampler(policy, world, generator, greedy)
     # from time 0, so that what accrues before an agent's first decision is counted, but not as that decision's doing
     observation = world.reset(instances, seeds, until_s=torch.zeros(world.batch, dtype=torch.float64).to(world.device))
     recorder, ended = Recorder(world.spec, observation.time_s), Ended(world.spec, world.batch, world.device)
+    last = None if policy.config.critic == "none" else LastValues(policy, world.spec, observation)
     while not bool(ended.over.all()):
         running = ~ended.over
         transition = world.step(actor.act(quieten(observation, ended.over), recorder))
         recorder.advance(transition, running)
+        if last is not None:
+            last.observe(transition, running, recorder.steps)
         ended.observe(transition)
         observation = transition.observation
+    check_rewards(world.spec, recorder.rewards())
     return Rollouts(
         spec=world.spec,
         taken=recorder.taken(),
@@ -97,7 +108,7 @@ def collect(
         rewards=recorder.rewards(),
         terminated=ended.terminated,
         truncated=ended.truncated,
-        last_value=policy.values_of_all(observation),
+        last=last,
         group=group,
         greedy=greedy,
         reference=reference,
@@ -112,12 +123,14 @@ class _Sampler:
     def __init__(self, policy: Policy, world: World, generator: torch.Generator, greedy: torch.Tensor) -> None:
         self._policy, self._spec, self._generator = policy, world.spec, generator
         self._greedy = greedy if bool(greedy.any()) else None
+        self._sending = policy.practise(generator, self._greedy)
         self._mailbox = policy.mailbox(world.spec, world.batch, world.device)
         self._idle = idle_actions(world.spec, world.batch, world.device)
 
     def act(self, observation: Observation, recorder: Recorder) -> dict[str, torch.Tensor]:
         """Draws, records and returns actions int64 [B, A] or float32 [B, A, K] by kind."""
-        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox)
+        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox, self._sending)
+        check_step(self._spec, self._policy, step, recorder.steps)
         self._mailbox = step.mailbox
         parts = step.distribution
         choice = {name: part.sample(self._generator, self._quiet(step, name)) for name, part in parts.items()}
@@ -134,22 +147,34 @@ class GreedyActor:
 
     Attributes:
         mailbox: What the agents last heard.
-        payload_bytes: Sent between them so far.
+        traffic: Sent between them so far.
     """
 
-    def __init__(self, policy: Policy, spec: WorldSpec, batch: int, device: str = "cpu") -> None:
-        """Binds a policy to worlds of a spec; its mailbox starts empty."""
-        self._policy, self._spec = policy, spec
+    def __init__(
+        self, policy: Policy, spec: WorldSpec, batch: int, device: str = "cpu", sending: Sending | None = None
+    ) -> None:
+        """Binds a policy to worlds of a spec; its mailbox starts empty.
+
+        Args:
+            policy: Acts for all agents.
+            spec: Of the worlds.
+            batch: Their number.
+            device: Where they live.
+            sending: Who sends messages, from `Policy.use`; None: as configured.
+        """
+        self._policy, self._spec, self._sending, self._steps = policy, spec, sending, 0
         self._idle = idle_actions(spec, batch, device)
         self.mailbox = policy.mailbox(spec, batch, device)
-        self.payload_bytes = 0
+        self.traffic = Traffic()
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
-        """Actions int64 [B, A] or float32 [B, A, K] by kind."""
-        step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox)
+        """Actions int64 [B, A] or float32 [B, A, K] by kind; raises AgentError where `check_step` does."""
+        step: PolicyStep = self._policy(self._spec, observation, None, self.mailbox, self._sending)
+        check_step(self._spec, self._policy, step, self._steps)
+        self._steps += 1
         self.mailbox = step.mailbox
-        self.payload_bytes += step.traffic.payload_bytes
+        self.traffic = self.traffic + step.traffic
         return step.actions({name: part.mode() for name, part in step.distribution.items()}, self._idle)
 
 

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-EncoderKind = Literal["pointwise", "attention"]
+EncoderKind = Literal["pointwise", "attention", "hierarchical", "gat", "graph"]
+Scoring = Literal["additive", "dot"]
 CriticKind = Literal["none", "independent", "central"]
 Sharing = Literal["kind", "agent", "all"]
+Measure = Literal["entropy", "gap"]
 
 
 @dataclass(frozen=True)
@@ -13,11 +15,16 @@ class EncoderConfig:
     """What a network makes of the rows of a decision before it is scored.
 
     Attributes:
-        kind: `pointwise` (a shared network per row) or `attention` (rows look at one another as well).
+        kind: `pointwise` (a shared network per row), `attention` (the entities that an agent sees look at one another
+            first), `hierarchical` (they pass a transformer, and their features are weighted), `gat` (graph attention)
+            or `graph` (the same by torch-geometric, for large graphs with few links).
         width: Units of the first layer of the row network.
         hidden: Units of its second layer.
-        heads: Attention heads over rows.
+        heads: Attention heads over entities.
         layers: Layers of `width` units on the agent's own features and what it heard, before rows are looked at.
+        blocks: Rounds of `hierarchical`, `gat` and `graph`.
+        scoring: `additive` (a linear layer on what was made of row and state) or `dot` (the product of the state and
+            what was made of the row; with `pointwise`, of the row itself).
     """
 
     kind: EncoderKind = "pointwise"
@@ -25,21 +32,47 @@ class EncoderConfig:
     hidden: int = 16
     heads: int = 2
     layers: int = 0
+    blocks: int = 1
+    scoring: Scoring = "additive"
+
+
+@dataclass(frozen=True)
+class TriggerConfig:
+    """When an agent sends in use, if not always.
+
+    Attributes:
+        share: Share of the possible messages that shall be sent; the thresholds are calibrated to it.
+        measure: Of uncertainty: normalised `entropy`, or `gap`, one minus the gap between the two likeliest actions.
+        timeout: Decisions without sending after which an agent sends in any case.
+    """
+
+    share: float = 0.18
+    measure: Measure = "entropy"
+    timeout: int = 20
+    whose: Literal["sender", "listener"] = "listener"
 
 
 @dataclass(frozen=True)
 class MessageConfig:
-    """What agents tell one another inside a decision.
+    """What agents tell one another inside a decision, in stages; all but the first can be off.
 
     Attributes:
         rounds: Rounds of messages, at least one.
         latent: Numbers in a message.
         heads: Attention heads over what is heard.
+        kl: Weight in the loss of the nats by which a Gaussian message differs from its prior; None: not variational.
+        quantised: Whether messages are sent as int8 in use instead of float32.
+        trigger: When messages are sent in use; None: always.
+        dropout: Share of the decisions in training that do not send.
     """
 
     rounds: int = 1
     latent: int = 16
     heads: int = 2
+    kl: float | None = None
+    quantised: bool = False
+    trigger: TriggerConfig | None = None
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)

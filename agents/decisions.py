@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from fedsched.agents.entities import Entities, concatenate_entities, gather_entities
 from fedsched.agents.segments import pointers_of, rows_of, segment_of
 from fedsched.envs.core import KindSpec, Tokens
 
@@ -39,29 +40,55 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Speech:
+    """What D agents do with their messages.
+
+    Attributes:
+        sent: bool [D], whether they are sent; who does not send is heard with what it last said.
+        noise: float32 [D, rounds, M], of training; None: none, as in use.
+    """
+
+    sent: torch.Tensor
+    noise: torch.Tensor | None = None
+
+    def select(self, chosen: torch.Tensor) -> "Speech":
+        """The lines of some decisions, `chosen` int64 [C]."""
+        noise = None if self.noise is None else self.noise.index_select(0, chosen)
+        return Speech(self.sent.index_select(0, chosen), noise)
+
+    @staticmethod
+    def concatenate(parts: Sequence["Speech"]) -> "Speech | None":
+        """One after another; None without parts."""
+        noise = [part.noise for part in parts if part.noise is not None]
+        return Speech(torch.cat([p.sent for p in parts]), torch.cat(noise) if noise else None) if parts else None
+
+
+@dataclass(frozen=True)
 class Decisions:
-    """D decisions of agents of one kind over R rows.
+    """D decisions of agents of one kind over R rows, each a legal action.
 
     Attributes:
         own: float32 [D, Fo].
         rows: float32 [R, Fe + Fa], features of the entity concerned (zero for none), then of the action; where actions
             are vectors, [R, Fe] of the live entities.
         pointers: int64 [D + 1], where the rows of a decision begin.
-        legal: bool [R]; None where every row is a legal action.
         moment: int64 [D]; decisions of one world at one instant share it.
         agent: int64 [D], index over all agents of all kinds.
         heard: The mailbox's view of the neighbours; None without messages.
         critic: float32 [D, Fc], what the critic reads; None without a critic.
+        entities: What the agents see; None where no encoder looks at it.
+        speech: What they do with their messages; None: everybody sends, without noise.
     """
 
     own: torch.Tensor
     rows: torch.Tensor
     pointers: torch.Tensor
-    legal: torch.Tensor | None
     moment: torch.Tensor
     agent: torch.Tensor
     heard: Heard | None = None
     critic: torch.Tensor | None = None
+    entities: Entities | None = None
+    speech: Speech | None = None
 
     def __len__(self) -> int:
         """The number of decisions D."""
@@ -75,6 +102,10 @@ class Decisions:
         """The same decisions with what the neighbours last said."""
         return replace(self, heard=heard)
 
+    def with_speech(self, speech: Speech | None) -> "Decisions":
+        """The same decisions with what is done with their messages."""
+        return replace(self, speech=speech)
+
     def select(self, chosen: torch.Tensor) -> "Decisions":
         """Some decisions with their rows, `chosen` int64 [C] in any order."""
         rows, pointers = rows_of(self.pointers, chosen)
@@ -82,11 +113,12 @@ class Decisions:
             own=self.own.index_select(0, chosen),
             rows=self.rows.index_select(0, rows),
             pointers=pointers,
-            legal=None if self.legal is None else self.legal.index_select(0, rows),
             moment=self.moment.index_select(0, chosen),
             agent=self.agent.index_select(0, chosen),
             heard=None if self.heard is None else self.heard.select(chosen),
             critic=None if self.critic is None else self.critic.index_select(0, chosen),
+            entities=None if self.entities is None else self.entities.select(chosen),
+            speech=None if self.speech is None else self.speech.select(chosen),
         )
 
 
@@ -121,19 +153,8 @@ def row_features(tokens: Tokens, kind: KindSpec, rows: torch.Tensor) -> torch.Te
     return torch.cat([concerned, own_action], 1)
 
 
-def row_mask(tokens: Tokens, kind: KindSpec, see_all: bool) -> torch.Tensor:
-    """Which actions become rows, bool [B, A, N]: the legal ones, or with `see_all` those of live entities as well."""
-    mask = tokens.action_mask
-    slots = tokens.entities.shape[2]
-    if see_all and isinstance(kind.relation, str) and slots:
-        mask = mask.clone()
-        shared = min(slots, mask.shape[2])
-        mask[:, :, :shared] |= tokens.entity_mask[:, :, :shared]
-    return mask & tokens.active[:, :, None]
-
-
 def gather(
-    tokens: Tokens, kind: KindSpec, first_agent: int, see_all: bool, central: torch.Tensor | None
+    tokens: Tokens, kind: KindSpec, first_agent: int, look: bool, central: torch.Tensor | None
 ) -> tuple[Decisions, torch.Tensor, torch.Tensor]:
     """The decisions that the active agents of a kind have to take now.
 
@@ -141,7 +162,7 @@ def gather(
         tokens: Of the kind, from the world; nothing of the result aliases it.
         kind: Its static description.
         first_agent: Index of its first agent over all kinds.
-        see_all: Whether rows include live entities that no legal action concerns.
+        look: Whether the encoder looks at entities.
         central: float32 [B, A, Fc], what a critic reads; None without one.
 
     Returns:
@@ -151,20 +172,20 @@ def gather(
     agents, actions = tokens.active.shape[1], tokens.action_mask.shape[2]
     where = tokens.active.reshape(-1).nonzero().squeeze(1)
     chooses = kind.bounds is None
-    mask = row_mask(tokens, kind, see_all) if chooses else tokens.entity_mask & tokens.active[:, :, None]
+    mask = (tokens.action_mask if chooses else tokens.entity_mask) & tokens.active[:, :, None]
     rows = mask.reshape(-1).nonzero().squeeze(1)
     counts = mask.sum(2).reshape(-1).index_select(0, where)
-    legal = tokens.action_mask.reshape(-1).index_select(0, rows) if see_all and chooses else None
+    pointers, action = pointers_of(counts), rows % actions if chooses else rows.new_zeros(0)
     decisions = Decisions(
         own=tokens.own.flatten(0, 1).index_select(0, where),
         rows=row_features(tokens, kind, rows) if chooses else tokens.entities.flatten(0, 2).index_select(0, rows),
-        pointers=pointers_of(counts),
-        legal=legal,
+        pointers=pointers,
         moment=torch.div(where, agents, rounding_mode="floor"),
         agent=first_agent + where % agents,
         critic=None if central is None else central.flatten(0, 1).index_select(0, where),
+        entities=gather_entities(tokens, kind, where, pointers, action) if look else None,
     )
-    return decisions, where, rows % actions if chooses else rows.new_zeros(0)
+    return decisions, where, action
 
 
 def concatenate(parts: Sequence[Decisions], shifts: Sequence[int]) -> Decisions:
@@ -174,18 +195,19 @@ def concatenate(parts: Sequence[Decisions], shifts: Sequence[int]) -> Decisions:
         parts: At least one.
         shifts: Added to the moments of each, so that no two rollouts share one.
     """
-    legal = [p.legal for p in parts if p.legal is not None]
     critic = [p.critic for p in parts if p.critic is not None]
     heard = [p.heard for p in parts if p.heard is not None]
+    entities = [p.entities for p in parts if p.entities is not None]
     return Decisions(
         own=torch.cat([p.own for p in parts]),
         rows=torch.cat([p.rows for p in parts]),
         pointers=pointers_of(torch.cat([p.pointers.diff() for p in parts])),
-        legal=torch.cat(legal) if legal else None,
         moment=torch.cat([p.moment + s for p, s in zip(parts, shifts, strict=True)]),
         agent=torch.cat([p.agent for p in parts]),
         heard=_concatenate_heard(heard) if heard else None,
         critic=torch.cat(critic) if critic else None,
+        entities=concatenate_entities(entities) if entities else None,
+        speech=Speech.concatenate([p.speech for p in parts if p.speech is not None]),
     )
 
 

@@ -31,31 +31,30 @@ class Distribution(Protocol):
         """Entropy of every decision in nats, [D]."""
         ...
 
+    def total(self) -> torch.Tensor:
+        """The sum of its numbers, [], finite where they all are."""
+        ...
+
 
 class RaggedCategorical:
     """D categorical distributions over the R rows of their decisions.
 
     Attributes:
-        log_probs: float32 [R], normalised inside each decision; hugely negative for an illegal row.
+        log_probs: float32 [R], normalised inside each decision.
         pointers: int64 [D + 1], where the rows of a decision begin.
         segment: int64 [R], the decision of a row.
     """
 
-    def __init__(
-        self, scores: torch.Tensor, pointers: torch.Tensor, segment: torch.Tensor, legal: torch.Tensor | None = None
-    ) -> None:
+    def __init__(self, scores: torch.Tensor, pointers: torch.Tensor, segment: torch.Tensor) -> None:
         """Normalises scores.
 
         Args:
             scores: float32 [R].
             pointers: int64 [D + 1].
             segment: int64 [R].
-            legal: bool [R]; None where every row is legal.
         """
-        # a finite floor keeps p * log p and its gradient at zero instead of NaN
-        allowed = scores if legal is None else scores.masked_fill(~legal, -1e9)
         self.pointers, self.segment = pointers, segment
-        self.log_probs = segment_log_softmax(allowed, segment, self.decisions)
+        self.log_probs = segment_log_softmax(scores, segment, self.decisions)
 
     @property
     def decisions(self) -> int:
@@ -87,6 +86,10 @@ class RaggedCategorical:
     def entropy(self) -> torch.Tensor:
         """Entropy of every decision in nats, [D]."""
         return -segment_sum(self.log_probs.exp() * self.log_probs, self.segment, self.decisions)
+
+    def total(self) -> torch.Tensor:
+        """The sum of all log-probabilities, []."""
+        return self.log_probs.sum()
 
     def _best(self, keys: torch.Tensor) -> torch.Tensor:
         return segment_argmax(keys, self.segment, self.decisions) - self.pointers[:-1]

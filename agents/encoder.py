@@ -1,101 +1,123 @@
 """Row encoders: what a network makes of every row of a decision before it is scored.
 
-`pointwise` passes each row through one shared network together with what is known about the whole decision; `attention`
-lets the rows of a decision look at one another as well. Both take any number of rows.
+`pointwise` passes each row through one shared network together with what is known about the whole decision. The others
+let the entities that an agent sees look at one another first; a row then gets the sum of what became of the entities
+that it concerns. All take any number of rows and entities.
 """
-
-import itertools
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedsched.agents.decisions import Decisions
+from fedsched.agents.attention import AttentionBody, HierarchicalBody
+from fedsched.agents.config import EncoderConfig
+from fedsched.agents.decisions import AgentError, Decisions
+from fedsched.agents.gat import GatBody
 from fedsched.agents.layers import SHARED, Dense, Whose
-
-# rows are padded to the longest decision of a bucket; decisions of like length share one
-BUCKETS = (8, 16, 32, 64)
+from fedsched.envs.core import KindSpec
 
 
 class PointwiseEncoder(nn.Module):
-    """h_r = relu(W2 relu(Wr row_r + Wo inputs_d + b) + c), the same weights for every row r of decision d."""
+    """h_r = relu(W2 relu(Wr row_r + Wo state_d + b) + c), the same weights for every row r of decision d."""
 
-    def __init__(self, inputs: int, rows: int, width: int, hidden: int, copies: int = 0) -> None:
-        """Sizes: `inputs` and `rows` features, `width` and `hidden` units in its layers; `copies` as in `Dense`."""
+    looks = False
+
+    def __init__(self, state: int, rows: int, config: EncoderConfig, copies: int = 0) -> None:
+        """Sizes: `state` and `rows` features, units of `config`; `copies` as in `Dense`."""
         super().__init__()
-        self.row = Dense(rows, width, copies, bias=False)
-        self.whole = Dense(inputs, width, copies)
-        self.mix = Dense(width, hidden, copies)
+        self.row = Dense(rows, config.width, copies, bias=False)
+        self.whole = Dense(state, config.width, copies)
+        self.mix = Dense(config.width, config.hidden, copies)
+        self.size = config.hidden
 
     def forward(
-        self, inputs: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
+        self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
     ) -> torch.Tensor:
-        """Encodes rows: `inputs` [D, inputs], `segment` int64 [R]; returns float32 [R, hidden]."""
-        whole = self.whole(inputs, whose.decisions).index_select(0, segment)
+        """Encodes rows: `state` [D, state], `segment` int64 [R]; returns float32 [R, hidden]."""
+        whole = self.whole(state, whose.decisions).index_select(0, segment)
         return F.relu(self.mix(F.relu(self.row(decisions.rows, whose.rows) + whole), whose.rows))
 
 
-class AttentionEncoder(nn.Module):
-    """The pointwise network with one residual round of multi-head self-attention between its two layers.
+class EntityEncoder(nn.Module):
+    """Entities look at one another before rows are made of them.
 
-    t_r = relu(Wr row_r + Wo inputs_d + b);  h_r = relu(W2 (t_r + attention(t)_r) + c), attention over the rows of d
-    (Vaswani et al. 2017, scaled dot product), no positions: a permutation of rows permutes the result.
+    t_e = relu(We entity_e + Ws state_d + b);  t', o = body(t, Wo state_d + c)
+    h_r = relu(W2 relu(Wr row_r + o_d + Wc sum t'_e over the entities e that r concerns) + d)
     """
 
-    def __init__(self, inputs: int, rows: int, width: int, hidden: int, heads: int, copies: int = 0) -> None:
-        """Sizes as in `PointwiseEncoder`; queries, keys and values have `hidden` units, a multiple of `heads`."""
+    looks = True
+
+    def __init__(self, state: int, rows: int, entity: int, config: EncoderConfig, copies: int = 0) -> None:
+        """Sizes: `state`, `rows` and `entity` features, units of `config`; `copies` as in `Dense`."""
         super().__init__()
-        self.heads = heads
-        self.row = Dense(rows, width, copies, bias=False)
-        self.whole = Dense(inputs, width, copies)
-        self.project = Dense(width, 3 * hidden, copies, bias=False)
-        self.merge = Dense(hidden, width, copies)
-        self.mix = Dense(width, hidden, copies)
+        self.entity = Dense(entity, config.width, copies, bias=False)
+        self.sees = Dense(state, config.width, copies)
+        self.row = Dense(rows, config.width, copies, bias=False)
+        self.whole = Dense(state, config.width, copies)
+        self.body = _body(config, copies)
+        self.concerned = Dense(config.width, config.width, copies, bias=False)
+        self.mix = Dense(config.width, config.hidden, copies)
+        self.size = config.hidden
 
     def forward(
-        self, inputs: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
+        self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
     ) -> torch.Tensor:
-        """Encodes rows: `inputs` [D, inputs], `segment` int64 [R]; returns float32 [R, hidden]."""
-        whole = self.whole(inputs, whose.decisions).index_select(0, segment)
-        tokens = F.relu(self.row(decisions.rows, whose.rows) + whole)
-        mixed = self._attend(self.project(tokens, whose.rows), decisions.pointers, segment)
-        return F.relu(self.mix(tokens + self.merge(mixed, whose.rows), whose.rows))
+        """Encodes rows: `state` [D, state], `segment` int64 [R]; returns float32 [R, hidden]."""
+        entities = decisions.entities
+        if entities is None:
+            raise AgentError("these decisions were gathered without the entities that the encoder looks at")
+        owners, member = whose.decisions, entities.segment()
+        members = owners.over(entities.pointers, member) if owners else None
+        sees = self.sees(state, owners).index_select(0, member)
+        tokens = F.relu(self.entity(entities.tokens, members) + sees)
+        tokens, whole = self.body(tokens, self.whole(state, owners), entities, owners)
+        concerned = entities.row_sums(self.concerned(tokens, members), decisions.pointers)
+        row = self.row(decisions.rows, whose.rows) + whole.index_select(0, segment) + concerned
+        return F.relu(self.mix(F.relu(row), whose.rows))
 
-    def _attend(self, projected: torch.Tensor, pointers: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
-        counts = pointers.diff()
-        place = torch.arange(projected.shape[0], device=projected.device) - pointers.index_select(0, segment)
-        row_counts = counts.index_select(0, segment)
-        parts, orders = [], []
-        for low, high in _bounds(counts):
-            rows = ((row_counts > low) & (row_counts <= high)).nonzero().squeeze(1)
-            members = (counts > low) & (counts <= high)
-            line = (members.cumsum(0) - 1).index_select(0, segment.index_select(0, rows))
-            flat = line * high + place.index_select(0, rows)
-            chosen = projected.index_select(0, rows)
-            parts.append(self._attend_padded(chosen, flat, counts[members], high))
-            orders.append(rows)
-        merged = projected.new_zeros(projected.shape[0], projected.shape[1] // 3)
-        return merged.index_copy(0, torch.cat(orders), torch.cat(parts)) if parts else merged
 
-    def _attend_padded(
-        self, projected: torch.Tensor, flat: torch.Tensor, counts: torch.Tensor, length: int
+class BareRows(nn.Module):
+    """h_r = row_r: where the score is a product with the state, rows need not hold it."""
+
+    looks = False
+
+    def __init__(self, rows: int) -> None:
+        """`rows` features."""
+        super().__init__()
+        self.size = rows
+
+    def forward(
+        self, state: torch.Tensor, decisions: Decisions, segment: torch.Tensor, whose: Whose = SHARED
     ) -> torch.Tensor:
-        lines, width = counts.shape[0], projected.shape[1]
-        dense = projected.new_zeros(lines * length, width).index_copy(0, flat, projected)
-        shaped = dense.reshape(lines, length, 3, self.heads, width // (3 * self.heads)).permute(2, 0, 3, 1, 4)
-        mask = torch.arange(length, device=counts.device) < counts[:, None]
-        queries, keys, values = shaped.unbind(0)
-        scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
-        weights = scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(3)
-        out: torch.Tensor = weights @ values
-        return out.transpose(1, 2).reshape(lines * length, width // 3).index_select(0, flat)
+        """The rows [R, Fe + Fa] as they are."""
+        del state, segment, whose
+        return decisions.rows
 
 
-def _bounds(counts: torch.Tensor) -> list[tuple[int, int]]:
-    """Ranges (low, high] of row counts, none of them empty; the last one ends at the longest decision."""
-    if counts.numel() == 0:
-        return []
-    longest = int(counts.max())
-    edges = [0, *(b for b in BUCKETS if b < longest), longest]
-    pairs = itertools.pairwise(edges)
-    return [(low, high) for low, high in pairs if bool(((counts > low) & (counts <= high)).any())]
+Encoder = PointwiseEncoder | EntityEncoder | BareRows
+
+
+def make_encoder(kind: KindSpec, config: EncoderConfig, state: int, copies: int = 0) -> Encoder:
+    """The encoder of a kind whose states have `state` numbers; without entities there is nothing to look at.
+
+    Raises:
+        AgentError: Every agent is to own a `graph` encoder.
+    """
+    rows = len(kind.entity) + (len(kind.action) if kind.bounds is None else 0)
+    if config.kind != "pointwise" and kind.entity:
+        return EntityEncoder(state, rows, len(kind.entity), config, copies)
+    return BareRows(rows) if config.scoring == "dot" else PointwiseEncoder(state, rows, config, copies)
+
+
+def _body(config: EncoderConfig, copies: int) -> nn.Module:
+    if config.kind == "attention":
+        return AttentionBody(config.width, config.hidden, config.heads, copies)
+    if config.kind == "hierarchical":
+        return HierarchicalBody(config.width, config.heads, config.blocks, copies)
+    if config.kind == "gat":
+        return GatBody(config.width, config.heads, config.blocks, copies)
+    if copies:
+        raise AgentError("the graph encoder has no parameters of each agent's own: take gat, or share by kind")
+    from fedsched.agents.graph import GraphBody  # torch-geometric takes seconds to import
+
+    return GraphBody(config.width, config.heads, config.blocks)

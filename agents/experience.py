@@ -106,19 +106,19 @@ def gae_experience(rollouts: Rollouts, costs: Mapping[str, torch.Tensor], discou
     """
     experience = {}
     for name, taken in rollouts.taken.items():
-        if taken.value is None or rollouts.last_value is None:
+        if taken.value is None or rollouts.last is None:
             raise AgentError("these rollouts were collected without a critic")
         agents = costs[name].shape[2]
         learnt = sampled(rollouts, name)
         step = rollouts.step(name)[learnt]
         column = rollouts.row(name)[learnt] * agents + rollouts.agent(name)[learnt]
         clock = rollouts.times.repeat_interleave(agents, 1)
+        end = rollouts.last.end[name].reshape(-1).clamp(max=clock.shape[0] - 1)
         factor = torch.full_like(step, 1, dtype=torch.float64) * discount.gamma
         if discount.tau_s is not None:
-            factor = factor * torch.exp(-between(clock, step, column) / discount.tau_s)
-        reward = -between(running_sum(costs[name]), step, column)
-        bootstrap = rollouts.last_value[name].masked_fill(rollouts.terminated[name], 0.0).reshape(-1)
-        value = taken.value[learnt]
+            factor = factor * torch.exp(-between(clock, step, column, end) / discount.tau_s)
+        reward = -between(running_sum(costs[name]), step, column, end)
+        value, bootstrap = taken.value[learnt], rollouts.last.value[name].reshape(-1)
         advantage = gae(reward.float(), value, factor.float(), column, bootstrap, discount.trace)
         decisions, choice, log_prob = taken.decisions.select(learnt), taken.choice[learnt], taken.log_prob[learnt]
         experience[name] = Experience(decisions, choice, log_prob, advantage, value, advantage + value)

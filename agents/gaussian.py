@@ -63,6 +63,10 @@ class DiagonalGaussian:
         """Differential entropy of every decision in nats, [D]; negative for narrow distributions."""
         return (self.log_std + (1 + math.log(2 * math.pi)) / 2).sum(1)
 
+    def total(self) -> torch.Tensor:
+        """The sum of all means and log standard deviations, []."""
+        return self.mean.sum() + self.log_std.sum()
+
 
 class GaussianHead(nn.Module):
     """Means from what an agent knows; log standard deviations are parameters that depend on nothing."""

@@ -18,13 +18,15 @@ class Owners:
 
     Attributes:
         owner: int64 [n], below `copies`.
-        place: int64 [n], owner * longest + how many earlier lines the same owner has.
+        place: int64 [n], the slot of each line: owner * longest + how many earlier lines the same owner has.
+        line: int64 [copies * longest], the line in each slot; any line in those left over, which are not read.
         copies: The number of owners.
         longest: The most lines of one owner.
     """
 
     owner: torch.Tensor
     place: torch.Tensor
+    line: torch.Tensor
     copies: int
     longest: int
 
@@ -34,10 +36,17 @@ class Owners:
         counts = torch.bincount(owner, minlength=copies)
         order = torch.argsort(owner, stable=True)
         grouped = owner.index_select(0, order)
-        earlier = torch.arange(owner.shape[0], device=owner.device) - (counts.cumsum(0) - counts)[grouped]
+        number = torch.arange(owner.shape[0], device=owner.device)
+        earlier = number - (counts.cumsum(0) - counts).index_select(0, grouped)
         longest = int(counts.max()) if copies else 0
-        place = torch.empty_like(owner).index_copy(0, order, grouped * longest + earlier)
-        return cls(owner, place, copies, longest)
+        place = torch.empty_like(owner).index_copy_(0, order, grouped * longest + earlier)
+        return cls._laid(owner, place, copies, longest)
+
+    @classmethod
+    def _laid(cls, owner: torch.Tensor, place: torch.Tensor, copies: int, longest: int) -> "Owners":
+        line = torch.zeros(copies * longest, dtype=torch.int64, device=owner.device)
+        line.index_copy_(0, place, torch.arange(place.shape[0], device=owner.device))
+        return cls(owner, place, line, copies, longest)
 
     def over(self, pointers: torch.Tensor, segment: torch.Tensor) -> "Owners":
         """The layout of a finer axis, such as the rows of decisions, without sorting again.
@@ -46,13 +55,13 @@ class Owners:
             pointers: int64 [n + 1], where the finer lines of each line begin.
             segment: int64 [m], the line that each finer one belongs to; ascending.
         """
-        table = pointers.new_zeros(self.copies * self.longest).index_copy(0, self.place, pointers.diff())
+        table = pointers.new_zeros(self.copies * self.longest).index_copy_(0, self.place, pointers.diff())
         table = table.reshape(self.copies, self.longest)
         longest = int(table.sum(1).max()) if table.numel() else 0
         earlier = (table.cumsum(1) - table).reshape(-1).index_select(0, self.place)
         shift = self.owner * longest + earlier - pointers[:-1]
         place = shift.index_select(0, segment) + torch.arange(segment.shape[0], device=segment.device)
-        return Owners(self.owner.index_select(0, segment), place, self.copies, longest)
+        return Owners._laid(self.owner.index_select(0, segment), place, self.copies, longest)
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,11 @@ def linear(lines: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
     if owners is None:
         return F.linear(lines, weight, bias)
     inner = lines.shape[1:-1]
-    table = lines.new_zeros(owners.copies * owners.longest, *lines.shape[1:]).index_copy(0, owners.place, lines)
-    table = table.reshape(owners.copies, owners.longest * inner.numel(), lines.shape[-1])
+    slots = owners.copies * owners.longest
+    table = lines.index_select(0, owners.line).reshape(owners.copies, owners.longest * inner.numel(), lines.shape[-1])
     turned = weight.transpose(1, 2)
     product = torch.bmm(table, turned) if bias is None else torch.baddbmm(bias[:, None], table, turned)
-    product = product.reshape(owners.copies * owners.longest, *inner, weight.shape[1])
-    return product.index_select(0, owners.place)
+    return product.reshape(slots, *inner, weight.shape[1]).index_select(0, owners.place)
 
 
 def own_of(parameter: torch.Tensor, owners: Owners | None, lines: int) -> torch.Tensor:

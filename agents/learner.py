@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from fedsched.agents.calibration import calibrate, concatenate_sequences, recorded_sequences
 from fedsched.agents.collect import collect
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
 from fedsched.agents.decisions import AgentError
@@ -128,12 +129,12 @@ class Learner:
         parts = [self._experience(part) for part in rollouts]
         experience = merge(parts, [part.moments for part in rollouts])
         self.policy.observe_returns({n: part.returns for n, part in experience.items() if part.returns is not None})
-        if self.noise is not None:
-            self.noise.adapt(self.policy, experience)
-        losses = self._optimiser.update(experience, sum(part.moments for part in rollouts))
+        away = 0.0 if self.noise is None else self.noise.adapt(self.policy, experience)
+        losses = self._optimiser.update(experience, sum(part.moments for part in rollouts), away)
         move_towards(self.averaged, self.policy, self.config.ppo.average)
-        sigma, distance = (0.0, 0.0) if self.noise is None else (self.noise.sigma, self.noise.distance)
-        return replace(losses, multiplier=self._lambda, greedy_ratio=ratio, noise=sigma, noise_kl=distance)
+        if self.noise is not None:
+            losses = replace(losses, noise=self.noise.sigma, noise_kl=self.noise.distance)
+        return replace(losses, multiplier=self._lambda, greedy_ratio=ratio, sent_share=self._calibrate(rollouts))
 
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs to go on exactly; picklable."""
@@ -167,6 +168,17 @@ class Learner:
             self.multiplier.load(state["multiplier"])
         if self.noise is not None:
             self.noise.load(state["noise"])
+
+    def _calibrate(self, rollouts: Sequence[Rollouts]) -> float:
+        """Sets the triggers of both policies; returns the share that the averaged one sends."""
+        share = 1.0
+        for policy in (self.policy, self.averaged):
+            if policy.trigger is not None:
+                found = [recorded_sequences(policy, part) for part in rollouts]
+                present = [part for part in found if part is not None]
+                if present:
+                    share = calibrate(policy.trigger, concatenate_sequences(present))
+        return share
 
     @property
     def _lambda(self) -> float:

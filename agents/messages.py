@@ -1,86 +1,40 @@
 """Messages between the agents of a world: encode, send, receive, `rounds` times inside one decision.
 
-An agent that decides at the same instant is heard with its fresh message, and gradients flow back into it; one that
-does not is heard through the mailbox, with what it last said and how long ago.
+An agent that decides at the same instant and sends is heard with its fresh message, and gradients flow back into it;
+one that does not is heard through the mailbox, with what it last said and how long ago.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
 
 from fedsched.agents.config import MessageConfig
-from fedsched.agents.decisions import Heard
+from fedsched.agents.decisions import Heard, Speech
 from fedsched.agents.layers import Dense, Owners, own_of
 
+# bounds of ln sigma^2: the lower one keeps sigma above the error of rounding to int8
+LOG_VARIANCE = (-8.0, 2.0)
+# where it starts, sigma 0.14: messages must be audible before they can be worth their nats
+START_LOG_VARIANCE = -4.0
+# numbers lie in (-1, 1), Gaussian means in four prior deviations
+LIMIT, GAUSSIAN_LIMIT = 1.0, 4.0
+
 
 @dataclass(frozen=True)
-class Mailbox:
-    """The last message of every agent of every world.
+class Exchange:
+    """What came of an exchange of messages.
 
     Attributes:
-        message: float32 [B, A, M], A over all agents of all kinds.
-        sent_s: float64 [B, A], when it was sent.
-        known: bool [B, A], whether there was one in this episode.
+        context: float32 [D, M], what each agent has understood.
+        message: float32 [D, M], what each said last, or would have said.
+        kl: float32 [D], nats from the prior, mean over rounds; None where messages are not Gaussian.
     """
 
+    context: torch.Tensor
     message: torch.Tensor
-    sent_s: torch.Tensor
-    known: torch.Tensor
-
-    @classmethod
-    def empty(cls, batch: int, agents: int, size: int, device: torch.device | str = "cpu") -> "Mailbox":
-        """A mailbox in which nobody has said anything; `size` is the message's M."""
-        return cls(
-            message=torch.zeros(batch, agents, size, device=device),
-            sent_s=torch.zeros(batch, agents, dtype=torch.float64, device=device),
-            known=torch.zeros(batch, agents, dtype=torch.bool, device=device),
-        )
-
-    def post(self, rows: torch.Tensor, agents: torch.Tensor, message: torch.Tensor, time_s: torch.Tensor) -> "Mailbox":
-        """A mailbox with new messages [D, M] of `agents` [D] of the worlds `rows` [D], sent at `time_s` [D]."""
-        place = (rows, agents)
-        return Mailbox(
-            message=self.message.index_put(place, message.detach()),
-            sent_s=self.sent_s.index_put(place, time_s),
-            known=self.known.index_put(place, torch.ones_like(rows, dtype=torch.bool)),
-        )
-
-    def heard(self, rows: torch.Tensor, neighbours: torch.Tensor, time_s: torch.Tensor) -> Heard:
-        """What the `neighbours` [D, K] of agents of the worlds `rows` [D] last said, as of `time_s` [D]."""
-        place = (rows[:, None].expand_as(neighbours), neighbours.clamp(min=0))
-        known = self.known[place] & (neighbours >= 0)
-        age = torch.log1p((time_s[:, None] - self.sent_s[place]).clamp(min=0)) / 16
-        return Heard(
-            neighbours=neighbours,
-            message=self.message[place] * known[:, :, None],
-            age=(age * known).to(torch.float32),
-            known=known,
-        )
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What the agents sent.
-
-    Attributes:
-        messages: One for every neighbour that a deciding agent speaks to, per round.
-        payload_bytes: Their payload in float32.
-    """
-
-    messages: int = 0
-    payload_bytes: int = 0
-
-    def __add__(self, other: "Traffic") -> "Traffic":
-        """The sum of both."""
-        return Traffic(self.messages + other.messages, self.payload_bytes + other.payload_bytes)
-
-
-def listeners(neighbours: torch.Tensor) -> torch.Tensor:
-    """How many agents hear each agent, int64 [A], from `neighbours` [A, K] with -1 as padding."""
-    heard = neighbours[neighbours >= 0]
-    return torch.zeros(neighbours.shape[0], dtype=torch.int64).index_add(0, heard, torch.ones_like(heard))
+    kl: torch.Tensor | None
 
 
 def fresh_speakers(moment: torch.Tensor, agent: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
@@ -103,12 +57,32 @@ def fresh_speakers(moment: torch.Tensor, agent: torch.Tensor, neighbours: torch.
     return torch.where(neighbours >= 0, table[line[:, None], neighbours.clamp(min=0)], -1)
 
 
+def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """KL(N(mean, variance) || N(0, 1)) in nats, [D], of [D, M], summed over the numbers of a message."""
+    return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum(-1)
+
+
+def quantise(message: torch.Tensor, step: float) -> torch.Tensor:
+    """What arrives of a message sent as int8: integers in [-127, 127] times `step`, a constant that is never sent."""
+    return (message / step).round().clamp(-127, 127) * step
+
+
 class Messenger(nn.Module):
     """Rounds of multi-head attention over what the neighbours say.
 
-    message_i = tanh(Ws [summary_i, context_i]);
+    mean_i = c tanh(Ws [summary_i, context_i] / c), c = 1, or 4 for Gaussian messages;
+    message_i = mean_i + sigma_i * noise_i in training (variational), rounded mean_i in use;
     context_i = Wc attention(query(summary_i), {null} + {(message_j, age_j)}).
     The learned null token makes an agent without neighbours, or with silent ones, well defined.
+
+    Int8 is trained for by noise, uniform in one step, as rounding errs (Balle et al. 2017); a Gaussian message needs no
+    more than its own, which is at least twice the error. Unlike a straight-through estimator noise is continuous: a
+    second pass over stored decisions gives the very same messages, and the gradient is the true one.
+
+    Attributes:
+        size: Numbers in a message.
+        bits: Of a message in use.
+        gaussian: Whether messages are drawn around a mean in training.
     """
 
     def __init__(self, config: MessageConfig, copies: int = 0) -> None:
@@ -120,16 +94,43 @@ class Messenger(nn.Module):
         """
         super().__init__()
         self.heads, self.rounds, self.copies = config.heads, config.rounds, copies
+        self.gaussian, self.quantised = config.kl is not None, config.quantised
+        self.limit = GAUSSIAN_LIMIT if self.gaussian else LIMIT
         size = self.size = config.latent
         self.speak = Dense(2 * size, size, copies)
         self.query = Dense(size, size, copies)
         self.listen = Dense(size + 1, 2 * size, copies)
         self.null = nn.Parameter(torch.zeros(*((copies,) if copies else ()), 2, size))
         self.merge = Dense(size, size, copies)
+        self.spread = Dense(2 * size, size, copies) if self.gaussian else None
+        if self.spread is not None and self.spread.bias is not None:
+            nn.init.constant_(self.spread.bias, START_LOG_VARIANCE)
+
+    @property
+    def bits(self) -> int:
+        """Bits of a message in use: int8 or float32 numbers."""
+        return self.size * (8 if self.quantised else 32)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether training adds noise to messages."""
+        return self.gaussian or self.quantised
+
+    def noise(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Noise of `count` messages in training, float32 [count, rounds, M]: normal, or uniform in [-1/2, 1/2)."""
+        shape, device = (count, self.rounds, self.size), generator.device
+        if self.gaussian:
+            return torch.randn(shape, generator=generator, device=device)
+        return torch.rand(shape, generator=generator, device=device) - 0.5
 
     def forward(
-        self, summary: torch.Tensor, moment: torch.Tensor, agent: torch.Tensor, heard: Heard
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self,
+        summary: torch.Tensor,
+        moment: torch.Tensor,
+        agent: torch.Tensor,
+        heard: Heard,
+        speech: Speech | None = None,
+    ) -> Exchange:
         """Sends and receives.
 
         Args:
@@ -137,24 +138,36 @@ class Messenger(nn.Module):
             moment: int64 [D].
             agent: int64 [D].
             heard: The mailbox's view of the neighbours of each.
-
-        Returns:
-            What each agent has understood, float32 [D, M], and what it last said, [D, M].
+            speech: Who sends, and the noise of training; None: everybody sends, as in use.
         """
         speakers = fresh_speakers(moment, agent, heard.neighbours)
-        fresh = speakers >= 0
         place = speakers.clamp(min=0)
+        fresh = speakers >= 0
+        if speech is not None and fresh.numel():
+            fresh = fresh & speech.sent[place]
+        noise = None if speech is None else speech.noise
         audible = fresh | heard.known
         age = heard.age.masked_fill(fresh, 0.0)[:, :, None]
         owners = Owners.of(agent, self.copies) if self.copies else None
         query = self.query(summary, owners)
         context = summary.new_zeros(summary.shape[0], self.size)
-        message = context
-        for _ in range(self.rounds):
-            message = torch.tanh(self.speak(torch.cat([summary, context], 1), owners))
+        message, nats = context, []
+        for number in range(self.rounds):
+            known = torch.cat([summary, context], 1)
+            mean = self.limit * torch.tanh(self.speak(known, owners) / self.limit)
+            log_variance = None if self.spread is None else self.spread(known, owners).clamp(*LOG_VARIANCE)
+            if log_variance is not None:
+                nats.append(gaussian_kl(mean, log_variance))
+            message = self._utter(mean, log_variance, None if noise is None else noise[:, number])
             said = torch.where(fresh[:, :, None], message[place], heard.message)
             context = self._receive(query, torch.cat([said, age], 2), audible, owners)
-        return context, message
+        return Exchange(context, message, torch.stack(nats).mean(0) if nats else None)
+
+    def _utter(self, mean: torch.Tensor, log_variance: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
+        step = self.limit / 127
+        if noise is None:
+            return quantise(mean, step) if self.quantised else mean
+        return mean + noise * (step if log_variance is None else (0.5 * log_variance).exp())
 
     def _receive(
         self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor, owners: Owners | None
@@ -176,9 +189,4 @@ class Messenger(nn.Module):
 
 def concatenate_heard(parts: Sequence[Heard]) -> Heard:
     """What was heard by agents of several kinds of one world, in order."""
-    return Heard(
-        neighbours=torch.cat([p.neighbours for p in parts]),
-        message=torch.cat([p.message for p in parts]),
-        age=torch.cat([p.age for p in parts]),
-        known=torch.cat([p.known for p in parts]),
-    )
+    return Heard(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Heard)))

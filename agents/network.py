@@ -1,6 +1,6 @@
 """The networks of one kind of agent, and how they start.
 
-score_r = 10 * sum_g gate_g(own_d) * (w_g . row_r)  +  network(own_d, context_d, row_r)
+score_r = 10 * sum_g gate_g(own_d) * (w_g . row_r)  +  network(own_d, context_d, entities_d, row_r)
 
 The first term is linear and starts as a soft dispatching rule (`SoftRule`); the network's last layer starts near zero,
 so that learning begins at the rule.
@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from fedsched.agents.config import PolicyConfig
+from fedsched.agents.config import EncoderConfig, PolicyConfig
 from fedsched.agents.critic import Critic
 from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.distribution import RaggedCategorical
-from fedsched.agents.encoder import AttentionEncoder, PointwiseEncoder
+from fedsched.agents.encoder import make_encoder
 from fedsched.agents.layers import SHARED, Dense, Owners, Whose, linear
+from fedsched.agents.scoring import AdditiveScore, DotScore
 from fedsched.agents.segments import segment_mean
 from fedsched.agents.state import StateEncoder
 from fedsched.envs.core import KindSpec
@@ -46,12 +47,14 @@ class KindNetwork(nn.Module):
         copies: Agents that own their parameters; zero where the kind shares them. While exploring, times the members.
         members: int64 [B], which perturbed copy acts in each row of a world, see `noise`; None: there is none.
         inputs: Own features, and numbers heard from others.
+        looks: Whether decisions are gathered with the entities that agents see.
         summary: None without messages.
         critic: None without one.
     """
 
     summary: Dense | None
     critic: Critic | None
+    looks: bool = False
 
     def __init__(self, kind: KindSpec, config: PolicyConfig, first: int) -> None:
         """Sizes; `first` is the kind's first agent over all kinds. Subclasses end with `add_common`."""
@@ -120,27 +123,28 @@ class ChoiceNetwork(KindNetwork):
         self.skip = nn.Parameter(start.repeat(copies, 1, 1) if copies else start)
         self.register_buffer("gate", torch.tensor([_index(kind.own, g) for g in rule.gates], dtype=torch.int64), False)
         self.state = StateEncoder(self.inputs, encoder.width, encoder.layers, copies)
-        self.encoder: PointwiseEncoder | AttentionEncoder
-        if encoder.kind == "pointwise":
-            self.encoder = PointwiseEncoder(self.state.size, rows, encoder.width, encoder.hidden, copies)
-        else:
-            self.encoder = AttentionEncoder(self.state.size, rows, encoder.width, encoder.hidden, encoder.heads, copies)
-        self.score = Dense(encoder.hidden, 1, copies, bias=False).start(
-            lambda weight: nn.init.normal_(weight, std=0.01)
-        )
+        self.encoder = make_encoder(kind, encoder, self.state.size, copies)
+        self.score = _score(encoder, self.state.size, self.encoder.size, copies)
+        self.looks = self.encoder.looks
         self.add_common(kind, rows, config, critic_features)
 
     def forward(self, decisions: Decisions, segment: torch.Tensor, context: torch.Tensor | None) -> RaggedCategorical:
         """Scores the rows of decisions, given what the agents have heard (`context` [D, M])."""
         whose = self.whose(decisions, segment)
         state = self.state(self.seen(decisions, context), whose.decisions)
-        scores = self.score(self.encoder(state, decisions, segment, whose), whose.rows).squeeze(1)
+        scores = self.score(state, self.encoder(state, decisions, segment, whose), segment, whose)
         skipped = linear(decisions.rows, self.skip * SKIP_SCALE, None, whose.rows)
         scores = scores + skipped[:, 0]
         if self.gate.numel():
             gates = decisions.own.index_select(1, self.gate).index_select(0, segment)
             scores = scores + (skipped[:, 1:] * gates).sum(1)
-        return RaggedCategorical(scores, decisions.pointers, segment, decisions.legal)
+        return RaggedCategorical(scores, decisions.pointers, segment)
+
+
+def _score(config: EncoderConfig, state: int, features: int, copies: int) -> AdditiveScore | DotScore:
+    if config.scoring == "additive":
+        return AdditiveScore(features, copies)
+    return DotScore(state, features, None if config.layers else config.width, copies)
 
 
 def _index(names: tuple[str, ...], name: str) -> int:

@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from fedsched.agents.experience import Experience
-from fedsched.agents.messages import Mailbox
+from fedsched.agents.mailbox import Mailbox
 from fedsched.agents.network import KindNetwork
-from fedsched.agents.policy import Policy, PolicyStep
+from fedsched.agents.policy import Gathered, Policy
 from fedsched.envs.core import Observation, WorldSpec
 
 STEP = 2.0
@@ -39,9 +39,9 @@ class NoiseConfig:
         members: Perturbed copies; neighbouring rows of the world have different ones.
     """
 
-    target: float = 0.01
+    target: float = 0.05
     correlation: float = 0.98
-    sigma: float = 0.02
+    sigma: float = 0.05
     members: int = 8
 
 
@@ -74,15 +74,13 @@ class Explorer(Policy):
             assert isinstance(network, KindNetwork)
             network.members = torch.where(greedy, members, member)
 
-    @torch.no_grad()
-    def forward(self, spec: WorldSpec, observation: Observation, memory: None, mailbox: Mailbox) -> PolicyStep:
-        """Acts, and moves the noise on to the next step."""
-        step = super().forward(spec, observation, memory, mailbox)
+    def gather(self, spec: WorldSpec, observation: Observation, mailbox: Mailbox) -> dict[str, Gathered]:
+        """Moves the noise on to this step, and gathers."""
         rho = self._correlation
         if rho < 1.0:
             self._state = rho * self._state + (1.0 - rho * rho) ** 0.5 * self._draw(self._state.shape[0])
             self._write()
-        return step
+        return super().gather(spec, observation, mailbox)
 
     def values(self, decisions: Mapping[str, Any]) -> dict[str, torch.Tensor] | None:
         """The unperturbed critic's."""
@@ -96,6 +94,7 @@ class Explorer(Policy):
         shape = (members, self._centre.shape[0])
         return torch.randn(shape, generator=self._noise, device=self._centre.device)
 
+    @torch.no_grad()
     def _write(self) -> None:
         """Moves all copies but the last, which has no noise."""
         moved = torch.split(torch.add(self._centre, self._state, alpha=self._sigma), self._sizes, 1)
@@ -123,17 +122,18 @@ class Noise:
         explorer.assign(greedy)
         return explorer
 
-    def adapt(self, policy: Policy, experience: Mapping[str, Experience]) -> None:
-        """Takes note of the divergence of fresh experience, and moves sigma towards the one that gives the target.
+    def adapt(self, policy: Policy, experience: Mapping[str, Experience]) -> float:
+        """Returns the divergence of fresh experience, and moves sigma towards the one that gives the target.
 
         The divergence grows with the square of a small sigma. Plappert et al. change sigma by one per cent; there are
         far fewer updates here.
         """
         if not any(len(part.decisions) for part in experience.values()):
-            return
+            return 0.0
         self.distance = distance(policy, experience)
         wanted = (self._config.target / max(self.distance, 1e-12)) ** 0.5
         self.sigma *= min(STEP, max(1.0 / STEP, wanted))
+        return self.distance
 
     def state(self) -> dict[str, float]:
         """What `load` needs to go on; noise itself is drawn anew for every collection."""

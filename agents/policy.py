@@ -12,27 +12,17 @@ from torch import nn
 
 from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic, critic_features
-from fedsched.agents.decisions import AgentError, Decisions, gather
+from fedsched.agents.decisions import AgentError, Decisions, Speech, gather
 from fedsched.agents.distribution import Distribution
 from fedsched.agents.gaussian import within
 from fedsched.agents.layers import Owners
-from fedsched.agents.messages import Mailbox, Messenger, Traffic, concatenate_heard, listeners
+from fedsched.agents.mailbox import Mailbox, Traffic, count_traffic, listeners
+from fedsched.agents.messages import Exchange, Messenger, concatenate_heard
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
 from fedsched.agents.sharing import Union, build_networks, require_same_agents
+from fedsched.agents.speech import Always, AtRandom, Instant, InTraining, Judged, Sending, SendingKind, WhenUncertain
+from fedsched.agents.trigger import Trigger
 from fedsched.envs.core import Observation, WorldSpec
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a policy thinks of a batch of decisions.
-
-    Attributes:
-        distribution: By kind.
-        message: float32 [D, M] over all kinds in order, the last one of each agent; None without messages.
-    """
-
-    distribution: Mapping[str, Distribution]
-    message: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -121,7 +111,9 @@ class Policy(nn.Module):
             torch.manual_seed(seed)
             self.kinds, self._part = build_networks(self._united(spec), config, rules)
             copies = sum(map(len, self._agents.values())) if config.sharing == "agent" else 0
-            self.messenger = Messenger(config.messages, copies) if config.messages else None
+            messages = config.messages
+            self.messenger = Messenger(messages, copies) if messages else None
+        self.trigger = Trigger(messages.trigger) if messages and messages.trigger else None
 
     def network(self, kind: str) -> KindNetwork:
         """The part of one kind; raises AgentError for an unknown one."""
@@ -144,14 +136,54 @@ class Policy(nn.Module):
         agents = sum(len(kind.agents) for kind in spec.kinds)
         return Mailbox.empty(batch, agents, self.messenger.size if self.messenger else 0, device)
 
+    def use(self, how: SendingKind | None = None, share: float | None = None, seed: int = 0) -> Sending:
+        """Who sends in use.
+
+        Args:
+            how: `always`, by the trigger (`uncertain`), or at `random`; None: as configured.
+            share: That sends at random.
+            seed: Of chance.
+
+        Raises:
+            AgentError: No trigger to ask, or chance without its share.
+        """
+        how = how or ("uncertain" if self.trigger is not None else "always")
+        if how == "always":
+            return Always()
+        if how == "random":
+            if share is None or not 0 <= share <= 1:
+                raise AgentError(f"messages at random need the share that is sent, from 0 to 1, got {share}")
+            return AtRandom(share, torch.Generator(next(self.parameters()).device).manual_seed(seed))
+        if self.trigger is None:
+            raise AgentError("this policy has no trigger: set messages.trigger in its configuration, or send always")
+        return WhenUncertain(self.trigger)
+
+    def practise(self, generator: torch.Generator, greedy: torch.Tensor | None = None) -> Sending:
+        """Who sends in training; in rows that are `greedy`, bool [B], everybody without noise."""
+        if self.messenger is None or self.config.messages is None:
+            return Always()
+        return InTraining(self.messenger, self.config.messages.dropout, generator, greedy)
+
     def judge(self, decisions: Mapping[str, Decisions]) -> Judged:
         """Distributions for decisions of any number of moments; messages are exchanged inside each moment."""
         segments = {name: part.segment() for name, part in decisions.items()}
-        contexts, message = self._exchange(decisions, segments)
+        told = self._exchange(decisions, segments)
+        contexts: dict[str, torch.Tensor] = {}
+        if told is not None:
+            parts = torch.split(told.context, [len(part) for part in decisions.values()])
+            contexts = dict(zip(decisions, parts, strict=True))
         distributions = {
             name: self.network(name)(part, segments[name], contexts.get(name)) for name, part in decisions.items()
         }
-        return Judged(distributions, message)
+        return Judged(distributions, *((None, None) if told is None else (told.message, told.kl)))
+
+    def quiet(self, decisions: Mapping[str, Decisions]) -> Judged:
+        """The same if nobody sends now: what agents do by what they heard before, and what they would say in use."""
+        silent = {
+            name: part.with_speech(Speech(torch.zeros_like(part.moment, dtype=torch.bool)))
+            for name, part in decisions.items()
+        }
+        return self.judge(silent)
 
     def values(self, decisions: Mapping[str, Decisions]) -> dict[str, torch.Tensor] | None:
         """Values float32 [D] by kind, in the units of the returns; None without a critic."""
@@ -194,8 +226,8 @@ class Policy(nn.Module):
         gathered, first = {}, 0
         for kind in spec.kinds:
             tokens = observation.kinds[kind.name]
-            see_all = self.config.encoder.kind == "attention"
-            found, place, action = gather(tokens, kind, first, see_all, central.get(kind.name))
+            look = self.network(kind.name).looks
+            found, place, action = gather(tokens, kind, first, look, central.get(kind.name))
             if self.messenger is not None:
                 now = observation.time_s.index_select(0, found.moment)
                 heard = mailbox.heard(found.moment, neighbours.index_select(0, found.agent), now)
@@ -204,7 +236,14 @@ class Policy(nn.Module):
             first += len(kind.agents)
         return gathered
 
-    def forward(self, spec: WorldSpec, observation: Observation, memory: None, mailbox: Mailbox) -> PolicyStep:
+    def forward(
+        self,
+        spec: WorldSpec,
+        observation: Observation,
+        memory: None,
+        mailbox: Mailbox,
+        sending: Sending | None = None,
+    ) -> PolicyStep:
         """Distributions and values for the agents that must decide now.
 
         Args:
@@ -212,18 +251,25 @@ class Policy(nn.Module):
             observation: Its tokens; the result does not alias them.
             memory: None, the policy is feed-forward.
             mailbox: What agents said before; the step returns the next one.
+            sending: Who sends; None: as in use.
         """
         gathered = self.gather(spec, observation, mailbox)
         decisions = {name: part.decisions for name, part in gathered.items()}
-        judged = self.judge(decisions)
         traffic = Traffic()
-        if self.messenger is not None and judged.message is not None:
-            rows = torch.cat([part.moment for part in decisions.values()])
-            agents = torch.cat([part.agent for part in decisions.values()])
-            mailbox = mailbox.post(rows, agents, judged.message, observation.time_s.index_select(0, rows))
-            heard_by = listeners(torch.from_numpy(spec.neighbours)).to(agents.device)
-            sent = int(heard_by.index_select(0, agents).sum()) * self.messenger.rounds
-            traffic = Traffic(sent, sent * 4 * self.messenger.size)
+        if self.messenger is None:
+            judged = self.judge(decisions)
+        else:
+            neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
+            instant = Instant(decisions, mailbox, lambda: self.quiet(instant.decisions), neighbours)
+            sending = sending or self.use()
+            speech, mailbox = sending(instant)
+            decisions = _with_speech(decisions, speech)
+            judged = self.judge(decisions)
+            assert judged.message is not None
+            rows, agents = instant.place
+            sent = None if speech is None else speech.sent
+            mailbox = mailbox.post(rows, agents, judged.message, observation.time_s.index_select(0, rows), sent)
+            traffic = self._count(instant, sending, speech)
         return PolicyStep(
             spec=spec,
             distribution=judged.distribution,
@@ -235,6 +281,17 @@ class Policy(nn.Module):
             action={name: part.action for name, part in gathered.items()},
             traffic=traffic,
         )
+
+    def _count(self, instant: Instant, sending: Sending, speech: Speech | None) -> Traffic:
+        assert self.messenger is not None
+        _, agents = instant.place
+        possible = listeners(instant.neighbours).index_select(0, agents) * self.messenger.rounds
+        asked = int((instant.neighbours.index_select(0, agents) >= 0).sum()) if sending.asks else 0
+        told = asked + (int(possible.sum()) if sending.masked else 0)
+        if speech is None:
+            return count_traffic(possible, None, self.messenger.bits, told)
+        bits = self.messenger.bits if speech.noise is None else 32 * self.messenger.size
+        return count_traffic(possible, speech.sent, bits, told)
 
     def _check(self, spec: WorldSpec) -> None:
         if not any(kind.agents for kind in spec.kinds):
@@ -252,20 +309,30 @@ class Policy(nn.Module):
         owners = Owners.of(owner, copies) if copies else None
         return self.critic(kind).values(features.flatten(0, 1), owners).reshape(batch, agents)
 
-    def _exchange(
-        self, decisions: Mapping[str, Decisions], segments: Mapping[str, torch.Tensor]
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+    def _exchange(self, decisions: Mapping[str, Decisions], segments: Mapping[str, torch.Tensor]) -> Exchange | None:
         if self.messenger is None:
-            return {}, None
+            return None
         summaries = [self.network(name).summarise(part, segments[name]) for name, part in decisions.items()]
-        context, message = self.messenger(
+        told: Exchange = self.messenger(
             torch.cat(summaries),
             torch.cat([part.moment for part in decisions.values()]),
             torch.cat([part.agent for part in decisions.values()]),
             concatenate_heard([part.heard for part in decisions.values() if part.heard is not None]),
+            Speech.concatenate([part.speech for part in decisions.values() if part.speech is not None]),
         )
-        split = context.split([len(part) for part in decisions.values()])
-        return dict(zip(decisions, split, strict=True)), message
+        return told
+
+
+def _with_speech(decisions: Mapping[str, Decisions], speech: Speech | None) -> dict[str, Decisions]:
+    """Hands each kind its part of the speech over all kinds."""
+    if speech is None:
+        return dict(decisions)
+    order = torch.arange(speech.sent.shape[0], device=speech.sent.device)
+    parts = torch.split(order, [len(part) for part in decisions.values()])
+    return {
+        name: part.with_speech(speech.select(chosen))
+        for (name, part), chosen in zip(decisions.items(), parts, strict=True)
+    }
 
 
 def critic_input(decisions: Decisions) -> torch.Tensor:

@@ -74,6 +74,8 @@ class Losses:
         decisions: Learned from.
         multiplier: Of the constraint; zero without one.
         greedy_ratio: Constrained total of the greedy rows relative to the reference's; zero without a constraint.
+        message_kl: Nats of a message; zero where messages are not Gaussian.
+        sent_share: Of the possible messages, by the calibrated trigger on the decisions learned from; 1 without one.
         value_mean: Of the critics' normaliser, in units of the returns, weighted by decisions; zero without a critic.
         value_deviation: Of the same.
         noise: Deviation of the noise on the parameters in the next rollouts; zero without.
@@ -93,6 +95,8 @@ class Losses:
     greedy_ratio: float = 0.0
     noise: float = 0.0
     noise_kl: float = 0.0
+    message_kl: float = 0.0
+    sent_share: float = 1.0
     value_mean: float = 0.0
     value_deviation: float = 0.0
 
@@ -110,6 +114,7 @@ class Terms:
     entropy: torch.Tensor
     approx_kl: torch.Tensor
     clip_fraction: torch.Tensor
+    message_kl: torch.Tensor
 
 
 def policy_terms(
@@ -168,7 +173,8 @@ def loss_terms(policy: Policy, batch: Mapping[str, Experience], config: PpoConfi
             share = len(part.decisions) / log_prob.shape[0]
             value = value + share * value_loss(fresh, old, returns, bound, config.huber)
     entropy = torch.cat([judged.distribution[name].entropy() for name in batch]).mean()
-    return Terms(surrogate, value, entropy, approx_kl, clip_fraction)
+    nats = surrogate.new_zeros(()) if judged.message_kl is None else judged.message_kl.mean()
+    return Terms(surrogate, value, entropy, approx_kl, clip_fraction, nats)
 
 
 class Optimiser:
@@ -180,9 +186,13 @@ class Optimiser:
         self.adam = torch.optim.Adam(_groups(policy, config), eps=1e-5)
         self._rates = [float(group["lr"]) for group in self.adam.param_groups]
         self.updates = 0
+        messages = policy.config.messages
+        self._message_kl = 0.0 if messages is None or messages.kl is None else messages.kl
 
-    def update(self, experience: Mapping[str, Experience], moments: int) -> Losses:
+    def update(self, experience: Mapping[str, Experience], moments: int, away: float = 0.0) -> Losses:
         """Improves the policy on decisions whose moments lie below `moments`; without any it stays as it is.
+
+        `away` is the KL divergence between the policy that acted and this one, which does not count as a move.
 
         Raises:
             AgentError: A gradient that is not finite; the parameters are those before the step in question.
@@ -198,14 +208,14 @@ class Optimiser:
         pieces = config.minibatches or max(1, round(decisions / config.minibatch))
         experience = normalise_advantages(experience)
         lines: list[torch.Tensor] = []
-        epochs, last = 0, torch.zeros(6)
+        epochs, last = 0, torch.zeros(7)
         for _ in range(config.epochs):
             start = len(lines)
             split = minibatches(experience, moments, pieces, self._generator)
             lines.extend(self._step(piece, entropy) for piece in split)
             epochs += 1
             last = torch.stack(lines[start:]).mean(0)
-            if float(last[3]) > config.kl_stop:
+            if float(last[3]) > config.kl_stop + away:
                 break
         self.updates += 1
         return self._losses(experience, torch.stack(lines).mean(0), last, epochs)
@@ -227,11 +237,13 @@ class Optimiser:
             decisions=sum(sizes.values()),
             value_mean=center,
             value_deviation=deviation,
+            message_kl=float(mean[6]),
         )
 
     def _step(self, piece: Mapping[str, Experience], entropy: float) -> torch.Tensor:
         terms = loss_terms(self._policy, piece, self._config)
         loss = terms.policy + self._config.value * terms.value - entropy * terms.entropy
+        loss = loss + self._message_kl * terms.message_kl
         self.adam.zero_grad()
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self._policy.parameters(), self._config.grad_norm)
@@ -240,7 +252,7 @@ class Optimiser:
             culprit = culprit_of(self._policy, loss_terms(self._policy, piece, self._config))
             raise AgentError(f"update {self.updates + 1}: {culprit}; the parameters were left as they were before")
         self.adam.step()
-        parts = terms.policy, terms.value, terms.entropy, terms.approx_kl, terms.clip_fraction, norm
+        parts = terms.policy, terms.value, terms.entropy, terms.approx_kl, terms.clip_fraction, norm, terms.message_kl
         return torch.stack([part.detach() for part in parts])
 
 
@@ -256,7 +268,7 @@ def _groups(policy: Policy, config: PpoConfig) -> list[dict[str, Any]]:
 def culprit_of(policy: Policy, terms: Terms) -> str:
     """Which loss, or whose gradient, is not finite, in words."""
     parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    for name in ("policy", "value", "entropy"):
+    for name in ("policy", "value", "entropy", "message_kl"):
         term = getattr(terms, name)
         if not bool(term.isfinite()):
             return f"the {name} loss is {float(term.detach())}"

@@ -9,8 +9,10 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from fedsched.agents.decisions import AgentError, Decisions, Heard
-from fedsched.agents.messages import Traffic
+from fedsched.agents.bootstrap import LastValues
+from fedsched.agents.decisions import AgentError, Decisions, Heard, Speech
+from fedsched.agents.entities import Entities, Pairs
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import PolicyStep
 from fedsched.agents.segments import pointers_of
 from fedsched.envs.core import Transition, WorldSpec
@@ -111,7 +113,7 @@ class Rollouts:
         rewards: float32 [T, B, A, R] by kind, accrued in each step.
         terminated: bool [B, A] by kind; an agent that did not terminate was cut off and is bootstrapped.
         truncated: bool [B].
-        last_value: float32 [B, A] by kind, at the last observation; None without a critic.
+        last: The critic's values of the agents that were cut off; None without a critic.
         group: int64 [B], rows with the same instance and seed.
         greedy: bool [B], rows that took the likeliest action; nothing is learned from them.
         reference: Per row; None without one.
@@ -125,7 +127,7 @@ class Rollouts:
     rewards: Mapping[str, torch.Tensor]
     terminated: Mapping[str, torch.Tensor]
     truncated: torch.Tensor
-    last_value: Mapping[str, torch.Tensor] | None
+    last: LastValues | None
     group: torch.Tensor
     greedy: torch.Tensor
     reference: Reference | None
@@ -163,7 +165,12 @@ class Rollouts:
 
 
 class Recorder:
-    """Writes rollouts while a world runs."""
+    """Writes rollouts while a world runs.
+
+    Attributes:
+        steps: Of the world until now.
+        traffic: What was sent until now.
+    """
 
     def __init__(self, spec: WorldSpec, start_s: torch.Tensor) -> None:
         """Starts at `start_s` [B], the clock of the first observation."""
@@ -171,7 +178,7 @@ class Recorder:
         self._steps = Table()
         self._tables = {kind.name: Table() for kind in spec.kinds}
         self._steps.append({"time": start_s[None]})
-        self._count = 0
+        self.steps = 0
         self._batch = start_s.shape[0]
         self.traffic = Traffic()
 
@@ -181,7 +188,7 @@ class Recorder:
         """Stores what was decided at the current step, by kind."""
         self.traffic = self.traffic + step.traffic
         for name, part in step.decisions.items():
-            lines = _columns(part, self._count * self._batch)
+            lines = _columns(part, self.steps * self._batch)
             lines |= {"choice": choice[name], "log_prob": log_prob[name]}
             if step.value is not None:
                 lines["value"] = step.value[name]
@@ -193,7 +200,7 @@ class Recorder:
         for name, reward in transition.reward.items():
             lines[f"reward.{name}"] = (reward * running[:, None, None])[None]
         self._steps.append(lines)
-        self._count += 1
+        self.steps += 1
 
     def taken(self) -> dict[str, Taken]:
         """All decisions so far, without a copy; kinds that had none are left out."""
@@ -220,26 +227,51 @@ def _columns(decisions: Decisions, first_moment: int) -> dict[str, torch.Tensor]
         "moment": decisions.moment + first_moment,
         "agent": decisions.agent,
     }
-    if decisions.legal is not None:
-        lines["legal"] = decisions.legal
     if decisions.critic is not None:
         lines["critic"] = decisions.critic
     if decisions.heard is not None:
         lines |= {f"heard.{f.name}": getattr(decisions.heard, f.name) for f in fields(Heard)}
+    if decisions.entities is not None:
+        entities = decisions.entities
+        lines |= {"entities": entities.tokens, "entities.count": entities.pointers.diff()}
+        lines |= _pair_columns("concerns", entities.concerns)
+        lines |= {} if entities.links is None else _pair_columns("links", entities.links)
+    if decisions.speech is not None:
+        lines["speech.sent"] = decisions.speech.sent
+        if decisions.speech.noise is not None:
+            lines["speech.noise"] = decisions.speech.noise
     return lines
+
+
+def _pair_columns(name: str, pairs: Pairs) -> dict[str, torch.Tensor]:
+    return {f"{name}.first": pairs.first, f"{name}.second": pairs.second, f"{name}.count": pairs.pointers.diff()}
+
+
+def _pairs(table: Table, name: str) -> Pairs:
+    return Pairs(table.need(f"{name}.first"), table.need(f"{name}.second"), pointers_of(table.need(f"{name}.count")))
+
+
+def _entities(table: Table) -> Entities | None:
+    if table.view("entities") is None:
+        return None
+    links = None if table.view("links.first") is None else _pairs(table, "links")
+    pointers = pointers_of(table.need("entities.count"))
+    return Entities(table.need("entities"), pointers, _pairs(table, "concerns"), links)
 
 
 def _decisions(table: Table) -> Decisions:
     heard = None
     if table.view("heard.known") is not None:
         heard = Heard(*(table.need(f"heard.{f.name}") for f in fields(Heard)))
+    sent = table.view("speech.sent")
     return Decisions(
         own=table.need("own"),
         rows=table.need("rows"),
         pointers=pointers_of(table.need("count")),
-        legal=table.view("legal"),
         moment=table.need("moment"),
         agent=table.need("agent"),
         heard=heard,
         critic=table.view("critic"),
+        entities=_entities(table),
+        speech=None if sent is None else Speech(sent, table.view("speech.noise")),
     )

@@ -1,10 +1,12 @@
 """The network of a kind whose actions are vectors."""
 
+from dataclasses import replace
+
 import torch
 
 from fedsched.agents.config import PolicyConfig
 from fedsched.agents.decisions import AgentError, Decisions
-from fedsched.agents.encoder import PointwiseEncoder
+from fedsched.agents.encoder import make_encoder
 from fedsched.agents.gaussian import DiagonalGaussian, GaussianHead
 from fedsched.agents.network import KindNetwork, SoftRule
 from fedsched.agents.segments import segment_mean
@@ -32,7 +34,8 @@ class VectorNetwork(KindNetwork):
         self.state = StateEncoder(self.inputs, encoder.width, max(1, encoder.layers), self.copies)
         self.encoder = None
         if rows:
-            self.encoder = PointwiseEncoder(self.state.size, rows, encoder.width, encoder.hidden, self.copies)
+            self.encoder = make_encoder(kind, replace(encoder, scoring="additive"), self.state.size, self.copies)
+            self.looks = self.encoder.looks
         known = self.state.size + (encoder.hidden if rows else 0)
         self.head = GaussianHead(known, kind.bounds[0].shape[0], self.copies)
         self.add_common(kind, rows, config, critic_features)

@@ -1,4 +1,4 @@
-"""Does noise on the parameters explore better than an entropy bonus? Neither, each, and both.
+"""Does noise on the parameters explore better than an entropy bonus? Neither, each, both, and noise without memory.
 
     OMP_NUM_THREADS=1 python -m benchmarks.exploration                # three seeds, a corridor and a city
 
@@ -24,8 +24,15 @@ from fedsched.sim.domains import domain_of
 from fedsched.sim.scenario import load_scenario
 from fedsched.sim.training import Trainer
 
-ARMS = {"neither": (0.0, False), "entropy": (0.003, False), "noise": (0.0, True), "both": (0.003, True)}
-"""Weight of the entropy, and whether there is noise."""
+WHITE = NoiseConfig(correlation=0.0)
+ARMS: dict[str, tuple[float, NoiseConfig | None]] = {
+    "neither": (0.0, None),
+    "entropy": (0.003, None),
+    "noise": (0.0, NoiseConfig()),
+    "both": (0.003, NoiseConfig()),
+    "white noise": (0.0, WHITE),
+}
+"""Weight of the entropy, and the noise; white noise is drawn anew at every step."""
 PLACES, MOVES = 30, 45
 ROWS, UPDATES, CITY_UPDATES = 64, 30, 8
 
@@ -99,7 +106,7 @@ class Corridor:
 
 def corridor(arm: str, seed: int) -> dict[str, Any]:
     """Learns in the corridor; the share that arrives, and when the first did."""
-    entropy, noisy = ARMS[arm]
+    entropy, noise = ARMS[arm]
     world = Corridor(ROWS)
     policy = Policy(world.spec, PolicyConfig(messages=None, critic="central"), seed=seed)
     config = LearnerConfig(
@@ -107,7 +114,7 @@ def corridor(arm: str, seed: int) -> dict[str, Any]:
         "gae",
         rollouts=1,
         gamma=0.99,
-        noise=NoiseConfig() if noisy else None,
+        noise=noise,
         ppo=PpoConfig(lr=3e-3, iterations=UPDATES, entropy=entropy),
     )
     learner, rows = Learner(policy, config, seed), torch.arange(ROWS)
@@ -123,13 +130,13 @@ def corridor(arm: str, seed: int) -> dict[str, Any]:
 
 def city(arm: str, seed: int) -> dict[str, Any]:
     """Learns in the city; its delay relative to the best controller's."""
-    entropy, noisy = ARMS[arm]
+    entropy, noise = ARMS[arm]
     changes = [
         f"seed={seed}",
         "learning=local",
         "agents.start=none",
         f"agents.ppo.entropy={entropy}",
-        f"agents.exploration={'{}' if noisy else 'null'}",
+        f"agents.exploration={'null' if noise is None else f'{{correlation: {noise.correlation}}}'}",
         f"federation={{rounds: {CITY_UPDATES}, local_updates: 1, secure_aggregation: null}}",
         "evaluation.validation=8",
     ]

@@ -1,11 +1,12 @@
 """Operating: all sites run the same periods on one clock and settle a plan at every epoch boundary."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from fedsched.agents.mailbox import Traffic as AgentTraffic
 from fedsched.consensus import Council, Settlement
 from fedsched.envs.core import Delivery
 from fedsched.sim.domains import domain_of, figures_of
@@ -33,7 +34,9 @@ class Traffic:
         moved: Pieces of work that moved, such as jobs.
         data_mb: Data that moved with them, megabytes.
         consensus_bytes: Sent between replicas.
-        message_bytes: Sent between agents.
+        messages: Sent between agents, one per listener and round.
+        possible_messages: What this would have been if every decision had sent.
+        message_bytes: Of them, and of the bits that say which were not sent.
         views: Settlements that needed a new view.
         certificate: Digest of the last settled plan, and how many sites signed it.
     """
@@ -44,6 +47,8 @@ class Traffic:
     moved: int = 0
     data_mb: float = 0.0
     consensus_bytes: int = 0
+    messages: int = 0
+    possible_messages: int = 0
     message_bytes: int = 0
     views: int = 0
     certificate: str = ""
@@ -58,6 +63,11 @@ class Traffic:
         self.views += settlement.view_changes > 0
         signatures, sites = len(settlement.certificate.signatures), len(settlement.membership.names)
         self.certificate = f"{plan.digest.hex()[:16]} signed by {signatures} of {sites} sites"
+
+    def hear(self, outcomes: Iterable[Outcome]) -> None:
+        """Takes down what the agents of all sites sent."""
+        sent = sum((outcome.sent for outcome in outcomes), AgentTraffic())
+        self.messages, self.possible_messages, self.message_bytes = sent.messages, sent.possible, sent.payload_bytes
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ class Operator:
                 self._deliver(self._settle(plan, council, epoch, window, traffic, occasion), traffic)
         self._all("advance", horizon)
         outcomes: dict[str, Outcome] = self._all("outcome")
-        traffic.message_bytes = sum(outcome.message_bytes for outcome in outcomes.values())
+        traffic.hear(outcomes.values())
         return Operated(actors, domain.figures(outcomes), figures_of(self._scenario), traffic)
 
     def _all(self, method: str, *arguments: object) -> dict[str, Result]:

@@ -97,7 +97,7 @@ class Site:
         """Starts the first `rows` periods of a split; the actor is a rule's name or `policy`."""
         policy = None
         if actor == POLICY:
-            policy = make_policy(self._scenario, self.worlds.device)
+            policy = make_policy(self._scenario, self.worlds.spec, self.worlds.device)
             parameters_from_numpy(policy, parameters or {})
         self.close()
         self._operated = self.worlds.operate(split, rows, actor, policy, simulator)
@@ -130,7 +130,7 @@ class Site:
 
     def replay(self, split: Split, parameters: Parameters, every_s: int) -> list[Scene]:
         """The first period of a split under the policy, a frame every so many seconds."""
-        policy = make_policy(self._scenario, self.worlds.device)
+        policy = make_policy(self._scenario, self.worlds.spec, self.worlds.device)
         parameters_from_numpy(policy, parameters)
         assert isinstance(self.worlds, Replaying), "the scenario has been checked to ask no others"
         return self.worlds.replay(split, policy, every_s)

@@ -7,9 +7,11 @@ import torch
 from fedsched.agents.collect import GreedyActor
 from fedsched.agents.parameters import parameters_from_numpy
 from fedsched.agents.policy import Policy
-from fedsched.envs.core import Observation, Reads, World
+from fedsched.envs.core import Observation, Reads, World, WorldSpec
+from fedsched.sim.domains import domain_of
 from fedsched.sim.errors import UserError
 from fedsched.sim.folder import Run, read_run
+from fedsched.sim.scenario import Scenario
 from fedsched.sim.training import Parameters, make_policy
 
 
@@ -62,9 +64,15 @@ def load_policy(run: str | Path, site: str | None = None) -> TrainedPolicy:
     name = site or next(iter(parameters))
     if name not in parameters:
         raise UserError(f"{run}: has no site {name!r}; its sites are {', '.join(parameters)}")
-    policy = make_policy(told.scenario)
+    policy = make_policy(told.scenario, _spec(told.scenario, name))
     parameters_from_numpy(policy, parameters[name])
     return TrainedPolicy(f"policy of {name}", policy)
+
+
+def _spec(scenario: Scenario, site: str) -> WorldSpec:
+    """What the policy of a site is built for; its worlds are only set up where parameters belong to its agents."""
+    domain = domain_of(scenario)
+    return domain.site(scenario, site).spec if scenario.agents.sharing == "agent" else domain.policy_spec(scenario)
 
 
 def trained_parameters(run: Run) -> dict[str, Parameters]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
+from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig, TriggerConfig
 from fedsched.agents.constraint import Constraint
 from fedsched.agents.imitation import Demonstration, ImitationConfig, Imitator, Lesson
 from fedsched.agents.learner import Learner, LearnerConfig
@@ -16,27 +16,47 @@ from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Rollouts
-from fedsched.envs.core import World, stream
+from fedsched.envs.core import World, WorldSpec, stream
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds, Teaching
-from fedsched.sim.scenario import Scenario
+from fedsched.sim.scenario import Messages, Scenario
 
 Parameters = dict[str, npt.NDArray[np.float32]]
 
 
-def make_policy(scenario: Scenario, device: str = "cpu") -> Policy:
-    """The scenario's policy with its initial parameters, the same for every site."""
+def make_policy(scenario: Scenario, spec: WorldSpec, device: str = "cpu") -> Policy:
+    """The scenario's policy with its initial parameters.
+
+    Args:
+        scenario: The whole scenario.
+        spec: Of a site's worlds. With `sharing: agent` the policy is this site's; otherwise features alone matter,
+            which all sites of a domain have in common, and so the policy is the same for every site.
+        device: Where it lives.
+    """
     agents, domain = scenario.agents, domain_of(scenario)
-    encoder, messages = agents.encoder, agents.messages
+    encoder = agents.encoder
     config = PolicyConfig(
         encoder=EncoderConfig(encoder.kind, encoder.width, max(4, encoder.width // 2), encoder.heads),
-        messages=MessageConfig(messages.rounds, messages.latent, encoder.heads)
-        if messages.rounds and messages.trigger == "always"
-        else None,
-        critic="central" if agents.ppo.advantage == "gae" else "none",
+        messages=message_config(agents.messages, encoder.heads),
+        sharing=agents.sharing,
+        critic=agents.ppo.critic if agents.ppo.advantage == "gae" else "none",
     )
-    return Policy(domain.policy_spec(scenario), config, domain.soft_rules(scenario.start), seed=scenario.seed).to(
-        device
+    return Policy(spec, config, domain.soft_rules(scenario.start), seed=scenario.seed).to(device)
+
+
+def message_config(messages: Messages, heads: int) -> MessageConfig | None:
+    """The stages of messages that a scenario describes; None: no messages."""
+    if not messages.sent:
+        return None
+    trigger = TriggerConfig(messages.share, messages.measure, messages.timeout)
+    return MessageConfig(
+        rounds=messages.rounds,
+        latent=messages.latent,
+        heads=heads,
+        kl=messages.kl,
+        quantised=messages.quantised,
+        trigger=trigger if messages.trigger == "uncertain" else None,
+        dropout=messages.dropped,
     )
 
 
@@ -87,8 +107,8 @@ class Trainer:
         self._config = learner_config(scenario, first.weights.model_dump())
         order = list(scenario.sites).index(self._sites[0].name)
         noise = int(stream(scenario.seed, "sim/learner", order, len(self._sites)).integers(1 << 31))
-        self.policy = make_policy(scenario, self._sites[0].device)
-        self._kind = domain_of(scenario).policy_spec(scenario).kinds[0].name
+        self.policy = make_policy(scenario, self._sites[0].spec, self._sites[0].device)
+        self._kind = self._sites[0].spec.kinds[0].name
         self.learner = Learner(self.policy, self._config, noise)
         imitation = imitation_config(scenario)
         self._imitator = None if imitation is None else Imitator(self.policy, imitation, noise + 1)
@@ -124,7 +144,7 @@ class Trainer:
         """The greedy policy on validation windows; the running average without other parameters."""
         policy = self.learner.averaged
         if parameters is not None:
-            policy = make_policy(self._scenario, worlds.device)
+            policy = make_policy(self._scenario, worlds.spec, worlds.device)
             parameters_from_numpy(policy, parameters)
         return worlds.judge(policy)
 

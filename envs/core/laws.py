@@ -35,6 +35,7 @@ def check_observation(spec: WorldSpec, batch: int, observation: Observation) -> 
     for kind in spec.kinds:
         tokens = observation.kinds[kind.name]
         _check_tensors(kind, batch, tokens)
+        _check_tables(kind)
         hidden = tokens.entities[~tokens.entity_mask]
         require(not bool(hidden.any()), "padding", f"{kind.name}: entities outside the mask are not zero")
         require(not bool((tokens.active & ~tokens.alive).any()), "active", f"{kind.name}: a dead agent must decide")
@@ -55,6 +56,15 @@ def _check_tensors(kind: KindSpec, batch: int, tokens: Tokens) -> None:
         real = field in ("own", "entities", "actions")
         dtype = torch.float32 if real else torch.bool
         _tensor(getattr(tokens, field), (batch, agents, *shape), dtype, f"{kind.name}.{field}")
+
+
+def _check_tables(kind: KindSpec) -> None:
+    tables = {"relation": (kind.relation, kind.actions), "links": (kind.links, kind.entities)}
+    for name, (table, lines) in tables.items():
+        if table is not None and not isinstance(table, str):
+            shape = (len(kind.agents), lines, kind.entities)
+            good = table.dtype == bool and table.shape == shape
+            require(good, "shape", f"{kind.name}.{name} is {table.dtype} {table.shape}, not bool {shape}")
 
 
 def _tensor(value: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> None:

@@ -6,6 +6,7 @@ Sizes: B worlds, A agents of a kind, E entities an agent sees, N actions, R rewa
 from __future__ import annotations  # torch is named only: what reads files or drives SUMO does without it
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -29,6 +30,19 @@ class IllegalActionError(WorldError):
 
 
 @dataclass(frozen=True)
+class Lists:
+    """A bool array [A, X, E] line by line, for those who have no time for its zeros.
+
+    Attributes:
+        counts: int64 [A * X], how many are True in each line.
+        members: int64, which these are, line after line.
+    """
+
+    counts: npt.NDArray[np.int64]
+    members: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class KindSpec:
     """What is static about one kind of agent.
 
@@ -42,6 +56,8 @@ class KindSpec:
         actions: Number of actions N of a choice; zero where actions are vectors.
         idle: The action that an inactive agent takes, such as `hold`.
         relation: `identity` (action n concerns entity n, further actions concern none) or a bool array [A, N, E].
+        links: Which entities are beside one another, bool [A, E, E]: entity e looks at e' where True, at itself always;
+            None: each at all.
         bounds: Lower and upper bounds, each [D], of vector actions; None for a choice.
     """
 
@@ -54,7 +70,22 @@ class KindSpec:
     actions: int = 0
     idle: int = 0
     relation: Literal["identity"] | npt.NDArray[np.bool_] = "identity"
+    links: npt.NDArray[np.bool_] | None = None
     bounds: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
+
+    @cached_property
+    def relation_lists(self) -> Lists | None:
+        """The array `relation` as lists; None for `identity`."""
+        return None if isinstance(self.relation, str) else _lists(self.relation)
+
+    @cached_property
+    def link_lists(self) -> Lists | None:
+        """The array `links` as lists; None where there is none."""
+        return None if self.links is None else _lists(self.links)
+
+
+def _lists(table: npt.NDArray[np.bool_]) -> Lists:
+    return Lists(table.sum(2).reshape(-1), table.nonzero()[2])
 
 
 @dataclass(frozen=True)
@@ -69,6 +100,9 @@ class WorldSpec:
         metrics: Names of what `World.metrics` returns.
         exact: Whether equal (instance, seed, actions) give bit-equal trajectories on CPU.
         site: Owner of every agent, int64 [A], where several sites share one world; None where one owns all.
+
+    Raises:
+        WorldError: Neighbours that are no agents; the message names the agent.
     """
 
     name: str
@@ -78,6 +112,24 @@ class WorldSpec:
     metrics: tuple[str, ...]
     exact: bool = True
     site: npt.NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        agents = self.agents
+        if not agents:
+            return  # a policy says so where it meets such a world
+        if self.neighbours.ndim != 2 or len(self.neighbours) != len(agents):
+            shape = tuple(self.neighbours.shape)
+            raise WorldError(f"{self.name}: neighbours have shape {shape}; one line for each of {len(agents)} agents")
+        wrong = (self.neighbours < -1) | (self.neighbours >= len(agents))
+        if wrong.any():
+            a, k = (int(place[0]) for place in wrong.nonzero())
+            message = f"{self.neighbours[a, k]} is no agent; there are 0 to {len(agents) - 1}, and -1 pads"
+            raise WorldError(f"{self.name}: agent {agents[a]}: neighbour {message}")
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The names of all agents, kind by kind: what `neighbours` counts."""
+        return tuple(agent for kind in self.kinds for agent in kind.agents)
 
     def kind(self, name: str) -> KindSpec:
         """The kind of that name; raises WorldError for an unknown one."""

@@ -21,6 +21,8 @@ from fedsched.envs.intersections.tables import F64, I32, I64, LinkKind, Tables
 
 _DATA = Path(__file__).parent / "data"
 
+Bools = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
 MOST_NEIGHBOURS = 8
 """Signals that a signal may message."""
 
@@ -60,7 +62,7 @@ class Neighbours:
     agent: I64
     time_s: F64
     lanes: I32
-    downstream: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    downstream: Bools
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,18 @@ class Problem:
                     lights = {state[self.tables.links.signal_index[link]] for link in links}
                     found[a, n, e] = 2 if "G" in lights else int("g" in lights)
         return found
+
+    @cached_property
+    def competing(self) -> Bools:
+        """Whether no phase serves both of two movements of a signal, [A, E, E].
+
+        Which movements a green holds up is what phases compete about (Zheng et al. 2019, FRAP); those that a phase
+        serves together are added up in its row.
+        """
+        green = self.served > 0
+        there = np.arange(self.movements) < np.array([len(signal.movements) for signal in self.signals])[:, None]
+        together = (green[:, :, :, None] & green[:, :, None, :]).any(1)
+        return there[:, :, None] & there[:, None, :] & ~together & ~np.eye(self.movements, dtype=np.bool_)
 
     @cached_property
     def signal_links(self) -> I32:

@@ -81,6 +81,7 @@ def world_spec(problem: Problem, districts: Districts | None = None) -> WorldSpe
         actions=problem.phases + 1,
         idle=problem.phases,
         relation=np.pad(problem.served > 0, ((0, 0), (0, 1), (0, 0))),
+        links=problem.competing,
     )
     site = None if districts is None else districts.site
     names = metrics.names(problem)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.network import SoftRule
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Reference
@@ -100,8 +101,8 @@ class Outcome(Protocol):
     """What became of the operated rows of a site; each domain has its own."""
 
     @property
-    def message_bytes(self) -> int:
-        """Sent between the agents, over all rows."""
+    def sent(self) -> Traffic:
+        """Messages between the agents, over all rows."""
         ...
 
 

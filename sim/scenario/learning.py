@@ -28,11 +28,48 @@ class Encoder(Part):
 
 
 class Messages(Part):
-    """What the agents of a site tell each other inside a decision."""
+    """What the agents of a site tell each other inside a decision, in stages that can be switched off one by one."""
 
-    rounds: Literal[0, 1] = Field(default=1, description="Rounds of messages before each decision")
+    rounds: int = Field(default=1, ge=0, le=4, description="Rounds of messages before each decision; 0: none")
     latent: int = Field(default=16, ge=1, description="Numbers in a message")
-    trigger: Literal["none", "always"] = Field(default="always", description="When an agent sends")
+    kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="Weight of the information in a message (nats beyond the prior) in the loss, 1e-4 to 1e-2; "
+        "null: messages are not variational",
+    )
+    quantised: bool = Field(default=False, description="Whether numbers are sent as int8 in use, not as float32")
+    trigger: Literal["none", "always", "uncertain"] = Field(
+        default="always",
+        description="When an agent sends in use: never, always, or when it is uncertain and has something new to say",
+    )
+    share: float = Field(
+        default=0.18, gt=0, le=1, description="Share of the messages that 'trigger: uncertain' shall send"
+    )
+    measure: Literal["entropy", "gap"] = Field(
+        default="entropy", description="Uncertainty: entropy of the choice, or gap between the two likeliest actions"
+    )
+    timeout: int = Field(
+        default=20, ge=1, description="Silent decisions after which 'trigger: uncertain' sends in any case"
+    )
+    dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share of the messages that training does not send; null: 0.2 with 'trigger: uncertain', else 0",
+    )
+
+    @property
+    def sent(self) -> bool:
+        """Whether there are messages at all."""
+        return self.rounds > 0 and self.trigger != "none"
+
+    @property
+    def dropped(self) -> float:
+        """The share that training does not send."""
+        if self.dropout is not None:
+            return self.dropout
+        return 0.2 if self.trigger == "uncertain" else 0.0
 
 
 class Ppo(Part):
@@ -52,6 +89,10 @@ class Ppo(Part):
         default=None, gt=0, description="Time constant of a discount by elapsed time; null: none"
     )
     gae_lambda: float = Field(default=0.95, ge=0, le=1, description="Lambda of 'advantage: gae'")
+    critic: Literal["independent", "central"] = Field(
+        default="central",
+        description="Critic of 'advantage: gae'. independent: reads what the agent sees; central: the others as well",
+    )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """A group has others in it, and there is one discount."""
@@ -78,7 +119,7 @@ class Constraints(Part):
 class Exploration(Part):
     """Noise on the parameters while episodes are collected, correlated in time."""
 
-    target: float = Field(default=0.01, gt=0, description="KL divergence that the noise makes, nats per decision")
+    target: float = Field(default=0.05, gt=0, description="KL divergence that the noise makes, nats per decision")
     correlation: float = Field(
         default=0.98, ge=0, le=1, description="Of the noise from one decision of the world to the next; 1: per episode"
     )
@@ -114,15 +155,19 @@ class Search(Part):
 
 
 class Agents(Part):
-    """The policy, the same for all agents of a kind."""
+    """The policy of the agents and how it learns."""
 
     def problems(self) -> Iterable[tuple[Place, str]]:
         """Messages are read by the encoder's heads."""
-        if self.messages.rounds and self.messages.trigger == "always" and self.messages.latent % self.encoder.heads:
+        if self.messages.sent and self.messages.latent % self.encoder.heads:
             yield ("messages", "latent"), f"is not a multiple of {self.encoder.heads}, the heads of the encoder"
 
     encoder: Encoder = Field(default=Encoder(), description="The network")
     messages: Messages = Field(default=Messages(), description="Messages between the agents of a site")
+    sharing: Literal["agent", "kind", "all"] = Field(
+        default="kind",
+        description="Whose parameters an agent uses. agent: its own; kind: those of all of its kind; all: those of all",
+    )
     ppo: Ppo = Field(default=Ppo(), description="The learner")
     start: str | None = Field(
         default=None,

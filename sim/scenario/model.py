@@ -136,6 +136,12 @@ class Scenario(Part):
             yield from self._plan_problems(self.plan)
         yield from self._fault_problems()
         sites = len(self.sites)
+        if self.agents.sharing == "agent" and self.learning != "local" and sites > 1:
+            yield (
+                ("agents", "sharing"),
+                f"parameters of single agents fit no other site, so {sites} sites cannot learn them together: use "
+                "'learning: local', or 'sharing: kind'",
+            )
         if self.learning == "federated" and self.federation.secure_aggregation is not None and sites < 3:
             where = ("federation", "secure_aggregation")
             yield (
@@ -178,8 +184,8 @@ class Scenario(Part):
         imitation, planned = self.agents.imitation, self.federation.rounds * self.federation.local_updates
         if imitation is None:
             return
-        if self.domain not in TEACHERS:
-            yield ("agents", "imitation"), "environments from outside bring no rule to imitate; remove it"
+        if not TEACHERS[self.domain]:
+            yield ("agents", "imitation"), f"nothing to imitate: no rule is known for {self.domain} environments"
             return
         yield from _one_of(("agents", "imitation", "teacher"), imitation.teacher, TEACHERS[self.domain], "teacher")
         if imitation.updates > planned:

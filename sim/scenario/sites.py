@@ -27,6 +27,7 @@ STARTS: dict[str, tuple[str, ...]] = {
 TEACHERS: dict[str, tuple[str, ...]] = {
     "datacenter": tuple(f"{rule}{easy}" for rule in ("fcfs", "sjf", "saf", "wfp3", "unicep") for easy in ("", "-easy")),
     "intersections": ("greedy", "max-pressure"),
+    "pettingzoo": (),
 }
 """Rules that decide from what policies see, by domain: these can be imitated."""
 AGAINST: dict[str, tuple[str, ...]] = {

@@ -1,7 +1,10 @@
 """Toy worlds with known optima."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -228,3 +231,14 @@ def relay() -> Callable[..., RelayWorld]:
 def shuffle() -> Callable[[Observation, torch.Tensor], Observation]:
     """Reorders the slots of a queue observation."""
     return shuffled
+
+
+@pytest.fixture(scope="session")
+def crossing() -> ModuleType:
+    """The module `crossing.py`."""
+    spec = importlib.util.spec_from_file_location("crossing_tokens", Path(__file__).with_name("crossing.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

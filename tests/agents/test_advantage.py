@@ -48,7 +48,8 @@ def test_positions_count_inside_each_sequence() -> None:
 def test_rewards_are_summed_from_a_decision_to_the_same_agents_next() -> None:
     accrued = torch.tensor([[0.0, 0], [1, 10], [3, 10], [7, 30]]).double()
     step, column = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 0, 1])
-    assert between(accrued, step, column).tolist() == [3.0, 0.0, 4.0, 20.0]
+    assert between(accrued, step, column, torch.tensor([3, 3])).tolist() == [3.0, 0.0, 4.0, 20.0]
+    assert between(accrued, step, column, torch.tensor([3, 2])).tolist() == [3.0, 0.0, 4.0, 0.0]
 
 
 def test_interpolation_equals_numpy_also_at_steps_without_duration() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedsched.agents.collect import GreedyActor, evaluate, idle_actions
-from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
+from fedsched.agents.config import EncoderConfig, EncoderKind, MessageConfig, PolicyConfig
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.gaussian import DiagonalGaussian, GaussianHead, within
 from fedsched.agents.learner import Learner, LearnerConfig
@@ -136,9 +136,9 @@ def learnt(world: AimWorld, config: PolicyConfig, updates: int) -> dict[str, flo
 RESTING = 17 / 12
 
 
-@pytest.mark.parametrize("entities", [False, True])
-def test_ppo_finds_the_points(entities: bool) -> None:
-    config = PolicyConfig(EncoderConfig(width=32), messages=None, critic="central")
+@pytest.mark.parametrize(("entities", "encoder"), [(False, "gat"), (True, "pointwise"), (True, "gat")])
+def test_ppo_finds_the_points(entities: bool, encoder: EncoderKind) -> None:
+    config = PolicyConfig(EncoderConfig(encoder, width=32, scoring="dot"), messages=None, critic="central")
     assert learnt(AimWorld(64, entities=entities), config, 15)["miss"] < 0.05 * RESTING
 
 

@@ -7,7 +7,8 @@ import torch
 from fedsched.agents.collect import evaluate
 from fedsched.agents.config import MessageConfig, PolicyConfig
 from fedsched.agents.learner import Learner, LearnerConfig
-from fedsched.agents.messages import Mailbox, Messenger, Traffic, fresh_speakers, listeners
+from fedsched.agents.mailbox import Mailbox, Traffic, listeners
+from fedsched.agents.messages import Messenger, fresh_speakers
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import PpoConfig
 
@@ -33,8 +34,8 @@ def test_a_message_is_necessary_and_learnt(relay: Callable[..., Any]) -> None:
     # guessing: 384 fair coins, five standard deviations
     assert abs(untold - 0.5) < 5 * 0.5 / 384**0.5
     # the teller speaks to the doer once a step, 16 numbers of 4 bytes; the doer has no listener
-    assert traffic == Traffic(64 * 6, 64 * 6 * 64)
-    assert silence == Traffic(0, 0)
+    assert traffic == Traffic(64 * 6, 64 * 6, 64 * 6 * 512)
+    assert silence == Traffic(0, 0, 0)
 
 
 def test_an_agent_that_does_not_decide_now_is_heard_through_the_mailbox(relay: Callable[..., Any]) -> None:
@@ -53,7 +54,7 @@ def test_gradients_flow_from_the_receiver_into_the_sender(relay: Callable[..., A
     assert summary is not None
     assert summary.weight.grad is not None
     assert float(summary.weight.grad.abs().sum()) > 0
-    assert step.traffic == Traffic(8, 8 * 64)
+    assert step.traffic == Traffic(8, 8, 8 * 512)
 
 
 def test_fresh_speakers_equal_a_loop() -> None:
@@ -80,7 +81,8 @@ def test_attention_over_neighbours_equals_a_loop_with_the_null_token() -> None:
     moment, agent = torch.tensor([0, 0]), torch.tensor([0, 1])
     heard = mailbox.heard(moment, neighbours, torch.tensor([40.0, 40.0]).double())
     with torch.no_grad():
-        context, message = messenger(summary, moment, agent, heard)
+        told = messenger(summary, moment, agent, heard)
+        context, message = told.context, told.message
         said = torch.tanh(messenger.speak(torch.cat([summary, torch.zeros(2, 6)], 1)))
         np.testing.assert_allclose(message, said, atol=1e-6)
         stale = torch.cat([mailbox.message[0, 2], torch.log1p(torch.tensor([30.0])) / 16])
@@ -103,7 +105,7 @@ def test_nobody_to_hear_is_the_null_token_and_finite(queue: Callable[..., Any]) 
     rows = torch.arange(3)
     step = policy(world.spec, world.reset(rows, rows), None, policy.mailbox(world.spec, 3))
     assert bool(step.distribution["server"].log_probs.isfinite().all())
-    assert step.traffic == Traffic(0, 0)
+    assert step.traffic == Traffic(0, 0, 0)
 
 
 def test_listeners_count_who_hears_whom() -> None:

@@ -1,14 +1,18 @@
 """An update without a decision: a period of little load leaves nobody a choice."""
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
+from fedsched.agents.config import PolicyConfig
+from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import NOTHING_LEARNED, Experience, Optimiser, PpoConfig
 
 
-def test_an_update_without_decisions_leaves_the_policy_as_it_is() -> None:
-    policy = torch.nn.Linear(3, 1)
+def test_an_update_without_decisions_leaves_the_policy_as_it_is(queue: Callable[..., Any]) -> None:
+    policy = Policy(queue(1).spec, PolicyConfig())
     before = copy.deepcopy(policy.state_dict())
     optimiser = Optimiser(policy, PpoConfig(), torch.Generator().manual_seed(0))
     nobody = Experience(decisions=(), choice=torch.empty(0), log_prob=torch.empty(0), advantage=torch.empty(0))

@@ -102,7 +102,7 @@ def test_the_entropy_weight_falls_to_what_is_asked(
 
     def step(_self: Optimiser, _piece: object, entropy: float) -> torch.Tensor:
         weights.append(entropy)
-        return torch.zeros(6)
+        return torch.zeros(7)
 
     monkeypatch.setattr(Optimiser, "_step", step)
     for end in (0.0, 1.0):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedsched.agents.collect import evaluate
-from fedsched.agents.config import CriticKind, EncoderConfig, EncoderKind, MessageConfig, PolicyConfig
+from fedsched.agents.config import CriticKind, EncoderConfig, MessageConfig, PolicyConfig
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.network import SoftRule
@@ -29,11 +29,21 @@ def act(policy: Policy, world: Any) -> PolicyStep:
     return step
 
 
-@pytest.mark.parametrize("encoder", ["pointwise", "attention"])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        EncoderConfig("pointwise", layers=1),
+        EncoderConfig("pointwise", scoring="dot"),
+        EncoderConfig("attention", layers=1),
+        EncoderConfig("hierarchical", scoring="dot", layers=1),
+        EncoderConfig("gat"),
+    ],
+    ids=lambda config: f"{config.kind} {config.scoring}",
+)
 def test_every_agent_decides_as_a_policy_of_its_parameters_alone(
-    encoder: EncoderKind, queue: Callable[..., Any]
+    encoder: EncoderConfig, queue: Callable[..., Any]
 ) -> None:
-    world, config = queue(4, jobs=5, agents=3), replace(OWN, encoder=EncoderConfig(encoder, layers=1))
+    world, config = queue(4, jobs=5, agents=3), replace(OWN, encoder=encoder)
     stacked = Policy(world.spec, config, {"server": SoftRule({"size": -3.0}, gates=("left",))}, seed=1)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)

@@ -10,6 +10,7 @@ import torch
 
 from fedsched.agents.config import EncoderConfig, EncoderKind, MessageConfig, PolicyConfig
 from fedsched.agents.experience import Experience
+from fedsched.agents.layers import Dense, Owners
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import Optimiser, PpoConfig
 from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
@@ -108,3 +109,24 @@ def test_decisions_per_second(encoder: str, agents: int, rounds: int) -> None:
     sys.stdout.write(f"\n{encoder}, {agents} agents, {rounds} rounds, decisions per CPU second: {figures}\n")
     assert acting[256] > 50_000
     assert learning > floor
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("agents", "lines"), [(3, 256), (16, 1024), (64, 8192), (256, 8192)])
+def test_layers_that_agents_own_cost_little_more_than_shared_ones(agents: int, lines: int) -> None:
+    torch.set_num_threads(1)
+    owner = torch.arange(lines) % agents
+    owners, mine = Owners.of(owner, agents), [(owner == agent).nonzero().squeeze(1) for agent in range(agents)]
+    features = torch.randn(lines, 32, generator=torch.Generator().manual_seed(0))
+    shared, stacked, alone = Dense(32, 32), Dense(32, 32, agents), [torch.nn.Linear(32, 32) for _ in range(agents)]
+
+    def loop() -> torch.Tensor:
+        parts = [layer(features.index_select(0, index)) for layer, index in zip(alone, mine, strict=True)]
+        return torch.empty(lines, 32).index_copy(0, torch.cat(mine), torch.cat(parts))
+
+    ways = {"shared": lambda: shared(features), "stacked": lambda: stacked(features, owners), "a loop": loop}
+    spent = {name: best_of(20, lambda way=way: torch.autograd.backward(way().sum())) for name, way in ways.items()}
+    layout = best_of(20, lambda: Owners.of(owner, agents))
+    figures = ", ".join(f"{name} {seconds * 1e6:,.0f}" for name, seconds in spent.items())
+    sys.stdout.write(f"\n{agents} agents, {lines} lines, us forward and back: {figures}; layout {layout * 1e6:,.0f}\n")
+    assert agents < 16 or spent["stacked"] < 0.8 * spent["a loop"]

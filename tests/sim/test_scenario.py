@@ -137,6 +137,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda d: (d["sites"].update(plain(3)["sites"]), d.update(plan={})),
         "needs at least 4 sites to bear one fault, got 3",
     ),
+    "agents' own parameters in a federation": (
+        lambda d: (d["sites"].update(plain(2)["sites"]), d.update(agents={"sharing": "agent"})),
+        "fit no other site, so 2 sites cannot learn them together: use 'learning: local'",
+    ),
     "secure sum of two": (
         lambda d: (d["sites"].update(plain(2)["sites"]), d.update(federation={"secure_aggregation": {}})),
         "needs at least 3 sites, got 2",
@@ -199,6 +203,8 @@ def test_a_link_is_the_same_both_ways() -> None:
 def test_without_plan_and_secure_sum_any_number_of_sites_will_do() -> None:
     for sites in (1, 2, 3, 5):
         assert len(Scenario.model_validate(plain(sites)).sites) == sites
+    assert Scenario.model_validate(plain(1, agents={"sharing": "agent"})).agents.sharing == "agent"
+    assert len(Scenario.model_validate(plain(2, learning="local", agents={"sharing": "agent"})).sites) == 2
     local = plain(2, learning="local", federation={"secure_aggregation": {}})
     assert Scenario.model_validate(local).learning == "local"
 

@@ -39,7 +39,7 @@ def test_pieces_of_a_period_are_the_period(actor: str, site: Site) -> None:
     whole = run(site, actor, 24 * HOURS)
     assert_equal(whole, run(site, actor, 3 * HOURS, 3 * HOURS, 7.3 * HOURS, 12 * HOURS, 24 * HOURS))
     assert whole.decisions.min() > 0
-    assert (whole.message_bytes > 0) == (actor == POLICY)
+    assert (whole.sent.payload_bytes > 0) == (actor == POLICY)
 
 
 def test_a_rule_operates_as_its_slow_twin(site: Site) -> None:

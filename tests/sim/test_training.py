@@ -1,6 +1,8 @@
 """How a policy learns on a site's worlds and how it is judged."""
 
+import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,10 @@ import torch
 from fedsched.agents.collect import evaluate
 from fedsched.sim.domains.datacenter.site import WAIT_PRICE, DatacenterSite
 from fedsched.sim.domains.datacenter.worlds import EASY_RULES
+from fedsched.sim.progress import PlainProgress
+from fedsched.sim.run import run
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.trained import load_policy
 from fedsched.sim.training import Trainer, learner_config, make_policy
 
 CROWDED = {"north": {"world": {"window": {"jobs": 150}}}}
@@ -56,7 +61,7 @@ def test_a_judgement_compares_with_the_best_rule_on_the_same_windows(tiny: Calla
     judgement = trainer.judge(worlds, trainer.parameters)
     instances, totals = worlds.validation
     world = worlds.world(len(instances))
-    figures = evaluate(make_policy(scenario), world, instances, instances)
+    figures = evaluate(make_policy(scenario, world.spec), world, instances, instances)
     best = totals.bounded_slowdown[:, EASY_RULES.index(worlds.best_rule)]
     assert judgement.rule == worlds.best_rule
     assert judgement.ratios["slowdown"] == pytest.approx(
@@ -119,3 +124,30 @@ def test_exploration_perturbs_parameters_as_the_scenario_says(tiny: Callable[...
     losses = trainer.update()
     assert losses.noise_kl > 0.0
     assert losses.noise > noise.sigma
+
+
+def test_clusters_with_parameters_of_their_own_learn_and_are_read_back(
+    tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    agents = {"sharing": "agent", "search": {"generations": 1, "windows": 1, "population": 4}}
+    scenario = tiny("north", "south", learning="local", agents=agents, federation={"rounds": 1})
+    folder = run(scenario, tmp_path / "run", None, PlainProgress(io.StringIO()))
+    trained = load_policy(folder, "south")
+    network = trained.policy.choosing("cluster")
+    assert network.skip.shape[0] == 2
+    [worlds] = make(scenario, "south")[1]
+    world = worlds.world(2)
+    trained.reset(world)
+    rows = torch.arange(2)
+    assert trained.act(world.reset(rows, rows))["cluster"].shape == (2, 2)
+
+
+def test_the_scenario_chooses_critic_and_sharing(tiny: Callable[..., Scenario]) -> None:
+    spec = DatacenterSite(tiny(), "north").spec
+    for changes, expected in (
+        ({}, ("kind", "none")),
+        ({"sharing": "all", "ppo": {"advantage": "gae"}}, ("all", "central")),
+        ({"ppo": {"advantage": "gae", "critic": "independent"}}, ("kind", "independent")),
+    ):
+        config = make_policy(tiny(agents=changes), spec).config
+        assert (config.sharing, config.critic) == expected

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from fedsched.agents.collect import idle_actions
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy
 from fedsched.envs.core import Delivery, Lot
 from fedsched.envs.datacenter.exchange import Cargo, DatacenterExchange, Market, Records, records
@@ -29,7 +30,7 @@ class Outcome:
         cost: Of that energy, [rows].
         utilization: Busy share of the processors over the period in which jobs arrive, [rows].
         decisions: Taken by the agents, [rows].
-        message_bytes: Sent between the agents, over all rows.
+        sent: Messages between the agents, over all rows.
     """
 
     records: list[Records]
@@ -38,7 +39,7 @@ class Outcome:
     cost: FloatArray
     utilization: FloatArray
     decisions: FloatArray
-    message_bytes: int
+    sent: Traffic
 
 
 class DatacenterOperation:
@@ -62,7 +63,7 @@ class DatacenterOperation:
         self.world.reset(instances, instances, until_s=torch.zeros(rows, dtype=torch.float64, device=worlds.device))
         self._mailbox = policy.mailbox(self.world.spec, rows, self.world.device) if policy else None
         self._busy = torch.zeros(rows, dtype=torch.float64)
-        self._message_bytes = 0
+        self._sent = Traffic()
 
     def advance(self, until_s: float) -> None:
         """Runs all rows to a moment, noting the utilisation when the period of arrivals ends."""
@@ -100,7 +101,7 @@ class DatacenterOperation:
             cost=figures["cost"],
             utilization=self._busy.cpu().numpy(),
             decisions=figures["decisions"],
-            message_bytes=self._message_bytes,
+            sent=self._sent,
         )
 
     def close(self) -> None:
@@ -123,7 +124,7 @@ class DatacenterOperation:
         while bool(((observation.time_s < until) & observation.kinds[KIND].alive.any(1)).any()):
             step = policy(spec, observation, None, mailbox)
             mailbox = step.mailbox
-            self._message_bytes += step.traffic.payload_bytes
+            self._sent = self._sent + step.traffic
             actions = step.actions({name: d.mode() for name, d in step.distribution.items()}, idle)
             observation = self.world.step(actions, until).observation
         self._mailbox = mailbox

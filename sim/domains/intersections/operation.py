@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsched.agents.collect import GreedyActor
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy
 from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.sim.domains.base import Episodes, FloatArray, Simulator
@@ -20,11 +21,11 @@ class Outcome:
 
     Attributes:
         figures: Those of the domain, [rows] each.
-        message_bytes: Sent between the signals, over all rows.
+        sent: Messages between the signals, over all rows.
     """
 
     figures: Mapping[str, FloatArray]
-    message_bytes: int
+    sent: Traffic
 
 
 class CityOperation:
@@ -53,7 +54,7 @@ class CityOperation:
         found = {name: values.cpu().numpy().astype(np.float64) for name, values in self.world.metrics().items()}
         found["inserted"] = found["completed"] + found["running"]
         found["trips"] = found["inserted"] + found["never_inserted"]
-        sent = self._actor.payload_bytes if self._actor is not None else 0
+        sent = self._actor.traffic if self._actor is not None else Traffic()
         return Outcome({name: found[name] for name in FIGURES.names}, sent)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsched.agents.collect import GreedyActor
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy
 from fedsched.envs.core.foreign import ForeignWorld
 from fedsched.sim.domains.base import Episodes, FloatArray
@@ -19,11 +20,11 @@ class Outcome:
 
     Attributes:
         figures: Those of the domain, [rows] each.
-        message_bytes: Sent between the agents, over all rows.
+        sent: Messages between the agents, over all rows.
     """
 
     figures: Mapping[str, FloatArray]
-    message_bytes: int
+    sent: Traffic
 
 
 class ForeignOperation:
@@ -53,7 +54,7 @@ class ForeignOperation:
     def outcome(self) -> Outcome:
         """Figures of every row until now."""
         found = {name: values.numpy().astype(np.float64) for name, values in self._world.metrics().items()}
-        return Outcome(found, self._actor.payload_bytes if self._actor is not None else 0)
+        return Outcome(found, self._actor.traffic if self._actor is not None else Traffic())
 
     def close(self) -> None:
         """Closes the environments and ends their processes."""

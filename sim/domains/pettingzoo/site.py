@@ -12,7 +12,7 @@ from fedsched.agents.collect import evaluate, play
 from fedsched.agents.policy import Policy
 from fedsched.agents.population import play_population
 from fedsched.agents.rollout import Reference
-from fedsched.envs.core import WorldError, WorldSpec, stream
+from fedsched.envs.core import Controller, WorldError, WorldSpec, stream
 from fedsched.envs.core.entry_point import ArgumentsError
 from fedsched.envs.core.foreign import ForeignWorld, foreign_world
 from fedsched.envs.core.foreign_layout import NeighbourError
@@ -69,6 +69,10 @@ class ForeignSite:
         """Nothing: rewards have one part, and no bound."""
         del episodes
         return None
+
+    def teacher(self, name: str) -> Controller:
+        """Never asked for: the scenario has been checked to name none."""
+        return controller(name)
 
     def judge(self, policy: Policy) -> Judgement:
         """The greedy policy's mean return on the validation episodes, against the best rule's.

@@ -1,4 +1,4 @@
-"""The toy world as a fixture: tests are imported without a package, so they cannot import one another."""
+"""Toys as fixtures: tests are imported without a package, so they cannot import one another."""
 
 import importlib.util
 from pathlib import Path
@@ -6,13 +6,21 @@ from types import ModuleType
 
 import pytest
 
-TOY = Path(__file__).with_name("toy.py")
-
 
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:
-    """The module `toy.py`."""
-    spec = importlib.util.spec_from_file_location("toy_world", TOY)
+    """The module `toy.py`: a world."""
+    return _module("toy")
+
+
+@pytest.fixture(scope="session")
+def yard() -> ModuleType:
+    """The module `yard.py`: a PettingZoo environment."""
+    return _module("yard")
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"tests_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

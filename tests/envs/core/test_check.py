@@ -1,5 +1,6 @@
 """The checks pass the honest toy and name each fault of a broken one."""
 
+import dataclasses
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,3 +102,17 @@ def test_a_fault_of_an_environment_is_caught_and_named(toy: ModuleType, fault: s
     with pytest.raises(CheckError) as caught:
         check_env(lambda: make_env(toy, fault), cycles=20)
     assert caught.value.law == fault
+
+
+@pytest.mark.parametrize(("table", "shape"), [("relation", (2, 3, 4)), ("links", (2, 9, 9))])
+def test_tables_of_a_kind_fit_its_tokens(toy: ModuleType, table: str, shape: tuple[int, ...]) -> None:
+    def make(batch: int) -> Any:
+        world = toy.make_toy(batch)
+        mover, *others = world.spec.kinds
+        broken = dataclasses.replace(mover, **{table: np.zeros(shape, dtype=np.bool_)})
+        world.spec = dataclasses.replace(world.spec, kinds=(broken, *others))
+        return world
+
+    with pytest.raises(CheckError, match=f"mover.{table} is bool") as caught:
+        check_world(make, steps=3)
+    assert caught.value.law == "shape"

@@ -50,3 +50,16 @@ def test_relations_are_the_lights_of_the_phases() -> None:
                 green = any(state[links.signal_index[k]] in "gG" for k in signal.links[e])
                 assert kind.relation[a, n, e] == green
                 assert {problem.tables.lanes.edge[links.source[k]] for k in signal.links[e]} == {move.source}
+
+
+def test_movements_compete_if_no_phase_serves_both() -> None:
+    problem = grid_problem(1)
+    kind = world_spec(problem).kinds[0]
+    assert kind.links is not None
+    assert kind.links.shape == (9, kind.entities, kind.entities)
+    for a, signal in enumerate(problem.signals):
+        for e in range(kind.entities):
+            for f in range(kind.entities):
+                served = any(problem.served[a, n, e] and problem.served[a, n, f] for n in range(problem.phases))
+                real = max(e, f) < len(signal.movements)
+                assert kind.links[a, e, f] == (real and e != f and not served)

@@ -97,7 +97,7 @@ def test_a_judgement_is_the_delay_relative_to_the_best_rule(site: CitySite) -> N
     judgement = trainer.judge(site, trainer.parameters)
     episodes, found = site.validation
     world = site.world(len(episodes))
-    actor = GreedyActor(make_policy(scenario), world.spec, world.batch)
+    actor = GreedyActor(make_policy(scenario, world.spec), world.spec, world.batch)
     mine = play(world, episodes.instances, episodes.seeds, actor)["resco_delay_s"]
     ratio = float(mine.mean() / found[site.best_rule]["resco_delay_s"].mean())
     assert judgement.ratios["delay"] == judgement.score == pytest.approx(ratio, rel=1e-9)
@@ -105,7 +105,7 @@ def test_a_judgement_is_the_delay_relative_to_the_best_rule(site: CitySite) -> N
 
 def test_linear_scores_are_tried_in_the_training_world(site: CitySite) -> None:
     searching = CitySite(cities(agents={"search": {"windows": 2}, "ppo": {"rollouts": 4}}), "a")
-    policy = make_policy(cities())
+    policy = make_policy(cities(), site.spec)
     start = Trainer(cities(), [site]).linear()
     good, bad = searching.trial(policy, torch.stack([torch.tensor(start), -torch.tensor(start)]).numpy(), 0)
     assert good < bad, "the soft greedy rule beats its opposite"

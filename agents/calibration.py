@@ -1,0 +1,177 @@
+"""Thresholds of the trigger, so that a wanted share of the possible messages is sent.
+
+Both come from recorded steps. The least uncertainty is a weighted quantile; the least distance cannot be one, since it
+depends on what was sent before, so the rule is played along every agent's recorded decisions, for many candidates at
+once, until its share is the wanted one. Time-outs and first messages are in that share.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from fedsched.agents.mailbox import listeners, most_among_listeners
+from fedsched.agents.policy import Policy
+from fedsched.agents.rollout import Rollouts
+from fedsched.agents.trigger import Trigger, fires, uncertainties
+
+# candidates for the least distance in one pass, and passes: 16^3 distances are told apart
+CANDIDATES, PASSES = 16, 3
+# decisions that are looked at, roughly: world rows are taken whole
+DECISIONS = 20_000
+# share of the possible messages with an uncertain listener
+UNCERTAIN = 0.5
+# bounds of an importance weight
+WEIGHTS = (0.2, 5.0)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """What S agents of world rows could have said at their T recorded decisions, padded behind.
+
+    Attributes:
+        message: float32 [S, T, M], as it would be sent in use.
+        uncertainty: float32 [S, T], before anything is sent.
+        weight: float32 [S, T], possible messages that the decision stands for.
+        live: bool [S, T], which are decisions.
+    """
+
+    message: torch.Tensor
+    uncertainty: torch.Tensor
+    weight: torch.Tensor
+    live: torch.Tensor
+
+
+def sequences(
+    key: torch.Tensor, moment: torch.Tensor, message: torch.Tensor, uncertainty: torch.Tensor, weight: torch.Tensor
+) -> Sequences:
+    """Decisions [D] in order of their `moment` int64 [D], those of one agent of one row, `key` int64 [D], together."""
+    order = moment.argsort(stable=True)
+    order = order[key[order].argsort(stable=True)]
+    _, line, count = torch.unique(key[order], return_inverse=True, return_counts=True)
+    start = count.cumsum(0) - count
+    place = line, torch.arange(order.shape[0], device=key.device) - start[line]
+    shape = count.shape[0], int(count.max()) if count.numel() else 0
+
+    def padded(values: torch.Tensor) -> torch.Tensor:
+        return values.new_zeros((*shape, *values.shape[1:])).index_put(place, values[order])
+
+    return Sequences(
+        padded(message), padded(uncertainty), padded(weight), padded(torch.ones_like(key, dtype=torch.bool))
+    )
+
+
+def concatenate_sequences(parts: Sequence[Sequences]) -> Sequences:
+    """Those of several rollouts."""
+    longest = max(part.live.shape[1] for part in parts)
+
+    def joined(name: str) -> torch.Tensor:
+        values = [getattr(part, name) for part in parts]
+        pads = [(0, 0) * (v.dim() - 2) + (0, longest - v.shape[1]) for v in values]
+        return torch.cat([F.pad(v, pad) for v, pad in zip(values, pads, strict=True)])
+
+    return Sequences(joined("message"), joined("uncertainty"), joined("weight"), joined("live"))
+
+
+def played_share(recorded: Sequences, threshold: torch.Tensor, timeout: int) -> torch.Tensor:
+    """Share of the possible messages that the rule sends, float32 [G], for thresholds [G, 2]."""
+    count, steps, size = recorded.message.shape
+    groups = threshold.shape[0]
+    last = recorded.message.new_zeros(groups, count, size)
+    known = torch.zeros(groups, count, dtype=torch.bool, device=last.device)
+    silent = torch.zeros(groups, count, dtype=torch.int64, device=last.device)
+    sent = last.new_zeros(groups)
+    for step in range(steps):
+        offer, live = recorded.message[:, step], recorded.live[:, step]
+        distance = (offer - last).norm(dim=2)
+        sends = live & fires(threshold, timeout, recorded.uncertainty[:, step], distance, silent, known)
+        sent = sent + (sends * recorded.weight[:, step]).sum(1)
+        last = torch.where(sends[:, :, None], offer, last)
+        silent = (silent + live) * ~sends
+        known = known | sends
+    return sent / recorded.weight.sum().clamp(min=1e-9)
+
+
+def weighted_quantile(values: torch.Tensor, weights: torch.Tensor, share: float) -> torch.Tensor:
+    """The largest value v for which values >= v hold at least `share` of the weight; all [D], a scalar out."""
+    order = values.argsort(descending=True)
+    reached = weights[order].cumsum(0) >= share * weights.sum() * (1 - 1e-6)
+    return values[order[int(reached.to(torch.int8).argmax())]]
+
+
+@torch.no_grad()
+def recorded_sequences(policy: Policy, rollouts: Rollouts, weighting: str = "none") -> Sequences | None:
+    """What the agents could have said in some of the sampled rows; None without such decisions or without a trigger."""
+    if policy.trigger is None or rollouts.decisions == 0:
+        return None
+    stride = -(-rollouts.decisions // DECISIONS)
+    rows = (~rollouts.greedy).cumsum(0) - 1
+    taken = (~rollouts.greedy) & (rows % stride == 0)
+    chosen = {name: taken[rollouts.row(name)].nonzero().squeeze(1) for name in rollouts.taken}
+    decisions = {name: rollouts.taken[name].decisions.select(index) for name, index in chosen.items()}
+    quiet = policy.quiet(decisions)
+    assert quiet.message is not None
+    agent = torch.cat([part.agent for part in decisions.values()])
+    moment = torch.cat([part.moment for part in decisions.values()])
+    heard_by = listeners(torch.from_numpy(rollouts.spec.neighbours)).to(agent.device)
+    weight = heard_by[agent].to(torch.float32)
+    if weighting != "none":
+        ratio = []
+        dists = policy.judge(decisions).distribution
+        for name, index in chosen.items():
+            t = rollouts.taken[name]
+            choice = t.choice[index]
+            if weighting == "sampled":
+                r = (dists[name].log_prob(choice) - t.log_prob[index]).exp()
+            else:
+                r = (quiet.distribution[name].mode() == choice) * (-t.log_prob[index]).exp()
+            ratio.append(r.clamp(*WEIGHTS))
+        weight = weight * torch.cat(ratio)
+    unsure = uncertainties(quiet.distribution, policy.trigger.config.measure)
+    if policy.trigger.config.whose == "listener":
+        neighbours = torch.from_numpy(rollouts.spec.neighbours).to(agent.device)
+        unsure = listeners_need(rollouts, neighbours, moment, agent, unsure)
+    key = moment % rollouts.batch * heard_by.shape[0] + agent
+    return sequences(key, moment, quiet.message, unsure, weight)
+
+
+def listeners_need(
+    rollouts: Rollouts, neighbours: torch.Tensor, moment: torch.Tensor, agent: torch.Tensor, unsure: torch.Tensor
+) -> torch.Tensor:
+    """The greatest uncertainty among the listeners of deciding agents, float32 [D], each as of its last decision."""
+    rows, row = torch.unique(moment % rollouts.batch, return_inverse=True)
+    step = torch.div(moment, rollouts.batch, rounding_mode="floor")
+    shape = rollouts.times.shape[0], rows.shape[0], neighbours.shape[0]
+    steps = torch.zeros(shape, dtype=torch.int64, device=moment.device)
+    told = torch.ones(shape, device=moment.device)
+    # line 0 is before anybody decided
+    steps[step + 1, row, agent] = step + 1
+    told[step + 1, row, agent] = unsure
+    latest = told.gather(0, steps.cummax(0).values)
+    return most_among_listeners(latest, neighbours)[step + 1, row, agent]
+
+
+@torch.no_grad()
+def calibrate(trigger: Trigger, recorded: Sequences, uncertain: float = UNCERTAIN) -> float:
+    """Sets the thresholds; returns the share that they send along the recorded decisions.
+
+    Args:
+        trigger: Changed; left alone where no message was possible.
+        recorded: Recent decisions.
+        uncertain: Share of the possible messages that have an uncertain listener.
+    """
+    wanted, timeout = trigger.config.share, trigger.config.timeout
+    live = recorded.live & (recorded.weight > 0)
+    if not bool(live.any()):
+        return 0.0
+    least = weighted_quantile(recorded.uncertainty[live], recorded.weight[live], uncertain)
+    low, high = 0.0, 2 * float(recorded.message.norm(dim=2).max()) + 1e-6
+    for _ in range(PASSES):
+        distance = torch.linspace(low, high, CANDIDATES + 1, device=least.device)
+        shares = played_share(recorded, torch.stack([least.expand_as(distance), distance], 1), timeout)
+        # the least distance that does not send too much; the last one sends least
+        best = min(int((shares > wanted).sum()), CANDIDATES)
+        low, high = float(distance[max(0, best - 1)]), float(distance[best])
+    trigger.threshold.copy_(torch.stack([least, distance[best]]))
+    return float(shares[best])

@@ -1,0 +1,156 @@
+"""Who sends a message and who keeps silent: in training by chance, in use by a trigger."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from fedsched.agents.decisions import Decisions, Speech
+from fedsched.agents.distribution import Distribution
+from fedsched.agents.mailbox import Mailbox
+from fedsched.agents.messages import Messenger
+from fedsched.agents.trigger import Trigger, uncertainties
+
+SendingKind = Literal["always", "uncertain", "random"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a policy thinks of a batch of decisions.
+
+    Attributes:
+        distribution: By kind.
+        message: float32 [D, M] over all kinds in order, the last one of each agent; None without messages.
+        message_kl: float32 [D], nats of each message; None where messages are not Gaussian.
+    """
+
+    distribution: Mapping[str, Distribution]
+    message: torch.Tensor | None
+    message_kl: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Instant:
+    """What is known when agents decide whether to send.
+
+    Attributes:
+        decisions: To be taken now, by kind, one moment per world row.
+        mailbox: What was sent before.
+        quiet: What the policy thinks if nobody sends now; asked only by who needs it.
+        neighbours: int64 [A, K], whom every agent hears.
+    """
+
+    decisions: Mapping[str, Decisions]
+    mailbox: Mailbox
+    quiet: Callable[[], Judged]
+    neighbours: torch.Tensor
+
+    @property
+    def place(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """World row and agent of every decision, all kinds in order, int64 [D] each."""
+        rows = torch.cat([part.moment for part in self.decisions.values()])
+        return rows, torch.cat([part.agent for part in self.decisions.values()])
+
+    def draw(self, generator: torch.Generator) -> torch.Tensor:
+        """Uniform numbers in [0, 1), one per decision, float32 [D]."""
+        return torch.rand(sum(map(len, self.decisions.values())), generator=generator, device=generator.device)
+
+
+class Sending(Protocol):
+    """Decides who sends.
+
+    Attributes:
+        masked: Whether agents may keep silent: a bit for each possible message then says whether it was sent.
+        asks: Whether agents that decide tell those whom they hear, with a bit each, whether they are uncertain.
+    """
+
+    masked: bool
+    asks: bool
+
+    def __call__(self, instant: Instant) -> tuple[Speech | None, Mailbox]:
+        """What the agents do with their messages, all kinds in order, and the mailbox with what else they told.
+
+        No speech: everybody sends, without noise.
+        """
+
+
+class Always:
+    """Everybody sends."""
+
+    masked = asks = False
+
+    def __call__(self, instant: Instant) -> tuple[None, Mailbox]:
+        """Nothing to decide."""
+        return None, instant.mailbox
+
+
+class AtRandom:
+    """Each sends with the same probability, for comparison: a trigger that is no better is of no use."""
+
+    masked, asks = True, False
+
+    def __init__(self, share: float, generator: torch.Generator) -> None:
+        """The probability, and where chance comes from."""
+        self._share, self._generator = share, generator
+
+    def __call__(self, instant: Instant) -> tuple[Speech, Mailbox]:
+        """Draws who sends."""
+        return Speech(instant.draw(self._generator) < self._share), instant.mailbox
+
+
+class WhenUncertain:
+    """Those send for whom the trigger fires."""
+
+    masked = asks = True
+
+    def __init__(self, trigger: Trigger) -> None:
+        self._trigger = trigger
+
+    def __call__(self, instant: Instant) -> tuple[Speech, Mailbox]:
+        """Asks the trigger."""
+        judged = instant.quiet()
+        assert judged.message is not None
+        place, mailbox = instant.place, instant.mailbox
+        distance = (judged.message - mailbox.message[place]).norm(dim=1)
+        unsure = uncertainties(judged.distribution, self._trigger.config.measure)
+        mailbox = mailbox.with_unsure(*place, unsure)
+        if self._trigger.config.whose == "listener":
+            unsure = mailbox.need(instant.neighbours)[place]
+        return Speech(self._trigger(unsure, distance, mailbox.silent[place], mailbox.known[place])), mailbox
+
+
+class InTraining:
+    """Everybody tries to send, with noise; some messages are not sent, so that agents learn to live with old ones."""
+
+    asks = False
+
+    def __init__(
+        self, messenger: Messenger, dropout: float, generator: torch.Generator, greedy: torch.Tensor | None
+    ) -> None:
+        """Binds to a world's rows.
+
+        Args:
+            messenger: Whose messages.
+            dropout: Share of the decisions that do not send.
+            generator: Of chance and noise.
+            greedy: bool [B], rows in which everybody sends without noise; None: no such row.
+        """
+        self._messenger, self._dropout, self._generator, self._greedy = messenger, dropout, generator, greedy
+        self.masked = dropout > 0
+
+    def __call__(self, instant: Instant) -> tuple[Speech | None, Mailbox]:
+        """Draws who sends, and the noise."""
+        if not self.masked and not self._messenger.noisy:
+            return None, instant.mailbox
+        rows, _ = instant.place
+        if self.masked:
+            sent = instant.draw(self._generator) >= self._dropout
+        else:
+            sent = torch.ones_like(rows, dtype=torch.bool)
+        noise = self._messenger.noise(rows.shape[0], self._generator) if self._messenger.noisy else None
+        if self._greedy is not None:
+            still = self._greedy.index_select(0, rows)
+            sent = sent | still
+            noise = None if noise is None else noise * ~still[:, None, None]
+        return Speech(sent, noise), instant.mailbox
