@@ -12,6 +12,7 @@ from fedsched.agents.collect import collect
 from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, step_costs
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, Experience, gae_experience, group_experience, merge
+from fedsched.agents.noise import Noise, NoiseConfig
 from fedsched.agents.parameters import move_towards
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import Losses, Optimiser, PpoConfig
@@ -31,6 +32,7 @@ class LearnerConfig:
         tau_s: Where set, discounts exp(-elapsed / tau_s) by the clock as well (`gae` only).
         trace: Decay lambda of `gae`.
         constraint: Bound on one reward part; adds one greedy row to the rollouts of every instance.
+        noise: On the parameters while collecting; None: actions are drawn from the policy itself.
         ppo: Of the updates.
     """
 
@@ -41,6 +43,7 @@ class LearnerConfig:
     tau_s: float | None = None
     trace: float = 0.95
     constraint: Constraint | None = None
+    noise: NoiseConfig | None = None
     ppo: PpoConfig = field(default_factory=PpoConfig)
 
     @property
@@ -56,6 +59,7 @@ class Learner:
         policy: Learns.
         averaged: Running average of its parameters over updates; the one to evaluate.
         multiplier: Of the constraint; None without one.
+        noise: On the parameters while collecting; None without.
     """
 
     def __init__(self, policy: Policy, config: LearnerConfig, seed: int) -> None:
@@ -71,6 +75,7 @@ class Learner:
         self.policy, self.config = policy, config
         self.averaged = copy.deepcopy(policy)
         self.multiplier = None if config.constraint is None else Multiplier(config.constraint)
+        self.noise = None if config.noise is None else Noise(config.noise)
         self._generator = torch.Generator(next(policy.parameters()).device).manual_seed(seed)
         self._optimiser = Optimiser(policy, config.ppo, self._generator)
 
@@ -96,8 +101,9 @@ class Learner:
             raise AgentError("a constraint needs the reference rule's total for every instance")
         place = torch.arange(world.batch, device=instances.device)
         greedy = (place % rows == 0) & (self.multiplier is not None)
+        acting = self.policy if self.noise is None else self.noise.begin(self.policy, greedy, self._generator)
         return collect(
-            self.policy,
+            acting,
             world,
             instances.repeat_interleave(rows),
             seeds.repeat_interleave(rows),
@@ -123,8 +129,11 @@ class Learner:
         parts = [self._experience(part) for part in rollouts]
         experience = merge(parts, [part.moments for part in rollouts])
         self.policy.observe_returns({n: part.returns for n, part in experience.items() if part.returns is not None})
-        losses = self._optimiser.update(experience, sum(part.moments for part in rollouts))
+        away = 0.0 if self.noise is None else self.noise.adapt(self.policy, experience)
+        losses = self._optimiser.update(experience, sum(part.moments for part in rollouts), away)
         move_towards(self.averaged, self.policy, self.config.ppo.average)
+        if self.noise is not None:
+            losses = replace(losses, noise=self.noise.sigma, noise_kl=self.noise.distance)
         return replace(losses, multiplier=self._lambda, greedy_ratio=ratio, sent_share=self._calibrate(rollouts))
 
     def state(self) -> dict[str, Any]:
@@ -136,6 +145,7 @@ class Learner:
             "updates": self._optimiser.updates,
             "generator": self._generator.get_state(),
             "multiplier": None if self.multiplier is None else self.multiplier.state(),
+            "noise": None if self.noise is None else self.noise.state(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -144,9 +154,11 @@ class Learner:
         Raises:
             AgentError: The state lacks something.
         """
-        missing = {"policy", "averaged", "adam", "updates", "generator", "multiplier"} - state.keys()
-        if missing or (state["multiplier"] is None) != (self.multiplier is None):
-            raise AgentError(f"not the state of such a learner: {', '.join(sorted(missing)) or 'multiplier'} differs")
+        missing = {"policy", "averaged", "adam", "updates", "generator", "multiplier", "noise"} - state.keys()
+        parts = {"multiplier": self.multiplier, "noise": self.noise}
+        unlike = sorted(missing) or [n for n, part in parts.items() if (state[n] is None) != (part is None)]
+        if unlike:
+            raise AgentError(f"not the state of such a learner: {', '.join(unlike)} differs")
         self.policy.load_state_dict(state["policy"])
         self.averaged.load_state_dict(state["averaged"])
         self._optimiser.adam.load_state_dict(copy.deepcopy(state["adam"]))
@@ -154,6 +166,8 @@ class Learner:
         self._generator.set_state(state["generator"])
         if self.multiplier is not None:
             self.multiplier.load(state["multiplier"])
+        if self.noise is not None:
+            self.noise.load(state["noise"])
 
     def _calibrate(self, rollouts: Sequence[Rollouts]) -> float:
         """Sets the triggers of both policies; returns the share that the averaged one sends."""

@@ -78,6 +78,8 @@ class Losses:
         sent_share: Of the possible messages, by the calibrated trigger on the decisions learned from; 1 without one.
         value_mean: Of the critics' normaliser, in units of the returns, weighted by decisions; zero without a critic.
         value_deviation: Of the same.
+        noise: Deviation of the noise on the parameters in the next rollouts; zero without.
+        noise_kl: Divergence between acting with that noise and without, in the rollouts learned from.
     """
 
     policy: float
@@ -91,6 +93,8 @@ class Losses:
     decisions: int
     multiplier: float = 0.0
     greedy_ratio: float = 0.0
+    noise: float = 0.0
+    noise_kl: float = 0.0
     message_kl: float = 0.0
     sent_share: float = 1.0
     value_mean: float = 0.0
@@ -187,8 +191,10 @@ class Optimiser:
         messages = policy.config.messages
         self._message_kl = 0.0 if messages is None or messages.kl is None else messages.kl
 
-    def update(self, experience: Mapping[str, Experience], moments: int) -> Losses:
+    def update(self, experience: Mapping[str, Experience], moments: int, away: float = 0.0) -> Losses:
         """Improves the policy on decisions whose moments lie below `moments`; without any it stays as it is.
+
+        `away` is the KL divergence between the policy that acted and this one, which does not count as a move.
 
         Raises:
             AgentError: A gradient that is not finite; the parameters are those before the step in question.
@@ -211,7 +217,7 @@ class Optimiser:
             lines.extend(self._step(piece, entropy) for piece in split)
             epochs += 1
             last = torch.stack(lines[start:]).mean(0)
-            if float(last[3]) > config.kl_stop:
+            if float(last[3]) > config.kl_stop + away:
                 break
         self.updates += 1
         return self._losses(experience, torch.stack(lines).mean(0), last, epochs)

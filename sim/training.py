@@ -10,6 +10,7 @@ from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig, T
 from fedsched.agents.constraint import Constraint
 from fedsched.agents.imitation import Demonstration, ImitationConfig, Imitator, Lesson
 from fedsched.agents.learner import Learner, LearnerConfig
+from fedsched.agents.noise import NoiseConfig
 from fedsched.agents.parameters import move_towards, parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
@@ -70,6 +71,7 @@ def message_config(messages: Messages, heads: int) -> MessageConfig | None:
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:
     """The learner that a scenario describes."""
     ppo, wait, imitation = scenario.agents.ppo, scenario.agents.constraints.wait, scenario.agents.imitation
+    noise = scenario.agents.exploration
     imitated = 0 if imitation is None else imitation.updates
     return LearnerConfig(
         weights={part: weight for part, weight in weights.items() if weight},
@@ -78,6 +80,7 @@ def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerC
         gamma=ppo.discount,
         tau_s=ppo.tau,
         trace=ppo.gae_lambda,
+        noise=None if noise is None else NoiseConfig(noise.target, noise.correlation),
         constraint=None if wait is None else Constraint("wait", wait.aim),
         ppo=PpoConfig(
             lr=ppo.learning_rate,

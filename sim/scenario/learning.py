@@ -129,6 +129,15 @@ class Constraints(Part):
     wait: WaitBound | None = Field(default=None, description="Bound on the mean wait; null: none")
 
 
+class Exploration(Part):
+    """Noise on the parameters while episodes are collected, correlated in time."""
+
+    target: float = Field(default=0.05, gt=0, description="KL divergence that the noise makes, nats per decision")
+    correlation: float = Field(
+        default=0.98, ge=0, le=1, description="Of the noise from one decision of the world to the next; 1: per episode"
+    )
+
+
 class Imitation(Part):
     """Imitation of a rule (DAgger) before PPO; the rule sees what the policy sees."""
 
@@ -181,6 +190,9 @@ class Agents(Part):
         "max-pressure in cities; none: none; null: the first of these",
     )
     search: Search | None = Field(default=None, description="Search for a better start before PPO; null: none")
+    exploration: Exploration | None = Field(
+        default=None, description="Noise on the parameters in training; null: actions alone are drawn"
+    )
     imitation: Imitation | None = Field(default=None, description="Imitation of a rule before PPO; null: none")
     constraints: Constraints = Field(default=Constraints(), description="Bounds that hold beside the reward")
 

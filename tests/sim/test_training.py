@@ -145,6 +145,18 @@ def test_encoders_that_cannot_be_are_refused(tiny: Callable[..., Scenario]) -> N
         tiny(agents={"encoder": {"kind": "graph"}, "sharing": "agent"})
 
 
+def test_exploration_perturbs_parameters_as_the_scenario_says(tiny: Callable[..., Scenario]) -> None:
+    assert learner_config(tiny(), {"qos": 1.0}).noise is None
+    exploring = tiny(sites=CROWDED, agents={"exploration": {"target": 0.05, "correlation": 0.9}})
+    noise = learner_config(exploring, {"qos": 1.0}).noise
+    assert noise is not None
+    assert (noise.target, noise.correlation) == (0.05, 0.9)
+    trainer, _ = make(exploring)
+    losses = trainer.update()
+    assert losses.noise_kl > 0.0
+    assert losses.noise > noise.sigma
+
+
 def test_clusters_with_parameters_of_their_own_learn_and_are_read_back(
     tiny: Callable[..., Scenario], tmp_path: Path
 ) -> None:
