@@ -93,11 +93,14 @@ def played_share(recorded: Sequences, threshold: torch.Tensor, timeout: int) -> 
     return sent / recorded.weight.sum().clamp(min=1e-9)
 
 
-def weighted_quantile(values: torch.Tensor, weights: torch.Tensor, share: float) -> torch.Tensor:
-    """The largest value v for which values >= v hold at least `share` of the weight; all [D], a scalar out."""
-    order = values.argsort(descending=True)
-    reached = weights[order].cumsum(0) >= share * weights.sum() * (1 - 1e-6)
-    return values[order[int(reached.to(torch.int8).argmax())]]
+def upper_quantile(values: torch.Tensor, weights: torch.Tensor, share: float) -> torch.Tensor:
+    """The least of `values` [D] from which on at most `share` of the weight lies, the greatest if there is none."""
+    distinct, line = torch.unique(values, return_inverse=True)
+    weight = weights.new_zeros(distinct.shape[0]).index_add(0, line, weights)
+    above = weight.flip(0).cumsum(0).flip(0)
+    too_many = int((above > share * weights.sum() * (1 + 1e-6)).sum())
+    threshold: torch.Tensor = distinct[min(too_many, distinct.shape[0] - 1)]
+    return threshold
 
 
 @torch.no_grad()
@@ -129,9 +132,8 @@ def recorded_sequences(policy: Policy, rollouts: Rollouts, weighting: str = "non
             ratio.append(r.clamp(*WEIGHTS))
         weight = weight * torch.cat(ratio)
     unsure = uncertainties(quiet.distribution, policy.trigger.config.measure)
-    if policy.trigger.config.whose == "listener":
-        neighbours = torch.from_numpy(rollouts.spec.neighbours).to(agent.device)
-        unsure = listeners_need(rollouts, neighbours, moment, agent, unsure)
+    neighbours = torch.from_numpy(rollouts.spec.neighbours).to(agent.device)
+    unsure = listeners_need(rollouts, neighbours, moment, agent, unsure)
     key = moment % rollouts.batch * heard_by.shape[0] + agent
     return sequences(key, moment, quiet.message, unsure, weight)
 
@@ -165,7 +167,7 @@ def calibrate(trigger: Trigger, recorded: Sequences, uncertain: float = UNCERTAI
     live = recorded.live & (recorded.weight > 0)
     if not bool(live.any()):
         return 0.0
-    least = weighted_quantile(recorded.uncertainty[live], recorded.weight[live], uncertain)
+    least = upper_quantile(recorded.uncertainty[live], recorded.weight[live], uncertain)
     low, high = 0.0, 2 * float(recorded.message.norm(dim=2).max()) + 1e-6
     for _ in range(PASSES):
         distance = torch.linspace(low, high, CANDIDATES + 1, device=least.device)

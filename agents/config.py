@@ -49,7 +49,6 @@ class TriggerConfig:
     share: float = 0.18
     measure: Measure = "entropy"
     timeout: int = 20
-    whose: Literal["sender", "listener"] = "listener"
 
 
 @dataclass(frozen=True)

@@ -40,14 +40,19 @@ class GATv2(nn.Module):
         lines, count, width = hearer.shape
         values, keys = self.lin_l(heard, owners), self.lin_r(hearer, owners)
         both = F.leaky_relu(keys[:, :, None] + values[:, None], SLOPE)
-        att = own_of(self.att, owners if self.copies else None, lines)
-        scores = (both.reshape(lines, -1, self.heads, width // self.heads) * att).sum(3)
+        scores = both.reshape(lines, -1, width) @ self._columns(owners)
         scores = scores.reshape(lines, count, -1, self.heads).permute(0, 3, 1, 2)
         weights = masked_softmax(scores, look[:, None])
         shaped = values.reshape(lines, -1, self.heads, width // self.heads).transpose(1, 2)
         mixed = (weights @ shaped).transpose(1, 2).reshape(lines, count, width)
         bias = own_of(self.bias, owners if self.copies else None, lines)
         return torch.add(mixed, bias[:, None])
+
+    def _columns(self, owners: Owners | None) -> torch.Tensor:
+        """`att` as [width, heads], zero outside the units of a head; [L, width, heads] where agents own it."""
+        same = torch.eye(self.heads, device=self.att.device)
+        columns = (self.att.squeeze(-3)[..., None] * same[:, None]).flatten(-3, -2)
+        return columns.index_select(0, owners.owner) if owners and self.copies else columns
 
 
 class GatBlock(nn.Module):

@@ -7,15 +7,16 @@ drives, which is behaviour cloning.
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from fedsched.agents.collect import Ended, idle_actions, quieten
-from fedsched.agents.decisions import AgentError, Decisions, Heard, concatenate
+from fedsched.agents.decisions import AgentError
 from fedsched.agents.gaussian import sample_of
+from fedsched.agents.labelled import Labelled, labelled_from, merge_labelled, to_plain
 from fedsched.agents.minibatches import minibatches
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Recorder
@@ -43,23 +44,6 @@ class ImitationConfig:
     epochs: int = 4
     minibatch: int = 512
     grad_norm: float = 1.0
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Decisions of one kind and what the teacher would choose.
-
-    Attributes:
-        decisions: D decisions.
-        choice: int64 [D], rows counted inside the decision, or float32 [D, K].
-    """
-
-    decisions: Decisions
-    choice: torch.Tensor
-
-    def select(self, chosen: torch.Tensor) -> "Labelled":
-        """Some decisions, `chosen` int64 [C]."""
-        return Labelled(self.decisions.select(chosen), self.choice.index_select(0, chosen))
 
 
 @dataclass(frozen=True)
@@ -154,13 +138,14 @@ class _Pair:
     ) -> None:
         self._policy, self._spec, self._teacher = policy, world.spec, teacher
         self._share, self._generator = share, generator
+        self._sending = policy.practise(generator)
         self._mailbox = policy.mailbox(world.spec, world.batch, world.device)
         self._idle = idle_actions(world.spec, world.batch, world.device)
         self.asked = self.agreed = 0
 
     def act(self, observation: Observation, recorder: Recorder) -> dict[str, torch.Tensor]:
         """Labels, records and returns the actions of whoever drives, int64 [B, A] or float32 [B, A, K] by kind."""
-        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox)
+        step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox, self._sending)
         self._mailbox = step.mailbox
         told = self._teacher.act(observation)
         label = {name: labels(step, name, told[name], self._teacher.name) for name in step.distribution}
@@ -294,7 +279,7 @@ class Imitator:
             "generator": self._generator.get_state(),
             "updates": self.updates,
             "moments": self._moments,
-            "labelled": {name: _plain(part) for name, part in self._labelled.items()},
+            "labelled": {name: to_plain(part) for name, part in self._labelled.items()},
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -302,42 +287,17 @@ class Imitator:
         self._adam.load_state_dict(copy.deepcopy(state["adam"]))
         self._generator.set_state(state["generator"])
         self.updates, self._moments = state["updates"], state["moments"]
-        self._labelled = {name: _labelled(part) for name, part in state["labelled"].items()}
+        self._labelled = {name: labelled_from(part) for name, part in state["labelled"].items()}
 
     def _step(self, piece: Mapping[str, Labelled]) -> torch.Tensor:
         judged = self.policy.judge({name: part.decisions for name, part in piece.items()})
         log_prob = torch.cat([judged.distribution[name].log_prob(part.choice) for name, part in piece.items()])
         loss = -log_prob.mean()
+        messages = self.policy.config.messages
+        if judged.message_kl is not None and messages is not None and messages.kl is not None:
+            loss = loss + messages.kl * judged.message_kl.mean()
         self._adam.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.policy.parameters(), self._config.grad_norm)
         self._adam.step()
         return loss.detach()
-
-
-def merge_labelled(first: Mapping[str, Labelled], second: Mapping[str, Labelled], shift: int) -> dict[str, Labelled]:
-    """Labels of both by kind; the moments of the second move by `shift`, behind those of the first."""
-    merged = {}
-    for name in sorted(first.keys() | second.keys()):
-        present = [(part[name], by) for part, by in ((first, 0), (second, shift)) if name in part]
-        merged[name] = Labelled(
-            concatenate([part.decisions for part, _ in present], [by for _, by in present]),
-            torch.cat([part.choice for part, _ in present]),
-        )
-    return merged
-
-
-def _plain(part: Labelled) -> dict[str, Any]:
-    """A labelled batch as nested mappings of tensors."""
-    decisions = {f.name: getattr(part.decisions, f.name) for f in fields(Decisions)}
-    if part.decisions.heard is not None:
-        decisions["heard"] = {f.name: getattr(part.decisions.heard, f.name) for f in fields(Heard)}
-    return {"choice": part.choice, "decisions": decisions}
-
-
-def _labelled(state: Mapping[str, Any]) -> Labelled:
-    """The batch that `_plain` made mappings of."""
-    decisions = dict(state["decisions"])
-    if decisions["heard"] is not None:
-        decisions["heard"] = Heard(**decisions["heard"])
-    return Labelled(Decisions(**decisions), state["choice"])

@@ -1,7 +1,8 @@
 """Linear layers that are shared by all agents, or of which every agent owns a copy.
 
-The copies are stacked: lines of a batch are brought together by owner in one padded table, multiplied in one batched
-product and brought back. Nothing loops over agents; the cost is that of `copies * longest` lines.
+The copies are stacked. Lines of a batch are brought together by owner and cut into tiles of equal length, each with the
+weights of one owner; one batched product computes them all. Nothing loops over agents, and however unequally they
+share the lines, at most twice as many are computed as there are.
 """
 
 from collections.abc import Callable
@@ -14,39 +15,31 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Owners:
-    """Who owns the n lines of one ragged axis of a batch, and where each lies in a table of lines by owner.
+    """Who owns the n lines of one ragged axis of a batch, and where each lies in tiles of lines with one owner.
 
     Attributes:
         owner: int64 [n], below `copies`.
-        place: int64 [n], the slot of each line: owner * longest + how many earlier lines the same owner has.
-        line: int64 [copies * longest], the line in each slot; any line in those left over, which are not read.
         copies: The number of owners.
-        longest: The most lines of one owner.
+        place: int64 [n], the slot of each line, in order of owners.
+        line: int64 [tiles * length], the line in each slot; any line in those left over, which are not read.
+        tile: int64 [tiles], the owner of each tile; None where each owner has exactly one.
+        length: Slots in a tile.
     """
 
     owner: torch.Tensor
+    copies: int
     place: torch.Tensor
     line: torch.Tensor
-    copies: int
-    longest: int
+    tile: torch.Tensor | None
+    length: int
 
     @classmethod
     def of(cls, owner: torch.Tensor, copies: int) -> "Owners":
         """The layout of lines with these owners, int64 [n] below `copies`."""
         counts = torch.bincount(owner, minlength=copies)
         order = torch.argsort(owner, stable=True)
-        grouped = owner.index_select(0, order)
-        number = torch.arange(owner.shape[0], device=owner.device)
-        earlier = number - (counts.cumsum(0) - counts).index_select(0, grouped)
-        longest = int(counts.max()) if copies else 0
-        place = torch.empty_like(owner).index_copy_(0, order, grouped * longest + earlier)
-        return cls._laid(owner, place, copies, longest)
-
-    @classmethod
-    def _laid(cls, owner: torch.Tensor, place: torch.Tensor, copies: int, longest: int) -> "Owners":
-        line = torch.zeros(copies * longest, dtype=torch.int64, device=owner.device)
-        line.index_copy_(0, place, torch.arange(place.shape[0], device=owner.device))
-        return cls(owner, place, line, copies, longest)
+        rank = torch.empty_like(owner).index_copy_(0, order, torch.arange(owner.shape[0], device=owner.device))
+        return cls._laid(owner, rank, counts)
 
     def over(self, pointers: torch.Tensor, segment: torch.Tensor) -> "Owners":
         """The layout of a finer axis, such as the rows of decisions, without sorting again.
@@ -55,13 +48,25 @@ class Owners:
             pointers: int64 [n + 1], where the finer lines of each line begin.
             segment: int64 [m], the line that each finer one belongs to; ascending.
         """
-        table = pointers.new_zeros(self.copies * self.longest).index_copy_(0, self.place, pointers.diff())
-        table = table.reshape(self.copies, self.longest)
-        longest = int(table.sum(1).max()) if table.numel() else 0
-        earlier = (table.cumsum(1) - table).reshape(-1).index_select(0, self.place)
-        shift = self.owner * longest + earlier - pointers[:-1]
-        place = shift.index_select(0, segment) + torch.arange(segment.shape[0], device=segment.device)
-        return Owners._laid(self.owner.index_select(0, segment), place, self.copies, longest)
+        finer = pointers.diff()
+        slots = finer.new_zeros(self.line.shape[0]).index_copy_(0, self.place, finer)
+        before = (slots.cumsum(0) - slots).index_select(0, self.place)
+        rank = (before - pointers[:-1]).index_select(0, segment) + torch.arange(segment.shape[0], device=segment.device)
+        counts = finer.new_zeros(self.copies).index_add_(0, self.owner, finer)
+        return self._laid(self.owner.index_select(0, segment), rank, counts)
+
+    @classmethod
+    def _laid(cls, owner: torch.Tensor, rank: torch.Tensor, counts: torch.Tensor) -> "Owners":
+        """Cuts lines, of which `rank` [n] says the place in order of owners and `counts` [copies] how many each has."""
+        copies, lines = counts.shape[0], owner.shape[0]
+        length = max(1, -(-lines // copies))
+        tiles = torch.div(counts + length - 1, length, rounding_mode="floor")
+        shift = (tiles.cumsum(0) - tiles) * length - (counts.cumsum(0) - counts)
+        place = rank + shift.index_select(0, owner)
+        tile = torch.repeat_interleave(torch.arange(copies, device=owner.device), tiles)
+        line = torch.zeros(tile.shape[0] * length, dtype=torch.int64, device=owner.device)
+        line.index_copy_(0, place, torch.arange(lines, device=owner.device))
+        return cls(owner, copies, place, line, None if bool((tiles == 1).all()) else tile, length)
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,14 @@ def linear(lines: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
     """
     if owners is None:
         return F.linear(lines, weight, bias)
+    if owners.tile is not None:
+        weight = weight.index_select(0, owners.tile)
+        bias = None if bias is None else bias.index_select(0, owners.tile)
     inner = lines.shape[1:-1]
-    slots = owners.copies * owners.longest
-    table = lines.index_select(0, owners.line).reshape(owners.copies, owners.longest * inner.numel(), lines.shape[-1])
+    table = lines.index_select(0, owners.line).reshape(weight.shape[0], owners.length * inner.numel(), lines.shape[-1])
     turned = weight.transpose(1, 2)
     product = torch.bmm(table, turned) if bias is None else torch.baddbmm(bias[:, None], table, turned)
-    return product.reshape(slots, *inner, weight.shape[1]).index_select(0, owners.place)
+    return product.reshape(owners.line.shape[0], *inner, weight.shape[1]).index_select(0, owners.place)
 
 
 def own_of(parameter: torch.Tensor, owners: Owners | None, lines: int) -> torch.Tensor:

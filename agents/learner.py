@@ -13,6 +13,7 @@ from fedsched.agents.constraint import Constraint, Multiplier, greedy_ratio, ste
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, Experience, gae_experience, group_experience, merge
 from fedsched.agents.minibatches import Chunks
+from fedsched.agents.noise import Noise, NoiseConfig
 from fedsched.agents.parameters import move_towards
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import Losses, Optimiser, PpoConfig
@@ -32,6 +33,7 @@ class LearnerConfig:
         tau_s: Where set, discounts exp(-elapsed / tau_s) by the clock as well (`gae` only).
         trace: Decay lambda of `gae`.
         constraint: Bound on one reward part; adds one greedy row to the rollouts of every instance.
+        noise: On the parameters while collecting; None: actions are drawn from the policy itself.
         ppo: Of the updates.
     """
 
@@ -42,6 +44,7 @@ class LearnerConfig:
     tau_s: float | None = None
     trace: float = 0.95
     constraint: Constraint | None = None
+    noise: NoiseConfig | None = None
     ppo: PpoConfig = field(default_factory=PpoConfig)
 
     @property
@@ -57,6 +60,7 @@ class Learner:
         policy: Learns.
         averaged: Running average of its parameters over updates; the one to evaluate.
         multiplier: Of the constraint; None without one.
+        noise: On the parameters while collecting; None without.
     """
 
     def __init__(self, policy: Policy, config: LearnerConfig, seed: int) -> None:
@@ -72,6 +76,7 @@ class Learner:
         self.policy, self.config = policy, config
         self.averaged = copy.deepcopy(policy)
         self.multiplier = None if config.constraint is None else Multiplier(config.constraint)
+        self.noise = None if config.noise is None else Noise(config.noise)
         self._generator = torch.Generator(next(policy.parameters()).device).manual_seed(seed)
         self._optimiser = Optimiser(policy, config.ppo, self._generator)
 
@@ -97,8 +102,9 @@ class Learner:
             raise AgentError("a constraint needs the reference rule's total for every instance")
         place = torch.arange(world.batch, device=instances.device)
         greedy = (place % rows == 0) & (self.multiplier is not None)
+        acting = self.policy if self.noise is None else self.noise.begin(self.policy, greedy, self._generator)
         return collect(
-            self.policy,
+            acting,
             world,
             instances.repeat_interleave(rows),
             seeds.repeat_interleave(rows),
@@ -128,8 +134,11 @@ class Learner:
         if self.policy.config.memory:
             shapes = [(part.times.shape[0] - 1, part.batch) for part in rollouts]
             chunks = Chunks.of(shapes, self.config.ppo.chunk, self._generator.device)
-        losses = self._optimiser.update(experience, sum(part.moments for part in rollouts), chunks)
+        away = 0.0 if self.noise is None else self.noise.adapt(self.policy, experience)
+        losses = self._optimiser.update(experience, sum(part.moments for part in rollouts), chunks, away)
         move_towards(self.averaged, self.policy, self.config.ppo.average)
+        if self.noise is not None:
+            losses = replace(losses, noise=self.noise.sigma, noise_kl=self.noise.distance)
         return replace(losses, multiplier=self._lambda, greedy_ratio=ratio, sent_share=self._calibrate(rollouts))
 
     def state(self) -> dict[str, Any]:
@@ -141,6 +150,7 @@ class Learner:
             "updates": self._optimiser.updates,
             "generator": self._generator.get_state(),
             "multiplier": None if self.multiplier is None else self.multiplier.state(),
+            "noise": None if self.noise is None else self.noise.state(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -149,9 +159,11 @@ class Learner:
         Raises:
             AgentError: The state lacks something.
         """
-        missing = {"policy", "averaged", "adam", "updates", "generator", "multiplier"} - state.keys()
-        if missing or (state["multiplier"] is None) != (self.multiplier is None):
-            raise AgentError(f"not the state of such a learner: {', '.join(sorted(missing)) or 'multiplier'} differs")
+        missing = {"policy", "averaged", "adam", "updates", "generator", "multiplier", "noise"} - state.keys()
+        parts = {"multiplier": self.multiplier, "noise": self.noise}
+        unlike = sorted(missing) or [n for n, part in parts.items() if (state[n] is None) != (part is None)]
+        if unlike:
+            raise AgentError(f"not the state of such a learner: {', '.join(unlike)} differs")
         self.policy.load_state_dict(state["policy"])
         self.averaged.load_state_dict(state["averaged"])
         self._optimiser.adam.load_state_dict(copy.deepcopy(state["adam"]))
@@ -159,6 +171,8 @@ class Learner:
         self._generator.set_state(state["generator"])
         if self.multiplier is not None:
             self.multiplier.load(state["multiplier"])
+        if self.noise is not None:
+            self.noise.load(state["noise"])
 
     def _calibrate(self, rollouts: Sequence[Rollouts]) -> float:
         """Sets the triggers of both policies; returns the share that the averaged one sends."""

@@ -66,10 +66,6 @@ class Mailbox:
         """The same with what deciding agents told of their uncertainty, [D]."""
         return replace(self, unsure=self.unsure.index_put((rows, agents), unsure))
 
-    def need(self, neighbours: torch.Tensor) -> torch.Tensor:
-        """The greatest uncertainty among the listeners of every agent, float32 [B, A]; `neighbours` int64 [A, K]."""
-        return most_among_listeners(self.unsure, neighbours)
-
     def heard(self, rows: torch.Tensor, neighbours: torch.Tensor, time_s: torch.Tensor) -> Heard:
         """What the `neighbours` [D, K] of agents of the worlds `rows` [D] last said, as of `time_s` [D]."""
         place = (rows[:, None].expand_as(neighbours), neighbours.clamp(min=0))

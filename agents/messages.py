@@ -29,7 +29,9 @@ class Exchange:
     Attributes:
         context: float32 [D, M], what each agent has understood.
         message: float32 [D, M], what each said last, or would have said.
-        kl: float32 [D], nats from the prior, mean over rounds; None where messages are not Gaussian.
+        kl: float32 [S], nats from the prior, mean over rounds, of the S messages that were heard at once; None where
+            messages are not Gaussian. Of those heard later no gradient tells what they were worth: to charge for them
+            would empty them.
     """
 
     context: torch.Tensor
@@ -161,7 +163,8 @@ class Messenger(nn.Module):
             message = self._utter(mean, log_variance, None if noise is None else noise[:, number])
             said = torch.where(fresh[:, :, None], message[place], heard.message)
             context = self._receive(query, torch.cat([said, age], 2), audible, owners)
-        return Exchange(context, message, torch.stack(nats).mean(0) if nats else None)
+        useful = torch.unique(place[fresh])
+        return Exchange(context, message, torch.stack(nats).mean(0).index_select(0, useful) if nats else None)
 
     def _utter(self, mean: torch.Tensor, log_variance: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
         step = self.limit / 127

@@ -45,7 +45,8 @@ class KindNetwork(nn.Module):
     """What the networks of all kinds of agents have: owners of parameters, a summary to tell, a critic.
 
     Attributes:
-        copies: Agents that own their parameters; zero where the kind shares them.
+        copies: Agents that own their parameters; zero where the kind shares them. While exploring, times the members.
+        members: int64 [B], which perturbed copy acts in each row of a world, see `noise`; None: there is none.
         inputs: Own features, numbers heard from others, and those remembered.
         looks: Whether decisions are gathered with the entities that agents see.
         summary: None without messages.
@@ -61,7 +62,8 @@ class KindNetwork(nn.Module):
     def __init__(self, kind: KindSpec, config: PolicyConfig, first: int) -> None:
         """Sizes; `first` is the kind's first agent over all kinds. Subclasses end with `add_common`."""
         super().__init__()
-        self.copies = len(kind.agents) if config.sharing == "agent" else 0
+        self.copies = self._owned = len(kind.agents) if config.sharing == "agent" else 0
+        self.members: torch.Tensor | None = None
         self.inputs = len(kind.own) + (config.messages.latent if config.messages else 0) + config.memory
         self._first = first
 
@@ -78,7 +80,12 @@ class KindNetwork(nn.Module):
 
     def owners(self, decisions: Decisions) -> Owners | None:
         """Whose parameters each decision uses; None where the kind shares them."""
-        return Owners.of(decisions.agent - self._first, self.copies) if self.copies else None
+        if not self.copies:
+            return None
+        owner = decisions.agent - self._first if self._owned else torch.zeros_like(decisions.agent)
+        if self.members is not None:
+            owner = owner + self.members.index_select(0, decisions.moment) * max(1, self._owned)
+        return Owners.of(owner, self.copies)
 
     def whose(self, decisions: Decisions, segment: torch.Tensor) -> Whose:
         """Whose parameters each decision and each row uses."""

@@ -77,10 +77,12 @@ class Losses:
         decisions: Learned from.
         multiplier: Of the constraint; zero without one.
         greedy_ratio: Constrained total of the greedy rows relative to the reference's; zero without a constraint.
-        message_kl: Nats of a message; zero where messages are not Gaussian.
+        message_kl: Nats of a message that is heard at once; zero where messages are not Gaussian.
         sent_share: Of the possible messages, by the calibrated trigger on the decisions learned from; 1 without one.
         value_mean: Of the critics' normaliser, in units of the returns, weighted by decisions; zero without a critic.
         value_deviation: Of the same.
+        noise: Deviation of the noise on the parameters in the next rollouts; zero without.
+        noise_kl: Divergence between acting with that noise and without, in the rollouts learned from.
     """
 
     policy: float
@@ -94,6 +96,8 @@ class Losses:
     decisions: int
     multiplier: float = 0.0
     greedy_ratio: float = 0.0
+    noise: float = 0.0
+    noise_kl: float = 0.0
     message_kl: float = 0.0
     sent_share: float = 1.0
     value_mean: float = 0.0
@@ -172,7 +176,9 @@ def loss_terms(
             fresh = critic(critic_input(part.decisions), policy.network(name).owners(part.decisions))
             share = len(part.decisions) / judged.log_prob.shape[0]
             value = value + share * value_loss(fresh, old, returns, bound, config.huber)
-    nats = surrogate.new_zeros(()) if judged.message_kl is None else judged.message_kl.mean()
+    nats = surrogate.new_zeros(())
+    if judged.message_kl is not None and judged.message_kl.numel():
+        nats = judged.message_kl.mean()
     return Terms(surrogate, value, judged.entropy.mean(), approx_kl, clip_fraction, nats)
 
 
@@ -188,13 +194,16 @@ class Optimiser:
         messages = policy.config.messages
         self._message_kl = 0.0 if messages is None or messages.kl is None else messages.kl
 
-    def update(self, experience: Mapping[str, Experience], moments: int, chunks: Chunks | None = None) -> Losses:
+    def update(
+        self, experience: Mapping[str, Experience], moments: int, chunks: Chunks | None = None, away: float = 0.0
+    ) -> Losses:
         """Improves the policy on decisions whose moments lie below `moments`; without any it stays as it is.
 
         Args:
             experience: By kind.
             moments: A bound on those of the decisions.
             chunks: Of the moments, for a policy with memory.
+            away: The KL divergence between the policy that acted and this one, which does not count as a move.
 
         Raises:
             AgentError: A gradient that is not finite; the parameters are those before the step in question.
@@ -217,7 +226,7 @@ class Optimiser:
             lines.extend(self._step(piece, entropy, chunks) for piece in split)
             epochs += 1
             last = torch.stack(lines[start:]).mean(0)
-            if float(last[3]) > config.kl_stop:
+            if float(last[3]) > config.kl_stop + away:
                 break
         self.updates += 1
         return self._losses(experience, torch.stack(lines).mean(0), last, epochs)

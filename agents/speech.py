@@ -8,7 +8,7 @@ import torch
 
 from fedsched.agents.decisions import Decisions, Speech
 from fedsched.agents.distribution import Distribution
-from fedsched.agents.mailbox import Mailbox
+from fedsched.agents.mailbox import Mailbox, most_among_listeners
 from fedsched.agents.messages import Messenger
 from fedsched.agents.trigger import Trigger, uncertainties
 
@@ -22,7 +22,7 @@ class Judged:
     Attributes:
         distribution: By kind.
         message: float32 [D, M] over all kinds in order, the last one of each agent; None without messages.
-        message_kl: float32 [D], nats of each message; None where messages are not Gaussian.
+        message_kl: float32 [S], nats of each message that was heard at once; None where messages are not Gaussian.
         memory: float32 [D, H] by kind, what the agents remember from now on; None without memory.
     """
 
@@ -115,10 +115,8 @@ class WhenUncertain:
         assert judged.message is not None
         place, mailbox = instant.place, instant.mailbox
         distance = (judged.message - mailbox.message[place]).norm(dim=1)
-        unsure = uncertainties(judged.distribution, self._trigger.config.measure)
-        mailbox = mailbox.with_unsure(*place, unsure)
-        if self._trigger.config.whose == "listener":
-            unsure = mailbox.need(instant.neighbours)[place]
+        mailbox = mailbox.with_unsure(*place, uncertainties(judged.distribution, self._trigger.config.measure))
+        unsure = most_among_listeners(mailbox.unsure, instant.neighbours)[place]
         return Speech(self._trigger(unsure, distance, mailbox.silent[place], mailbox.known[place])), mailbox
 
 

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedsched.agents.decisions import AgentError
+from fedsched.agents.sharing import require_same_agents
 from fedsched.sim.domains import domain_of, figures_of
 from fedsched.sim.domains.base import POLICY, Simulator, Split, device_of
 from fedsched.sim.domains.figures import Figures
@@ -123,7 +125,8 @@ def evaluate_run(
         simulator: What runs the periods.
 
     Raises:
-        UserError: The run has no checkpoint yet, its policy is of another domain, or there is no such simulator there.
+        UserError: The run has no checkpoint yet, its policy is of another domain or of other agents, or there is no
+            such simulator there.
     """
     run = read_run(folder)
     trained = trained_parameters(run)
@@ -135,7 +138,10 @@ def evaluate_run(
     domain.check(chosen)
     if simulator != "own":
         domain.check_simulator(chosen, simulator)
-    parameters = {name: trained.get(name, next(iter(trained.values()))) for name in chosen.sites}
+    origin = {name: name if name in trained else next(iter(trained)) for name in chosen.sites}
+    if scenario and chosen.agents.sharing == "agent":
+        _require_same_agents(run.scenario, chosen, origin)
+    parameters = {name: trained[source] for name, source in origin.items()}
     factories = {name: partial(Site, chosen, name, device_of(chosen)) for name in chosen.sites}
     with start(factories, chosen.workers) as workers:
         results = compare_actors(chosen, workers, parameters, "test", None, progress, new_id(), simulator)
@@ -146,6 +152,17 @@ def evaluate_run(
         )
     rows = [row for name, operated in results.items() for row in _rows(name, operated)]
     return Evaluated(with_totals(rows, described), described)
+
+
+def _require_same_agents(trained: Scenario, chosen: Scenario, origin: Mapping[str, str]) -> None:
+    """Raises UserError where a site has other agents than the one that its policy comes from, by `origin`."""
+    domain = domain_of(chosen)
+    for name, source in origin.items():
+        known = {kind.name: kind.agents for kind in domain.site(trained, source).spec.kinds}
+        try:
+            require_same_agents(domain.site(chosen, name).spec, known)
+        except AgentError as error:
+            raise UserError(f"site {name}, with the policy of {source}: {error}") from error
 
 
 def _rows(name: str, operated: Operated) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig, T
 from fedsched.agents.constraint import Constraint
 from fedsched.agents.imitation import Demonstration, ImitationConfig, Imitator, Lesson
 from fedsched.agents.learner import Learner, LearnerConfig
+from fedsched.agents.noise import NoiseConfig
 from fedsched.agents.parameters import move_towards, parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
@@ -38,7 +39,15 @@ def make_policy(scenario: Scenario, spec: WorldSpec, device: str = "cpu") -> Pol
     agents, domain = scenario.agents, domain_of(scenario)
     encoder = agents.encoder
     config = PolicyConfig(
-        encoder=EncoderConfig(encoder.kind, encoder.width, max(4, encoder.width // 2), encoder.heads),
+        encoder=EncoderConfig(
+            kind=encoder.kind,
+            width=encoder.width,
+            hidden=max(4, encoder.width // 2),
+            heads=encoder.heads,
+            layers=encoder.layers,
+            blocks=encoder.blocks,
+            scoring=encoder.scoring,
+        ),
         messages=message_config(agents.messages, encoder.heads),
         sharing=agents.sharing,
         critic=agents.ppo.critic if agents.ppo.advantage == "gae" else "none",
@@ -66,6 +75,7 @@ def message_config(messages: Messages, heads: int) -> MessageConfig | None:
 def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerConfig:
     """The learner that a scenario describes."""
     ppo, wait, imitation = scenario.agents.ppo, scenario.agents.constraints.wait, scenario.agents.imitation
+    noise = scenario.agents.exploration
     imitated = 0 if imitation is None else imitation.updates
     return LearnerConfig(
         weights={part: weight for part, weight in weights.items() if weight},
@@ -74,6 +84,7 @@ def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerC
         gamma=ppo.discount,
         tau_s=ppo.tau,
         trace=ppo.gae_lambda,
+        noise=None if noise is None else NoiseConfig(noise.target, noise.correlation),
         constraint=None if wait is None else Constraint("wait", wait.aim),
         ppo=PpoConfig(
             lr=ppo.learning_rate,

@@ -1,28 +1,22 @@
-"""Does a world keep the contract? Plays seeded episodes of random legal actions and names the law that is broken.
+"""Does a world keep the contract, or a PettingZoo environment its word? Names the law that is broken.
 
-`python -m fedsched.envs.core.check ENTRY SEED STEPS INSTANCE...` prints the digest of a world's episodes; `check_world`
-calls it under other hash seeds.
+`check_world` plays seeded episodes of random legal actions in a world of ours. `check_env` does so in any PettingZoo
+parallel environment; so does `python -m fedsched.envs.core.check package.module:parallel_env`.
 """
 
-import contextlib
+import argparse
 import copy
-import importlib
-import importlib.util
-import io
-import os
+import json
 import pickle
-import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-import pettingzoo
 import torch
-from pettingzoo.test import parallel_api_test, parallel_seed_test
 
+from fedsched.envs.core.elsewhere import check_elsewhere
+from fedsched.envs.core.entry_point import EntryPoint
+from fedsched.envs.core.env_check import check_env
 from fedsched.envs.core.episodes import (
     Episode,
     Pair,
@@ -35,8 +29,9 @@ from fedsched.envs.core.episodes import (
     start,
 )
 from fedsched.envs.core.laws import CheckError, require
-from fedsched.envs.core.pettingzoo import WorldParallelEnv
-from fedsched.envs.core.world import IllegalActionError, KindSpec, World
+from fedsched.envs.core.world import IllegalActionError, KindSpec, World, WorldError
+
+__all__ = ["CheckError", "MakeWorld", "check_env", "check_world"]
 
 MakeWorld = Callable[[int], World]
 """Builds a fresh world of that batch size."""
@@ -79,8 +74,7 @@ def check_world(
     _check_where(make_world(len(pairs)), pairs, alone, steps)
     _check_snapshot(make_world, pairs, alone, steps)
     if entry_point is not None:
-        digests = {_digest_elsewhere(entry_point, seed, steps, instances, hash_seed) for hash_seed in (1, 2)}
-        require(digests == {digest(alone)}, "processes", "another process with another hash seed plays differently")
+        check_elsewhere(digest(alone), "world", entry_point, *map(str, (seed, steps, *instances)))
 
 
 def _equal(law: str, played: Episode, known: Episode) -> None:
@@ -88,86 +82,6 @@ def _equal(law: str, played: Episode, known: Episode) -> None:
         for name in a.keys() & b.keys():
             require(np.array_equal(a[name], b[name]), law, f"{name} differs at step {step}")
     require(len(played) == len(known), law, f"episodes of {len(played) - 1} and {len(known) - 1} steps")
-
-
-def check_env(make_env: Callable[[], pettingzoo.ParallelEnv], *, cycles: int = 200) -> None:
-    """Checks a PettingZoo environment: the tests that PettingZoo ships, and what these let pass.
-
-    Every observation lies in its space (shape, dtype, range, finite), rewards are finite floats, masks allow something
-    and are those of the infos, dead agents stay dead, and two environments play a whole episode alike.
-
-    Args:
-        make_env: Builds a fresh environment.
-        cycles: Longest episode that is played.
-
-    Raises:
-        CheckError: Naming the first law that is broken.
-    """
-    first, second = _tour(make_env(), cycles), _tour(make_env(), cycles)
-    for step, (a, b) in enumerate(zip(first, second, strict=False)):
-        require(a == b, "determinism", f"two environments with one seed differ at step {step}")
-    require(len(first) == len(second), "determinism", "two environments with one seed end at different steps")
-    _upstream("parallel_api_test", lambda: parallel_api_test(make_env(), num_cycles=cycles))
-    _upstream("parallel_seed_test", lambda: parallel_seed_test(make_env, num_cycles=cycles))
-    env = make_env()
-    if isinstance(env.unwrapped, WorldParallelEnv):
-        _check_replacement(env)
-
-
-def _upstream(law: str, test: Callable[[], None]) -> None:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("error", UserWarning)
-        try:
-            test()
-        except (AssertionError, UserWarning) as error:
-            raise CheckError(law, str(error)) from error
-
-
-def _tour(env: pettingzoo.ParallelEnv, cycles: int) -> list[bytes]:
-    """Plays one episode with legal actions; all that was returned, step by step."""
-    seen, infos = env.reset(seed=7)
-    for agent in env.possible_agents:
-        env.action_space(agent).seed(11)
-    shown = [pickle.dumps((seen, infos))]
-    dead: set[str] = set()
-    for _ in range(cycles):
-        for agent in seen:
-            _check_seen(env, agent, seen[agent], infos[agent])
-        if not env.agents:
-            break
-        acting = set(env.agents)
-        actions = {agent: env.action_space(agent).sample(mask=infos[agent].get("action_mask")) for agent in env.agents}
-        seen, rewards, ended, cut, infos = env.step(actions)
-        shown.append(pickle.dumps((seen, rewards, ended, cut, infos)))
-        for agent, reward in rewards.items():
-            good = isinstance(reward, float) and bool(np.isfinite(reward))
-            require(good, "reward", f"{agent} got {reward!r}, not a finite float")
-        dead |= {agent for agent in acting if ended[agent] or cut[agent]}
-        require(not dead & set(env.agents), "no return", f"dead, but still there: {dead & set(env.agents)}")
-    return shown
-
-
-def _check_seen(env: pettingzoo.ParallelEnv, agent: str, seen: object, info: dict[str, Any]) -> None:
-    space = env.observation_space(agent)
-    values = seen.values() if isinstance(seen, dict) else [seen]
-    finite = all(bool(np.isfinite(np.asarray(value)).all()) for value in values)
-    require(finite, "finite", f"{agent}: an observation holds NaN or infinity")
-    require(bool(space.contains(seen)), "space", f"{agent}: an observation lies outside {space}")
-    if isinstance(seen, dict) and "action_mask" in seen:
-        mask = seen["action_mask"]
-        require(bool(mask.any()), "legal action", f"{agent}: the mask allows nothing")
-        require(np.array_equal(mask, info["action_mask"]), "legal action", f"{agent}: info holds another mask")
-
-
-def _check_replacement(env: pettingzoo.ParallelEnv) -> None:
-    """An illegal action is replaced and flagged."""
-    _, infos = env.reset(seed=0)
-    actions = {agent: env.action_space(agent).sample(mask=infos[agent].get("action_mask")) for agent in env.agents}
-    wrong = {agent: int(env.action_space(agent).n) for agent in env.agents if "action_mask" in infos[agent]}
-    if wrong:
-        *_, infos = env.step(actions | wrong)
-        flagged = {agent for agent in actions if infos[agent]["illegal_action"]}
-        require(flagged == set(wrong), "illegal action", f"flagged are {flagged}, illegal were {set(wrong)}")
 
 
 def _check_illegal(world: World, pairs: Sequence[Pair], steps: int) -> None:
@@ -204,11 +118,13 @@ def _provoke(world: World, kind: KindSpec, pair: Pair, steps: int) -> bool:
 def _check_ended(world: World, pair: Pair, steps: int) -> None:
     """After the end of an episode idling changes nothing, and everything else raises."""
     observation = start(world, [pair])
+    over = bool(all_over(observation).all())
     for step in range(steps):
-        if all_over(observation).all():
+        if over:
             break
-        observation = world.step(legal_actions(world.spec, observation, [pair], step)).observation
-    if not all_over(observation).all():
+        moved = world.step(legal_actions(world.spec, observation, [pair], step))
+        observation, over = moved.observation, bool(all_ended(moved).all())
+    if not over:
         return
     last = moment(observation, 0)
     idle = legal_actions(world.spec, observation, [pair], steps)
@@ -256,31 +172,30 @@ def _check_snapshot(make_world: MakeWorld, pairs: Sequence[Pair], alone: Sequenc
         _equal("snapshot", later, episode[half:])
 
 
-def _digest_elsewhere(entry_point: str, seed: int, steps: int, instances: Sequence[int], hash_seed: int) -> str:
-    command = [sys.executable, "-m", "fedsched.envs.core.check", entry_point, *map(str, (seed, steps, *instances))]
-    environment = os.environ | {"PYTHONHASHSEED": str(hash_seed)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    require(done.returncode == 0, "processes", f"{entry_point} fails in a process of its own: {done.stderr[-500:]}")
-    return done.stdout.strip()
-
-
-def _load(entry_point: str) -> MakeWorld:
-    place, _, name = entry_point.rpartition(":")
-    if not place.endswith(".py"):
-        return cast("MakeWorld", getattr(importlib.import_module(place), name))
-    found = importlib.util.spec_from_file_location(Path(place).stem, place)
-    if found is None or found.loader is None:
-        raise CheckError("processes", f"{place} is no Python file")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return cast("MakeWorld", getattr(module, name))
-
-
-def _main(entry_point: str, seed: str, steps: str, *instances: str) -> None:
-    make_world = _load(entry_point)
-    pairs = [(int(instance), int(seed) + n) for n, instance in enumerate(instances)]
-    sys.stdout.write(digest([play(make_world(1), [pair], int(steps))[0] for pair in pairs]) + "\n")
+def main(arguments: Sequence[str]) -> int:
+    """Checks an environment by its entry point; 1 where a law is broken, 2 where there is nothing to check."""
+    parser = argparse.ArgumentParser(prog="python -m fedsched.envs.core.check", description=check_env.__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("entry_point", help="package.module:parallel_env, or path/to/file.py:parallel_env")
+    parser.add_argument("--arguments", type=json.loads, default={}, help="keyword arguments, as a JSON object")
+    parser.add_argument("--cycles", type=int, default=200, help="longest episode that is played")
+    parser.add_argument("--resumes", action="store_true", help="copies made in the middle go on as the original")
+    parser.add_argument("--floor", type=float, help="steps per CPU second that it must reach")
+    given = parser.parse_args(arguments)
+    make_env = EntryPoint(given.entry_point, given.arguments)
+    try:
+        found = check_env(make_env, **vars(given))
+    except CheckError as error:
+        sys.stderr.write(f"broken law: {error}\n")
+        return 1
+    except WorldError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    skipped = "".join(f"skipped {law}: {why}\n" for law, why in found.skipped.items())
+    sys.stdout.write(f"passed: {', '.join(found.passed)}\n{skipped}")
+    sys.stdout.write(f"{found.steps} steps, {found.steps_per_s:.0f} a CPU second with all checks\n")
+    return 0
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -145,11 +145,11 @@ class Copies:
             seat.clear(b)
         self._fading[b] = []
         actions = {seat.id: seat.action(b) for seat in acting}
+        self._board.steps[b] += 1
         try:
             seen, rewards, terminated, truncated, infos = env.step(actions)
         except Exception as error:
             raise self._failed(b, "step") from error
-        self._board.steps[b] += 1
         cut = False
         for seat in acting:
             try:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from mmap import mmap
 from multiprocessing import Pipe
@@ -135,24 +136,22 @@ class CopyPool:
             raise ForeignError("the worker processes have been closed")
         cuts = np.searchsorted(rows, self._bounds)
         asked = [k for k in range(len(self._workers)) if cuts[k] < cuts[k + 1]]
-        for k in asked:
-            part = slice(cuts[k], cuts[k + 1])
-            own = () if seeds is None else tuple(seeds[part].tolist())
-            try:
-                self._pipes[k].send(Order(do, tuple((rows[part] - self._bounds[k]).tolist()), own))
-            except OSError as error:
-                raise self._dead(k) from error
-        self._collect(asked)
+        try:
+            for k in asked:
+                part = slice(cuts[k], cuts[k + 1])
+                own = () if seeds is None else tuple(seeds[part].tolist())
+                with suppress(OSError):  # who is gone is found when its answer is waited for
+                    self._pipes[k].send(Order(do, tuple((rows[part] - self._bounds[k]).tolist()), own))
+            self._collect(asked)
+        except KeyboardInterrupt:  # answers that are still to come would be taken for those to later orders
+            self.close()
+            raise
 
     def _collect(self, asked: Sequence[int]) -> None:
         """Hears all; then the first failure is raised."""
-        try:
-            answers = [self._receive(k) for k in asked]
-        except BaseException:  # an interrupt: the answers to come would be taken for those to later questions
-            self.close()
-            raise
+        answers = [self._receive(k) for k in asked]
         for answer in answers:
-            if isinstance(answer, ForeignError):
+            if answer is not None:
                 raise answer
 
     def _receive(self, k: int) -> ForeignError | None:
@@ -164,5 +163,6 @@ class CopyPool:
 
     def _dead(self, k: int) -> ForeignError:
         code = self._workers[k].wait(PATIENCE_S)
-        rows = f"worlds {self._bounds[k]} to {self._bounds[k + 1] - 1}"
+        first, last = self._bounds[k], self._bounds[k + 1] - 1
+        rows = f"world {first}" if first == last else f"worlds {first} to {last}"
         return ForeignError(f"worker {k} ({rows}): its process is gone, exit code {code}")

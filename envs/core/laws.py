@@ -4,28 +4,10 @@ from collections.abc import Mapping
 
 import torch
 
+from fedsched.envs.core.broken import CheckError, require
 from fedsched.envs.core.world import KindSpec, Observation, Tokens, Transition, WorldSpec
 
-
-class CheckError(AssertionError):
-    """A broken law.
-
-    Attributes:
-        law: Its name. One moment: `shape`, `dtype`, `finite`, `padding`, `legal action`, `idle`, `active`, `clock`,
-            `no return`. Episodes: `determinism`, `reset`, `batch`, `where`, `snapshot`, `illegal action`, `ended`,
-            `processes`.
-            Environments: also `space`, `reward`, `parallel_api_test`, `parallel_seed_test`.
-    """
-
-    def __init__(self, law: str, detail: str) -> None:
-        super().__init__(f"{law}: {detail}")
-        self.law = law
-
-
-def require(condition: bool, law: str, detail: str) -> None:
-    """Raises CheckError unless the condition holds."""
-    if not condition:
-        raise CheckError(law, detail)
+__all__ = ["CheckError", "check_observation", "check_transition", "require"]
 
 
 def check_observation(spec: WorldSpec, batch: int, observation: Observation) -> None:

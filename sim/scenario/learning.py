@@ -12,18 +12,31 @@ from fedsched.sim.scenario.units import Seconds
 class Encoder(Part):
     """The network that reads a site's tokens; its parameters fit sites of any size."""
 
-    kind: Literal["pointwise", "attention"] = Field(
+    kind: Literal["pointwise", "attention", "hierarchical", "gat", "graph"] = Field(
         default="pointwise",
-        description="pointwise: each job by itself with global features; attention: jobs see each other",
+        description="pointwise: each job by itself with global features; attention: jobs see each other; hierarchical: "
+        "they pass a transformer, and their features are weighted; gat: graph attention along the links of a world; "
+        "graph: the same by torch-geometric, for graphs of hundreds of entities with few links",
     )
     width: int = Field(default=32, ge=4, description="Width of the hidden layers")
     heads: int = Field(default=4, ge=1, description="Attention heads, over jobs and over messages")
+    layers: int = Field(
+        default=0, ge=0, description="Layers on an agent's own features and what it heard, before it looks at jobs"
+    )
+    blocks: int = Field(default=1, ge=1, description="Rounds of attention of hierarchical, gat and graph")
+    scoring: Literal["additive", "dot"] = Field(
+        default="additive",
+        description="additive: a layer on what was made of job and state; dot: the product of the two, with one-hot "
+        "actions the linear head of an MLP",
+    )
     memory: int = Field(
         default=0, ge=0, description="Numbers that an agent remembers from one decision to the next; 0: none"
     )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
-        """Heads share the width equally."""
+        """Heads share the width equally, and only what is stacked has several blocks."""
+        if self.blocks > 1 and self.kind in ("pointwise", "attention"):
+            yield ("blocks",), f"{self.kind} has one round; take hierarchical or gat for {self.blocks}"
         if self.kind == "attention" and self.width // 2 % self.heads:
             yield ("heads",), f"half the width, {self.width // 2}, is not a multiple of {self.heads} heads"
         elif self.width % self.heads:
@@ -135,6 +148,15 @@ class Constraints(Part):
     wait: WaitBound | None = Field(default=None, description="Bound on the mean wait; null: none")
 
 
+class Exploration(Part):
+    """Noise on the parameters while episodes are collected, correlated in time."""
+
+    target: float = Field(default=0.05, gt=0, description="KL divergence that the noise makes, nats per decision")
+    correlation: float = Field(
+        default=0.98, ge=0, le=1, description="Of the noise from one decision of the world to the next; 1: per episode"
+    )
+
+
 class Imitation(Part):
     """Imitation of a rule (DAgger) before PPO; the rule sees what the policy sees."""
 
@@ -168,9 +190,11 @@ class Agents(Part):
     """The policy of the agents and how it learns."""
 
     def problems(self) -> Iterable[tuple[Place, str]]:
-        """Messages are read by the encoder's heads."""
+        """Messages are read by the encoder's heads, and not every encoder can be owned by each agent."""
         if self.messages.sent and self.messages.latent % self.encoder.heads:
             yield ("messages", "latent"), f"is not a multiple of {self.encoder.heads}, the heads of the encoder"
+        if self.encoder.kind == "graph" and self.sharing == "agent":
+            yield ("encoder", "kind"), "graph has no parameters of each agent's own; take gat, or 'sharing: kind'"
 
     encoder: Encoder = Field(default=Encoder(), description="The network")
     messages: Messages = Field(default=Messages(), description="Messages between the agents of a site")
@@ -185,6 +209,9 @@ class Agents(Part):
         "max-pressure in cities; none: none; null: the first of these",
     )
     search: Search | None = Field(default=None, description="Search for a better start before PPO; null: none")
+    exploration: Exploration | None = Field(
+        default=None, description="Noise on the parameters in training; null: actions alone are drawn"
+    )
     imitation: Imitation | None = Field(default=None, description="Imitation of a rule before PPO; null: none")
     constraints: Constraints = Field(default=Constraints(), description="Bounds that hold beside the reward")
 

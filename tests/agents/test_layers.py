@@ -54,9 +54,18 @@ def test_a_finer_axis_is_laid_out_as_if_sorted_afresh() -> None:
     pointers = pointers_of(counts)
     segment = segment_of(pointers)
     finer, fresh = Owners.of(owner, 5).over(pointers, segment), Owners.of(owner[segment], 5)
-    assert torch.equal(finer.owner, fresh.owner)
-    assert torch.equal(finer.place, fresh.place)
-    assert (finer.copies, finer.longest) == (fresh.copies, fresh.longest)
+    for name, value in vars(fresh).items():
+        same = getattr(finer, name)
+        assert torch.equal(same, value) if isinstance(value, torch.Tensor) else same == value
+
+
+@pytest.mark.parametrize("shares", [(25, 25, 25, 25), (97, 1, 1, 1), (0, 0, 100, 0), (1, 0, 2, 0)])
+def test_at_most_twice_the_lines_are_computed_however_they_are_shared(shares: tuple[int, ...]) -> None:
+    owner = torch.repeat_interleave(torch.arange(4), torch.tensor(shares))
+    owners = Owners.of(owner[torch.randperm(len(owner), generator=torch.Generator().manual_seed(0))], 4)
+    assert owners.line.shape[0] <= 2 * len(owner)
+    assert torch.equal(owners.line[owners.place], torch.arange(len(owner)))
+    assert (owners.tile is None) == (len(set(shares)) == 1)
 
 
 def test_nobody_deciding_is_no_error() -> None:

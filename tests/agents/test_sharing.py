@@ -1,6 +1,6 @@
 """Whose parameters an agent uses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedsched.agents.collect import evaluate
-from fedsched.agents.config import CriticKind, EncoderConfig, MessageConfig, PolicyConfig
+from fedsched.agents.config import CriticKind, EncoderConfig, MessageConfig, PolicyConfig, Sharing
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.network import SoftRule
@@ -19,7 +19,7 @@ from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import PpoConfig
 from fedsched.agents.sharing import Union
 from fedsched.agents.step import PolicyStep
-from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
+from fedsched.envs.core import KindSpec, Observation, Snapshot, Tokens, Transition, WorldSpec
 
 OWN = PolicyConfig(messages=None, sharing="agent", critic="central")
 
@@ -242,3 +242,64 @@ def test_an_independent_critic_sees_nothing_of_the_others(critic: CriticKind, qu
 
 def test_independent_learners_order_their_queues(queue: Callable[..., Any]) -> None:
     assert learnt(queue(32, jobs=5, agents=2), replace(OWN, sharing="kind", critic="independent")) < 1.1
+
+
+class DoorWorld:
+    """Two agents that see the same stand before the same two doors; both are paid when they take different ones."""
+
+    def __init__(self, batch: int, rounds: int = 4) -> None:
+        self.batch, self.device, self.rounds = batch, "cpu", rounds
+        kind = KindSpec("guest", ("ann", "bob"), own=("here",), entity=("side",), entities=2, actions=2)
+        self.spec = WorldSpec("doors", (kind,), np.full((2, 1), -1), ("apart",), ("apart",))
+        self.steps, self.apart = 0, torch.zeros(batch, dtype=torch.float64)
+
+    def reset(
+        self,
+        instances: torch.Tensor,
+        seeds: torch.Tensor,
+        where: torch.Tensor | None = None,
+        until_s: torch.Tensor | None = None,
+    ) -> Observation:
+        del instances, seeds, where, until_s
+        self.steps = 0
+        self.apart.zero_()
+        return self.observe()
+
+    def observe(self) -> Observation:
+        here = torch.full((self.batch, 2), self.steps < self.rounds)
+        both = torch.ones(self.batch, 2, 2, dtype=torch.bool)
+        sides = torch.tensor([-1.0, 1.0]).expand(self.batch, 2, 2)[..., None].clone()
+        own, none = torch.ones(self.batch, 2, 1), torch.zeros(self.batch, 2, 2, 0)
+        tokens = Tokens(own, sides, both, none, both.clone(), here, here.clone())
+        return Observation(torch.full((self.batch,), float(self.steps), dtype=torch.float64), {"guest": tokens})
+
+    def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
+        del until_s
+        apart = (actions["guest"][:, 0] != actions["guest"][:, 1]).to(torch.float32)
+        self.apart += apart / self.rounds
+        self.steps += 1
+        over = torch.full((self.batch, 2), self.steps == self.rounds)
+        reward = apart[:, None, None].expand(-1, 2, 1).clone()
+        one, cut = torch.ones(self.batch, dtype=torch.float64), torch.zeros(self.batch, dtype=torch.bool)
+        return Transition(self.observe(), {"guest": reward}, one, {"guest": over}, cut)
+
+    def metrics(self) -> dict[str, torch.Tensor]:
+        return {"apart": self.apart.clone()}
+
+    def snapshot(self) -> Snapshot:
+        raise NotImplementedError
+
+    def restore(self, snapshot: Snapshot) -> Observation:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("sharing", "apart"), [("kind", 0.0), ("agent", 1.0)])
+def test_agents_that_see_the_same_part_only_with_parameters_of_their_own(sharing: Sharing, apart: float) -> None:
+    world = DoorWorld(32)
+    policy = Policy(world.spec, replace(OWN, sharing=sharing))
+    ppo = PpoConfig(lr=1e-2, iterations=10)
+    learner = Learner(policy, LearnerConfig({"apart": 1.0}, "gae", rollouts=1, gamma=0.0, ppo=ppo), seed=0)
+    rows = torch.arange(world.batch)
+    for _ in range(10):
+        learner.update([learner.collect(world, rows, rows)])
+    assert float(evaluate(policy, world, rows, rows)["apart"].mean()) == pytest.approx(apart)

@@ -16,6 +16,13 @@ from fedsched.agents.ppo import Optimiser, PpoConfig
 from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
 
 OWN, ENTITY, SLOTS = 16, 11, 128
+# decisions per CPU second, acting at batch 256 and learning
+FLOORS: dict[EncoderKind, tuple[int, int]] = {
+    "pointwise": (50_000, 20_000),
+    "attention": (15_000, 5_000),
+    "hierarchical": (8_000, 3_000),
+    "gat": (8_000, 1_000),
+}
 
 
 def site(agents: int) -> WorldSpec:
@@ -94,21 +101,19 @@ def learning_rate(policy: Policy, spec: WorldSpec, minibatch: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ["pointwise", "attention"])
+@pytest.mark.parametrize("encoder", FLOORS)
 @pytest.mark.parametrize(("agents", "rounds"), [(1, 0), (3, 1)])
-def test_decisions_per_second(encoder: str, agents: int, rounds: int) -> None:
+def test_decisions_per_second(encoder: EncoderKind, agents: int, rounds: int) -> None:
     torch.set_num_threads(1)
     spec = site(agents)
-    kind: EncoderKind = "attention" if encoder == "attention" else "pointwise"
-    config = PolicyConfig(EncoderConfig(kind), MessageConfig(rounds) if rounds else None)
+    config = PolicyConfig(EncoderConfig(encoder), MessageConfig(rounds) if rounds else None)
     policy = Policy(spec, config)
     acting = {batch: acting_rate(policy, spec, batch) for batch in (64, 256)}
     learning = learning_rate(policy, spec, 4096)
-    floor = {"pointwise": 20_000, "attention": 8_000}[encoder]
     figures = f"acting {acting[64]:,.0f} at batch 64, {acting[256]:,.0f} at 256; learning {learning:,.0f}"
     sys.stdout.write(f"\n{encoder}, {agents} agents, {rounds} rounds, decisions per CPU second: {figures}\n")
-    assert acting[256] > 50_000
-    assert learning > floor
+    assert acting[256] > FLOORS[encoder][0]
+    assert learning > FLOORS[encoder][1]
 
 
 @pytest.mark.slow

@@ -141,3 +141,12 @@ def test_streets_in_own_code_end_with_every_vehicle_accounted_for(
     assert (tmp_path / "city" / "city.sumocfg").exists()
     assert "const replay = {" in (tmp_path / "replay.html").read_text()
     assert (tmp_path / "now.svg").read_text().endswith("</svg>")
+
+
+def test_the_page_on_pettingzoo_runs_as_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [text] = blocks("docs/pettingzoo.md", "yaml")
+    (tmp_path / "spread.yaml").write_text(text)
+    scenario = load_scenario(tmp_path / "spread.yaml")
+    assert domain_of(scenario).check(scenario) == []
+    executed(*blocks("docs/pettingzoo.md", "python"))
+    assert "torch.Size([8, 3, 21]) torch.Size([8, 3, 1])" in capsys.readouterr().out

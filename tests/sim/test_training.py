@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from fedsched.agents.collect import evaluate
 from fedsched.sim.domains.datacenter.site import WAIT_PRICE, DatacenterSite
 from fedsched.sim.domains.datacenter.worlds import EASY_RULES
+from fedsched.sim.errors import UserError
+from fedsched.sim.evaluate import evaluate_run
 from fedsched.sim.progress import PlainProgress
 from fedsched.sim.run import run
 from fedsched.sim.scenario import Scenario
@@ -114,6 +117,46 @@ def test_a_search_can_count_the_worst_windows_alone(tiny: Callable[..., Scenario
     assert cost(5, 0.5) > cost(5, 1.0)
 
 
+@pytest.mark.parametrize("kind", ["attention", "hierarchical", "gat", "graph"])
+def test_every_encoder_learns_from_a_scenario(kind: str, tiny: Callable[..., Scenario]) -> None:
+    encoder = {"kind": kind, "width": 8, "heads": 2, "layers": 1, "scoring": "dot"}
+    encoder |= {} if kind == "attention" else {"blocks": 2}
+    scenario = tiny("north", agents={"encoder": encoder})
+    trainer, _ = make(scenario)
+    config = trainer.learner.policy.config.encoder
+    assert {name: getattr(config, name) for name in encoder} == encoder
+    before = trainer.parameters
+    assert trainer.update().decisions > 0
+    after = trainer.parameters
+    assert all(np.isfinite(values).all() for values in after.values())
+    moved = {name for name, values in before.items() if not np.array_equal(values, after[name])}
+    assert any(".encoder.body." in name for name in moved)
+
+
+def test_encoders_that_cannot_be_are_refused(tiny: Callable[..., Scenario]) -> None:
+    for encoder, message in (
+        ({"kind": "attention", "width": 12, "heads": 4}, "half the width, 6, is not a multiple of 4 heads"),
+        ({"kind": "gat", "width": 10, "heads": 4}, "the width 10 is not a multiple of 4 heads"),
+        ({"kind": "pointwise", "blocks": 2}, "pointwise has one round; take hierarchical or gat for 2"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            tiny(agents={"encoder": encoder})
+    with pytest.raises(ValidationError, match="graph has no parameters of each agent's own"):
+        tiny(agents={"encoder": {"kind": "graph"}, "sharing": "agent"})
+
+
+def test_exploration_perturbs_parameters_as_the_scenario_says(tiny: Callable[..., Scenario]) -> None:
+    assert learner_config(tiny(), {"qos": 1.0}).noise is None
+    exploring = tiny(sites=CROWDED, agents={"exploration": {"target": 0.05, "correlation": 0.9}})
+    noise = learner_config(exploring, {"qos": 1.0}).noise
+    assert noise is not None
+    assert (noise.target, noise.correlation) == (0.05, 0.9)
+    trainer, _ = make(exploring)
+    losses = trainer.update()
+    assert losses.noise_kl > 0.0
+    assert losses.noise > noise.sigma
+
+
 def test_clusters_with_parameters_of_their_own_learn_and_are_read_back(
     tiny: Callable[..., Scenario], tmp_path: Path
 ) -> None:
@@ -128,6 +171,9 @@ def test_clusters_with_parameters_of_their_own_learn_and_are_read_back(
     trained.reset(world)
     rows = torch.arange(2)
     assert trained.act(world.reset(rows, rows))["cluster"].shape == (2, 2)
+    three = {"south": {"world": {"clusters": [{"processors": 24}, {"processors": 8}, {"processors": 8}]}}}
+    with pytest.raises(UserError, match=r"site south, with the policy of south: .* cluster_2 differ: build one"):
+        evaluate_run(folder, tiny("south", sites=three), PlainProgress(io.StringIO()))
 
 
 def test_the_scenario_chooses_critic_and_sharing(tiny: Callable[..., Scenario]) -> None:

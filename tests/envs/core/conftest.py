@@ -19,6 +19,12 @@ def yard() -> ModuleType:
     return _module("yard")
 
 
+@pytest.fixture(scope="session")
+def probe() -> ModuleType:
+    """The module `probe.py`: a PettingZoo environment with faults that PettingZoo's own tests let pass."""
+    return _module("probe")
+
+
 def _module(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"tests_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None

@@ -62,7 +62,7 @@ class Broken(WorldParallelEnv):
         seen, rewards, ended, cut, infos = super().step(actions)
         name, step = next(iter(seen)), len(self.history)
         self.history.append(step)
-        if self.fault == "space":
+        if self.fault == "dtype":
             seen[name]["own"] = seen[name]["own"].astype(np.float64)
         elif self.fault == "finite":
             seen[name]["own"] = seen[name]["own"] * np.float32(np.nan)
@@ -75,7 +75,7 @@ class Broken(WorldParallelEnv):
         elif self.fault == "illegal action":
             infos[name]["illegal_action"] = False
         elif self.fault == "parallel_api_test":
-            rewards.pop(name)
+            rewards["stranger"] = 0.0
         return seen, rewards, ended, cut, infos
 
     def reset(self, *args: Any, **kwargs: Any) -> Any:
@@ -96,7 +96,7 @@ def test_the_honest_environment_passes(toy: ModuleType, flatten: bool) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    ["space", "finite", "reward", "determinism", "legal action", "illegal action", "parallel_api_test"],
+    ["dtype", "finite", "reward", "determinism", "legal action", "illegal action", "parallel_api_test"],
 )
 def test_a_fault_of_an_environment_is_caught_and_named(toy: ModuleType, fault: str) -> None:
     with pytest.raises(CheckError) as caught:

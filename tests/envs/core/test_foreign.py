@@ -182,7 +182,7 @@ WRONG = {
     "no legal action": "agent digger_0, step 4: its action mask allows nothing",
     "wrong shape": r"agent digger_0, step 4: an observation has shape \(1, 2\), its space has \(2, 2\)",
     "wrong mask": "agent digger_0, step 4: the action mask has 4 entries, there are 3 actions",
-    "raises": "step 3: step raised:\n(.|\n)*RuntimeError: the ground gave way",
+    "raises": "step 4: step raised:\n(.|\n)*RuntimeError: the ground gave way",
     "stranger": "agent stranger, step 4: is not one of 'possible_agents'",
     "returns": "agent digger_1, step 4: has ended, but is in 'agents'",
     "leaves": "agent digger_0, step 4: left 'agents' without being terminated or truncated",
@@ -213,6 +213,29 @@ def test_workers_tell_what_is_wrong_and_are_told_when_they_are_gone() -> None:
             start(world, PAIRS)
     with pytest.raises(ForeignError, match="closed"):
         start(world, PAIRS)
+
+
+def test_an_interrupt_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    world = foreign_world(YARD, {}, 3, 2)
+    stepper: Any = world._stepper
+    workers = list(stepper._workers)
+    monkeypatch.setattr(stepper, "_receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start(world, PAIRS)
+    assert [worker.poll() for worker in workers] == [0, 0]
+
+
+def test_a_dead_worker_does_not_confuse_the_others() -> None:
+    with foreign_world(YARD, {}, 3, 2) as world:
+        stepper: Any = world._stepper
+        stepper._workers[1].kill()
+        stepper._workers[1].wait()
+        for _ in range(2):
+            with pytest.raises(ForeignError, match=r"worker 1 \(world 2\): its process is gone, exit code -9"):
+                start(world, PAIRS)
 
 
 def test_a_forgotten_world_leaves_no_process_behind() -> None:

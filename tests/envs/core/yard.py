@@ -65,6 +65,7 @@ class Yard(pettingzoo.ParallelEnv):
         self.agents = [agent for agent in acting if not ended[agent] and not cut[agent]]
         if now == 2:
             self.agents.append("helper")
+            rewards["helper"], ended["helper"], cut["helper"] = 0.0, False, False
         self.spoil(rewards, now)
         seen = {agent: self.look(agent) for agent in dict.fromkeys([*acting, *self.agents])}
         if self.fault == "no observation" and now == AT:

@@ -48,6 +48,14 @@ def test_it_keeps_the_contract(flatten: bool) -> None:
     check_env(lambda: parallel_env(clusters=[256, 100], jobs=24, deferral=True, flatten=flatten), cycles=60)
 
 
+@pytest.mark.slow
+def test_it_plays_the_same_in_other_processes() -> None:
+    given = {"clusters": [64, 32], "jobs": 12}
+    entry_point = "fedsched.envs.datacenter.env:parallel_env"
+    found = check_env(lambda: parallel_env(**given), cycles=40, entry_point=entry_point, arguments=given)
+    assert "processes" in found.passed
+
+
 def test_the_first_job_first_is_first_come_first_served() -> None:
     """With one cluster, always taking the first legal job is FCFS with EASY; the reward tells its slowdown."""
     instance = 10**9 + 5

@@ -33,6 +33,12 @@ def test_the_laws_of_environments_are_kept(flatten: bool) -> None:
     check_env(lambda: make(flatten=flatten), cycles=20)
 
 
+@pytest.mark.slow
+def test_it_plays_the_same_in_other_processes() -> None:
+    entry_point = "fedsched.envs.intersections.env:parallel_env"
+    assert "processes" in check_env(parallel_env, cycles=20, entry_point=entry_point).passed
+
+
 def test_it_is_registered_and_runs_without_any_file() -> None:
     env = pettingzoo.make("parallel", fedsched.envs.intersections.ENVIRONMENT)
     seen, infos = env.reset(seed=3)
