@@ -22,8 +22,6 @@ CANDIDATES, PASSES = 16, 3
 DECISIONS = 20_000
 # share of the possible messages with an uncertain listener
 UNCERTAIN = 0.5
-# bounds of an importance weight
-WEIGHTS = (0.2, 5.0)
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def upper_quantile(values: torch.Tensor, weights: torch.Tensor, share: float) ->
 
 
 @torch.no_grad()
-def recorded_sequences(policy: Policy, rollouts: Rollouts, weighting: str = "none") -> Sequences | None:
+def recorded_sequences(policy: Policy, rollouts: Rollouts) -> Sequences | None:
     """What the agents could have said in some of the sampled rows; None without such decisions or without a trigger."""
     if policy.trigger is None or rollouts.decisions == 0:
         return None
@@ -119,18 +117,6 @@ def recorded_sequences(policy: Policy, rollouts: Rollouts, weighting: str = "non
     moment = torch.cat([part.moment for part in decisions.values()])
     heard_by = listeners(torch.from_numpy(rollouts.spec.neighbours)).to(agent.device)
     weight = heard_by[agent].to(torch.float32)
-    if weighting != "none":
-        ratio = []
-        dists = policy.judge(decisions).distribution
-        for name, index in chosen.items():
-            t = rollouts.taken[name]
-            choice = t.choice[index]
-            if weighting == "sampled":
-                r = (dists[name].log_prob(choice) - t.log_prob[index]).exp()
-            else:
-                r = (quiet.distribution[name].mode() == choice) * (-t.log_prob[index]).exp()
-            ratio.append(r.clamp(*WEIGHTS))
-        weight = weight * torch.cat(ratio)
     unsure = uncertainties(quiet.distribution, policy.trigger.config.measure)
     neighbours = torch.from_numpy(rollouts.spec.neighbours).to(agent.device)
     unsure = listeners_need(rollouts, neighbours, moment, agent, unsure)
@@ -155,25 +141,31 @@ def listeners_need(
 
 
 @torch.no_grad()
-def calibrate(trigger: Trigger, recorded: Sequences, uncertain: float = UNCERTAIN) -> float:
-    """Sets the thresholds; returns the share that they send along the recorded decisions.
+def calibrate(trigger: Trigger, recorded: Sequences, step: float = 1.0) -> float:
+    """Moves the thresholds towards those that send the wanted share; returns the share that they send then.
 
     Args:
         trigger: Changed; left alone where no message was possible.
         recorded: Recent decisions.
-        uncertain: Share of the possible messages that have an uncertain listener.
+        step: How far, 1 all the way; less averages over the decisions of several calls.
     """
-    wanted, timeout = trigger.config.share, trigger.config.timeout
+    timeout = trigger.config.timeout
     live = recorded.live & (recorded.weight > 0)
     if not bool(live.any()):
         return 0.0
-    least = upper_quantile(recorded.uncertainty[live], recorded.weight[live], uncertain)
+    least = upper_quantile(recorded.uncertainty[live], recorded.weight[live], UNCERTAIN)
+    found = torch.stack([least, least_distance(trigger, recorded, least)])
+    trigger.threshold.lerp_(found, step)
+    return float(played_share(recorded, trigger.threshold[None], timeout))
+
+
+def least_distance(trigger: Trigger, recorded: Sequences, least: torch.Tensor) -> torch.Tensor:
+    """The least distance that does not send more than the wanted share, given the `least` uncertainty; scalars."""
     low, high = 0.0, 2 * float(recorded.message.norm(dim=2).max()) + 1e-6
     for _ in range(PASSES):
         distance = torch.linspace(low, high, CANDIDATES + 1, device=least.device)
-        shares = played_share(recorded, torch.stack([least.expand_as(distance), distance], 1), timeout)
-        # the least distance that does not send too much; the last one sends least
-        best = min(int((shares > wanted).sum()), CANDIDATES)
+        candidates = torch.stack([least.expand_as(distance), distance], 1)
+        shares = played_share(recorded, candidates, trigger.config.timeout)
+        best = min(int((shares > trigger.config.share).sum()), CANDIDATES)
         low, high = float(distance[max(0, best - 1)]), float(distance[best])
-    trigger.threshold.copy_(torch.stack([least, distance[best]]))
-    return float(shares[best])
+    return distance[best]

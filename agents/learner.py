@@ -175,14 +175,14 @@ class Learner:
             self.noise.load(state["noise"])
 
     def _calibrate(self, rollouts: Sequence[Rollouts]) -> float:
-        """Sets the triggers of both policies; returns the share that the averaged one sends."""
-        share = 1.0
+        """Moves the triggers of both policies; returns the share that the averaged one sends."""
+        share, step = 1.0, max(self.config.ppo.average, 1 / self._optimiser.updates)
         for policy in (self.policy, self.averaged):
             if policy.trigger is not None:
                 found = [recorded_sequences(policy, part) for part in rollouts]
                 present = [part for part in found if part is not None]
                 if present:
-                    share = calibrate(policy.trigger, concatenate_sequences(present))
+                    share = calibrate(policy.trigger, concatenate_sequences(present), step)
         return share
 
     @property

@@ -18,7 +18,7 @@ from fedsched.agents.memory import Memories
 from fedsched.agents.messages import Exchange, Messenger, concatenate_heard
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
 from fedsched.agents.sharing import Union, build_networks, require_same_agents
-from fedsched.agents.speech import Always, AtRandom, Instant, InTraining, Judged, Sending, SendingKind, WhenUncertain
+from fedsched.agents.speech import Always, Instant, InTraining, Judged, Sending, SendingKind, in_use
 from fedsched.agents.step import Gathered, PolicyStep
 from fedsched.agents.trigger import Trigger
 from fedsched.envs.core import Observation, WorldSpec
@@ -99,16 +99,7 @@ class Policy(nn.Module):
         Raises:
             AgentError: No trigger to ask, or chance without its share.
         """
-        how = how or ("uncertain" if self.trigger is not None else "always")
-        if how == "always":
-            return Always()
-        if how == "random":
-            if share is None or not 0 <= share <= 1:
-                raise AgentError(f"messages at random need the share that is sent, from 0 to 1, got {share}")
-            return AtRandom(share, torch.Generator(next(self.parameters()).device).manual_seed(seed))
-        if self.trigger is None:
-            raise AgentError("this policy has no trigger: set messages.trigger in its configuration, or send always")
-        return WhenUncertain(self.trigger)
+        return in_use(self.trigger, how, share, torch.Generator(next(self.parameters()).device).manual_seed(seed))
 
     def practise(self, generator: torch.Generator, greedy: torch.Tensor | None = None) -> Sending:
         """Who sends in training; in rows that are `greedy`, bool [B], everybody without noise."""

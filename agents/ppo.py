@@ -191,8 +191,6 @@ class Optimiser:
         self.adam = torch.optim.Adam(_groups(policy, config), eps=1e-5)
         self._rates = [float(group["lr"]) for group in self.adam.param_groups]
         self.updates = 0
-        messages = policy.config.messages
-        self._message_kl = 0.0 if messages is None or messages.kl is None else messages.kl
 
     def update(
         self, experience: Mapping[str, Experience], moments: int, chunks: Chunks | None = None, away: float = 0.0
@@ -251,10 +249,17 @@ class Optimiser:
             message_kl=float(mean[6]),
         )
 
+    def _message_weight(self) -> float:
+        """Of the nats of a message; it grows over the first half of the updates, as they must be worth some first."""
+        messages = self._policy.config.messages
+        if messages is None or messages.kl is None:
+            return 0.0
+        return messages.kl * min(1.0, 2 * self.updates / max(1, self._config.iterations))
+
     def _step(self, piece: Mapping[str, Experience], entropy: float, chunks: Chunks | None) -> torch.Tensor:
         terms = loss_terms(self._policy, piece, self._config, chunks)
         loss = terms.policy + self._config.value * terms.value - entropy * terms.entropy
-        loss = loss + self._message_kl * terms.message_kl
+        loss = loss + self._message_weight() * terms.message_kl
         self.adam.zero_grad()
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self._policy.parameters(), self._config.grad_norm)

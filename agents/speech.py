@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from fedsched.agents.decisions import Decisions, Speech
+from fedsched.agents.decisions import AgentError, Decisions, Speech
 from fedsched.agents.distribution import Distribution
 from fedsched.agents.mailbox import Mailbox, most_among_listeners
 from fedsched.agents.messages import Messenger
@@ -154,3 +154,19 @@ class InTraining:
             sent = sent | still
             noise = None if noise is None else noise * ~still[:, None, None]
         return Speech(sent, noise), instant.mailbox
+
+
+def in_use(
+    trigger: Trigger | None, how: SendingKind | None, share: float | None, generator: torch.Generator
+) -> Sending:
+    """Who sends in use; see `Policy.use`."""
+    how = how or ("uncertain" if trigger is not None else "always")
+    if how == "always":
+        return Always()
+    if how == "random":
+        if share is None or not 0 <= share <= 1:
+            raise AgentError(f"messages at random need the share that is sent, from 0 to 1, got {share}")
+        return AtRandom(share, generator)
+    if trigger is None:
+        raise AgentError("this policy has no trigger: set messages.trigger in its configuration, or send always")
+    return WhenUncertain(trigger)

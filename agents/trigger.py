@@ -13,7 +13,7 @@ from torch import nn
 
 from fedsched.agents.config import Measure, TriggerConfig
 from fedsched.agents.distribution import Distribution, RaggedCategorical
-from fedsched.agents.segments import segment_argmax, segment_max, segment_sum
+from fedsched.agents.segments import segment_argmax, segment_max
 
 # how much more news is needed where nobody who listens is uncertain
 PATIENCE = 2.0
@@ -64,21 +64,19 @@ def fires(
 
 
 def uncertainty(distribution: Distribution, measure: Measure) -> torch.Tensor:
-    """How unsure each decision is, float32 [D] in [0, 1]; 0 with a single action.
+    """How unsure each decision is, float32 [D] in [0, 1]; 0 with a single action, 1 for vectors, which have no scale.
 
-    Entropy over its maximum ln n, n actions being legal; or one minus the gap between the two likeliest.
+    Entropy over its maximum ln n of n actions; or one minus the gap between the two likeliest.
     """
     if not isinstance(distribution, RaggedCategorical):
-        return distribution.entropy().detach() * 0 + 1
-    count, segment = distribution.decisions, distribution.segment
-    probability = distribution.log_probs.exp()
+        return torch.ones_like(distribution.entropy())
     if measure == "entropy":
-        legal = segment_sum((distribution.log_probs > -1e8).to(torch.float32), segment, count)
-        return (distribution.entropy() / legal.clamp(min=2).log()).clamp(0, 1)
-    top = segment_max(probability, segment, count).clamp(min=0)
-    first = segment_argmax(probability, segment, count)
-    rest = probability.index_fill(0, first[first < probability.shape[0]], 0.0)
-    return 1 - (top - segment_max(rest, segment, count).clamp(min=0))
+        most = distribution.pointers.diff().clamp(min=2).log()
+        return (distribution.entropy() / most).clamp(0, 1)
+    count, segment, probability = distribution.decisions, distribution.segment, distribution.log_probs.exp()
+    likeliest = segment_argmax(probability, segment, count)
+    others = probability.index_fill(0, likeliest, 0.0)
+    return 1 - (probability.index_select(0, likeliest) - segment_max(others, segment, count))
 
 
 def uncertainties(distributions: Mapping[str, Distribution], measure: Measure) -> torch.Tensor:

@@ -19,23 +19,15 @@ from fedsched.agents.segments import segment_of
 from fedsched.agents.trigger import PATIENCE, Trigger, uncertainty
 
 
-def choice(*probabilities: list[float]) -> RaggedCategorical:
-    pointers = torch.tensor([0, *np.cumsum([len(p) for p in probabilities]).tolist()])
-    scores = torch.tensor([math.log(max(p, 1e-30)) for part in probabilities for p in part])
-    legal = torch.tensor([p > 0 for part in probabilities for p in part])
-    return RaggedCategorical(scores, pointers, segment_of(pointers), legal)
-
-
 @pytest.mark.parametrize(
-    ("measure", "expected"),
-    [("entropy", [1.0, 0.0, 0.5623351446188083, 1.0]), ("gap", [1.0, 0.0, 0.5, 1.0])],
+    ("measure", "uneven"), [("entropy", -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)), ("gap", 0.5)]
 )
-def test_uncertainty_by_hand(measure: Measure, expected: list[float]) -> None:
-    """Of an even choice, of one action, of 3 : 1 : (illegal) and of four even ones."""
-    parts = choice([0.5, 0.5], [1.0], [0.75, 0.25, 0.0], [0.25] * 4)
-    if measure == "entropy":
-        expected[2] = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
-    np.testing.assert_allclose(uncertainty(parts, measure), expected, atol=1e-6)
+def test_uncertainty_by_hand(measure: Measure, uneven: float) -> None:
+    """Of an even choice, of one action, of 3 : 1 and of four even ones."""
+    probability = torch.tensor([0.5, 0.5, 1.0, 0.75, 0.25, *[0.25] * 4])
+    pointers = torch.tensor([0, 2, 3, 5, 9])
+    choice = RaggedCategorical(probability.log(), pointers, segment_of(pointers))
+    np.testing.assert_allclose(uncertainty(choice, measure), [1.0, 0.0, uneven, 1.0], atol=1e-6)
 
 
 def test_the_most_uncertain_listener_counts() -> None:
@@ -105,6 +97,17 @@ def test_a_share_below_that_of_the_timeouts_sends_these_alone() -> None:
     trigger = Trigger(TriggerConfig(share=0.01, timeout=5))
     # the first, and then every sixth
     assert calibrate(trigger, walks) == pytest.approx(10 / 60)
+
+
+def test_small_steps_average_over_calls() -> None:
+    trigger, other = Trigger(TriggerConfig()), Trigger(TriggerConfig())
+    for seed, step in ((1, 1.0), (2, 0.5)):
+        calibrate(trigger, random_walks(seed=seed), step)
+    expected = []
+    for seed in (1, 2):
+        calibrate(other, random_walks(seed=seed))
+        expected.append(other.threshold.clone())
+    np.testing.assert_allclose(trigger.threshold, torch.stack(expected).mean(0), rtol=1e-6)
 
 
 def test_calibration_without_a_possible_message_changes_nothing() -> None:
