@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterable, Mapping
 
+from fedsched.agents.decisions import AgentError
 from fedsched.agents.network import SoftRule
+from fedsched.agents.sharing import Union
 from fedsched.envs.core import KindSpec, WorldSpec
 from fedsched.envs.core.episodes import play
 from fedsched.sim.domains.base import FloatArray, Notice, Simulator
@@ -46,6 +48,8 @@ class ForeignDomain:
         found += _unlike(sites)
         if sites and scenario.agents.search is not None:
             found += _not_searched(sites[0].spec)
+        if sites and scenario.agents.sharing == "all":
+            found += _not_shared(sites[0].spec)
         if found:
             raise WorldSetupError(found)
         return []
@@ -95,6 +99,13 @@ def _not_searched(spec: WorldSpec) -> Iterable[Finding]:
     if len(spec.kinds) > 1 or spec.kinds[0].bounds is not None:
         message = "tries linear scores of one kind of agent that chooses among actions; remove it"
         yield Finding(("agents", "search"), message)
+
+
+def _not_shared(spec: WorldSpec) -> Iterable[Finding]:
+    try:
+        Union(spec)
+    except AgentError as error:
+        yield Finding(("agents", "sharing"), str(error))
 
 
 DOMAIN = ForeignDomain()
