@@ -32,9 +32,9 @@ PPO = PpoConfig(
 CriticKind = Literal["independent", "central"]
 
 
-def spread(batch: int, numbered: bool | None = None) -> ForeignWorld:
-    """Copies of the environment; `numbered` as in `ForeignWorld`."""
-    return foreign_world(ENTRY, ARGUMENTS, batch, numbered=numbered)
+def spread(batch: int) -> ForeignWorld:
+    """Copies of the environment."""
+    return foreign_world(ENTRY, ARGUMENTS, batch)
 
 
 def make_learner(world: ForeignWorld, critic: CriticKind, seed: int, ppo: PpoConfig = PPO) -> Learner:
