@@ -57,7 +57,7 @@ def learn(learner: Learner, world: ForeignWorld, updates: int) -> list[Losses]:
 def greedy_returns(policy: Policy, episodes: int = EPISODES) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Returns, float64 [n], of greedy actions on episodes that were not learned from."""
     seeds = torch.arange(episodes) + (1 << 40)
-    with spread(COPIES * 4) as world:
+    with spread(min(COPIES * 4, episodes)) as world:
         parts = [_returns(policy, world, seeds[i : i + world.batch]) for i in range(0, episodes, world.batch)]
     return np.concatenate(parts)
 
