@@ -17,7 +17,7 @@ from fedsched.agents.mailbox import Mailbox, Traffic, count_traffic
 from fedsched.agents.memory import Memories
 from fedsched.agents.messages import Exchange, Messenger, Understood, concatenate_heard
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
-from fedsched.agents.sharing import Union, build_networks, require_same_agents
+from fedsched.agents.sharing import Union, build_networks, require_same_agents, require_same_features, sizes_of
 from fedsched.agents.speech import Always, Instant, InTraining, Judged, Sending, SendingKind, in_use
 from fedsched.agents.step import Gathered, PolicyStep
 from fedsched.agents.trigger import Trigger
@@ -49,7 +49,7 @@ class Policy(nn.Module):
         rules = dict(start or {})
         for name in rules:
             spec.kind(name)
-        self._agents = {kind.name: kind.agents for kind in spec.kinds}
+        self._agents, self._features = {kind.name: kind.agents for kind in spec.kinds}, sizes_of(spec)
         self._addressed = bool(spec.addresses.ways)
         self._check(spec)
         self._union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
@@ -278,6 +278,7 @@ class Policy(nn.Module):
     def _check(self, spec: WorldSpec) -> None:
         if not any(kind.agents for kind in spec.kinds):
             raise AgentError(f"{spec.name}: a world without agents has nobody to decide")
+        require_same_features(spec, self._features, self.config.critic == "central")
         if self.config.messages is not None and bool(spec.addresses.ways) != self._addressed:
             says, here = ("something else", "nothing flows") if self._addressed else ("the same", "entities flow")
             told = f"the policy says {says} to each neighbour, but {here} from agent to agent"
