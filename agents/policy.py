@@ -25,7 +25,14 @@ from fedsched.envs.core import Observation, WorldSpec
 
 
 class Policy(nn.Module):
-    """A token policy for all kinds of a world."""
+    """A token policy for all kinds of a world.
+
+    Attributes:
+        config: Sizes.
+        union: The features of all kinds as those of one; None unless they share a network.
+        messenger: None without messages.
+        trigger: When messages are sent in use; None: always.
+    """
 
     def __init__(
         self, spec: WorldSpec, config: PolicyConfig, start: Mapping[str, SoftRule] | None = None, seed: int = 0
@@ -51,7 +58,7 @@ class Policy(nn.Module):
             spec.kind(name)
         self._agents = {kind.name: kind.agents for kind in spec.kinds}
         self._check(spec)
-        self._union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
+        self.union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.kinds, self._part = build_networks(self._united(spec), config, rules)
@@ -151,7 +158,7 @@ class Policy(nn.Module):
         """
         if self.config.critic == "none":
             return None
-        seen = observation if self._union is None else self._union.observe(observation)
+        seen = observation if self.union is None else self.union.observe(observation)
         features = self._with_memory(critic_features(seen, self.config.critic), memory)
         return {name: self._values(name, part) for name, part in features.items()}
 
@@ -179,8 +186,8 @@ class Policy(nn.Module):
     ) -> dict[str, Gathered]:
         """The decisions that active agents have to take, by kind."""
         self._check(spec)
-        if self._union is not None:
-            spec, observation = self._union.spec(spec), self._union.observe(observation)
+        if self.union is not None:
+            spec, observation = self.union.spec(spec), self.union.observe(observation)
         central: Mapping[str, torch.Tensor] = {}
         if self.config.critic != "none":
             central = self._with_memory(critic_features(observation, self.config.critic), memory)
@@ -280,7 +287,7 @@ class Policy(nn.Module):
             require_same_agents(spec, self._agents)
 
     def _united(self, spec: WorldSpec) -> WorldSpec:
-        return spec if self._union is None else self._union.spec(spec)
+        return spec if self.union is None else self.union.spec(spec)
 
     def _values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
         """Values [B, A] of all agents of a kind from critic features [B, A, Fc]."""
