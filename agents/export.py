@@ -1,6 +1,6 @@
 """Policies as ONNX files that answer without torch, and the proof that they answer alike.
 
-What is written was compared with the policy on recorded decisions of a world: all numbers to 1e-4, and every choice.
+An exported policy was compared with the policy on recorded decisions of a world: all numbers to 1e-4, and every choice.
 The networks are exported in the padded form of `padded`; `fedsched.exported` runs the files.
 """
 
@@ -52,25 +52,35 @@ class Checked:
     rounded: int
 
 
-def export_kind(policy: Policy, kind: KindSpec, recorded: Recording, path: Path, facts: Mapping[str, Any]) -> Checked:
-    """Exports the networks of one kind, compares them on recorded decisions and writes the file.
+@dataclass(frozen=True)
+class Exported:
+    """One kind of agent, exported.
+
+    Attributes:
+        model: What belongs into its file.
+        checked: How it compares with the policy.
+    """
+
+    model: bytes
+    checked: Checked
+
+
+def export_kind(policy: Policy, kind: KindSpec, recorded: Recording, facts: Mapping[str, Any]) -> Exported:
+    """Exports the networks of one kind and compares them on recorded decisions.
 
     Args:
         policy: To export.
         kind: Features and their order.
         recorded: Decisions of this kind and what the policy made of them.
-        path: Of the file.
         facts: What else the file should tell of itself, plain data.
 
     Raises:
-        AgentError: A policy that cannot be exported, or one whose file answers otherwise; nothing is written then.
+        AgentError: A policy that cannot be exported, or one whose file would answer otherwise.
         ImportError: onnx or onnxruntime is missing.
     """
     padded, blocks = PaddedPolicy(policy, kind).eval(), blocks_of(recorded, kind.name)
     model = _with_metadata(_onnx(padded, blocks[0]), {**facts, **describe(policy, kind, padded)})
-    checked = compare(model, padded, blocks)
-    path.write_bytes(model)
-    return checked
+    return Exported(model, compare(model, padded, blocks))
 
 
 def describe(policy: Policy, kind: KindSpec, padded: PaddedPolicy) -> dict[str, Any]:
@@ -126,7 +136,7 @@ def _judge(checked: Checked, wrong: int, sent: int) -> None:
     if off:
         told = ", ".join(f"{far:.2g} in {name}" for name, far in off.items())
         raise AgentError(
-            f"the exported policy differs from the policy by {told}, more than {TOLERANCE:g}: it is not written"
+            f"the exported policy differs from the policy by {told}, more than {TOLERANCE:g}: it is of no use"
         )
     if wrong:
         raise AgentError(f"the exported policy chooses another action in {wrong} of {checked.decisions} decisions")

@@ -36,7 +36,8 @@ def make(spec: WorldSpec, **config: Any) -> Policy:
 def export(policy: Policy, world: Any, path: Path) -> ExportedPolicy:
     rows = torch.arange(world.batch)
     kind = world.spec.kinds[0]
-    export_kind(policy, kind, record(policy, world, rows, rows, 10**9)[kind.name], path / "x.onnx", {})
+    made = export_kind(policy, kind, record(policy, world, rows, rows, 10**9)[kind.name], {})
+    (path / "x.onnx").write_bytes(made.model)
     return ExportedPolicy(path / "x.onnx")
 
 
