@@ -14,7 +14,6 @@ from fedsched.agents.inputs import check_step
 from fedsched.agents.messages import concatenate_heard, fresh_speakers
 from fedsched.agents.policy import Policy
 from fedsched.agents.segments import segment_of
-from fedsched.agents.speech import Judged
 from fedsched.agents.step import PolicyStep
 from fedsched.envs.core import KindSpec, World
 
@@ -84,10 +83,9 @@ def record(
     while not bool(ended.over.all()):
         step: PolicyStep = policy(spec, quieten(observation, ended.over), memory, mailbox)
         check_step(spec, policy, step, steps)
-        judged = policy.judge(dict(step.decisions))
         for kind in spec.kinds:
             if len(step.decisions[kind.name]):
-                found[kind.name].add(_block(policy, step, kind, judged))
+                found[kind.name].add(block_of(policy, step, kind))
         mailbox, memory, steps = step.mailbox, step.memory, steps + 1
         transition = world.step(step.actions({n: part.mode() for n, part in step.distribution.items()}, idle))
         ended.observe(transition)
@@ -95,11 +93,13 @@ def record(
     return found
 
 
-def _block(policy: Policy, step: PolicyStep, kind: KindSpec, judged: Judged) -> Block:
+def block_of(policy: Policy, step: PolicyStep, kind: KindSpec) -> Block:
+    """The decisions of one kind in a step as in use, of which there is at least one."""
+    judged = policy.judge(dict(step.decisions))
     decisions = step.decisions[kind.name]
     given = pad(_of_kind(policy, decisions, kind), kind)
     given["agent"] = decisions.agent - policy.network(kind.name).first
-    found = {**_answers(judged.distribution[kind.name], decisions, kind.bounds)}
+    found = _answers(judged.distribution[kind.name], decisions, kind.bounds)
     if decisions.memory is not None and judged.memory is not None:
         given["memory"], found["remembered"] = decisions.memory, judged.memory[kind.name]
     if judged.message is not None:

@@ -6,6 +6,7 @@ and in which order, is in its `features`. Sizes: E entities, N actions, K neighb
 
 import importlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ METADATA = "fedsched"
 """Key of the description inside a file."""
 VERSION = 1
 
-_SPARE = ((0, 1), (0, 0))
+_SPARE = 1
 """An empty slot behind the others: ONNX Runtime cannot compute with no slot at all."""
 
 
@@ -38,15 +39,14 @@ class Decision:
         probabilities: float32 [N], zero for illegal actions; empty for vector actions.
         said: float32 [M], what it would tell its neighbours; None without messages.
         memory: float32 [H], to be given with its next decision; None without memory.
-        uncertainty: In [0, 1], by the measure of the policy's trigger, entropy over its maximum without one; 1 for
-            vector actions.
+        choices: How many actions were legal; zero for vector actions.
     """
 
     action: int | FloatArray
     probabilities: FloatArray
     said: FloatArray | None
     memory: FloatArray | None
-    uncertainty: float
+    choices: int
 
 
 class ExportedPolicy:
@@ -140,16 +140,14 @@ class ExportedPolicy:
         Raises:
             ExportError: Inputs of another shape, not finite or missing, or no legal action.
         """
-        seen = _Seen.of(own, entities, actions, action_mask, entity_mask, self._sizes)
-        given, legal = self._rows(seen, concerns, links) if self._chooses else (self._entities(seen, links), seen.live)
-        if self.agents is not None:
-            given["agent"] = np.array([self._number(agent)])
-        if "memory" in self.inputs:
-            given["memory"] = _line("memory", memory, int(self.about["memory"]))
-        if self.messages is not None:
-            given |= _heard(heard, int(self.messages["size"]))
-        answer = self.run({name: given[name] for name in self.inputs})
-        return self._decision({name: values[0] for name, values in answer.items()}, legal)
+        acts, legal = _table("actions", actions, action_mask, self._sizes["actions"])
+        things, live = _table("entities", entities, entity_mask, self._sizes["entities"], _SPARE)
+        seen = _Seen(_line("own", own, self._sizes["own"]), things, live, acts, legal)
+        given = self._rows(seen, concerns) if self._chooses else _entities(seen)
+        if "links" in self.inputs:
+            given["links"] = _links(links, len(live) - _SPARE)
+        given |= self._brought(heard, memory, agent)
+        return self._decision(self.run({name: given[name] for name in self.inputs}), legal)
 
     def sends(self, said: FloatArray, last: FloatArray | None, silent: int, listener_uncertainty: float = 1.0) -> bool:
         """Whether an agent should send what it would say.
@@ -166,60 +164,58 @@ class ExportedPolicy:
         needed = far_from * (1.0 if listener_uncertainty >= uncertain_from else self.trigger["patience"])
         return bool(np.linalg.norm(said - last) >= needed) or silent >= self.trigger["timeout"]
 
-    def _rows(
-        self, seen: "_Seen", concerns: npt.ArrayLike | None, links: npt.ArrayLike | None
-    ) -> tuple[Named, BoolArray]:
-        """Legal actions alone, and which they are."""
-        if not seen.legal.any():
-            raise ExportError("no action is legal")
+    def uncertainty(self, made: Decision) -> float:
+        """How unsure a decision is, in [0, 1], by the trigger's measure; without one by entropy."""
+        measure = self.trigger["measure"] if self.trigger else "entropy"
+        return float(uncertainty(made.probabilities, made.choices, measure)) if self._chooses else 1.0
+
+    def _rows(self, seen: "_Seen", concerns: npt.ArrayLike | None) -> Named:
+        """Legal actions alone."""
         which = np.flatnonzero(seen.legal)
+        if not len(which):
+            raise ExportError("no action is legal")
+        slots, width = len(seen.live) - _SPARE, seen.entities.shape[1]
+        rows = np.zeros((1, len(which), width + seen.actions.shape[1]), np.float32)
+        rows[0, :, width:] = seen.actions[which]
+        given: Named = {"own": seen.own, "rows": rows, "row_mask": np.ones((1, len(which)), np.bool_)}
         if concerns is None:
-            relation = which[:, None] == np.arange(len(seen.live))
+            with_entity = which[which < slots]
+            rows[0, : len(with_entity), :width] = seen.entities[with_entity]
         else:
-            relation = _shaped("concerns", concerns, (len(seen.legal), len(seen.live)), np.bool_)[which]
-        relation = relation & seen.live
-        rows = np.concatenate([relation.astype(np.float32) @ seen.entities, seen.actions[which]], 1)
-        given = {"own": seen.own[None], "rows": rows[None], "row_mask": np.ones((1, len(which)), np.bool_)}
+            table = _shaped("concerns", concerns, (len(seen.legal), slots), np.bool_)[which]
+            rows[0, :, :width] = (table & seen.live[:slots]).astype(np.float32) @ seen.entities[:slots]
         if "entities" in self.inputs:
-            given["entities"] = np.pad(seen.entities, _SPARE)[None]
-            given["entity_mask"] = np.pad(seen.live, _SPARE[0])[None]
-            given["concerns"] = np.pad(relation, _SPARE[::-1])[None]
-        return given | self._links(links, len(seen.live)), seen.legal
+            relation = np.zeros((1, len(which), slots + _SPARE), np.bool_)
+            relation[0, :, :slots] = which[:, None] == np.arange(slots) if concerns is None else table
+            given |= {"entities": seen.entities[None], "entity_mask": seen.live[None], "concerns": relation}
+        return given
 
-    def _entities(self, seen: "_Seen", links: npt.ArrayLike | None) -> Named:
-        given = {
-            "own": seen.own[None],
-            "rows": np.pad(seen.entities, _SPARE)[None],
-            "row_mask": np.pad(seen.live, _SPARE[0])[None],
-        }
-        return given | self._links(links, len(seen.live))
-
-    def _links(self, links: npt.ArrayLike | None, slots: int) -> Named:
-        if "links" not in self.inputs:
-            return {}
-        look = np.ones((slots, slots), np.bool_) if links is None else _shaped("links", links, (slots, slots), np.bool_)
-        return {"links": np.pad(look | np.eye(slots, dtype=np.bool_), (_SPARE[0], _SPARE[0]))[None]}
-
-    def _number(self, agent: str | None) -> int:
-        assert self.agents is not None
-        if agent not in self.agents:
-            raise ExportError(f"each agent has parameters of its own: say which of {', '.join(self.agents)}")
-        return self.agents.index(agent)
+    def _brought(
+        self, heard: tuple[npt.ArrayLike, npt.ArrayLike] | None, memory: npt.ArrayLike | None, agent: str | None
+    ) -> Named:
+        """What an agent brings along: who it is, what it remembers and has heard."""
+        given = {}
+        if self.agents is not None:
+            if agent not in self.agents:
+                raise ExportError(f"each agent has parameters of its own: say which of {', '.join(self.agents)}")
+            given["agent"] = np.array([self.agents.index(agent)])
+        if "memory" in self.inputs:
+            given["memory"] = _line("memory", memory, int(self.about["memory"]))
+        return given if self.messages is None else given | _heard(heard, int(self.messages["size"]))
 
     def _decision(self, answer: Named, legal: BoolArray) -> Decision:
         said, memory = answer.get("said"), answer.get("remembered")
+        said, memory = (None if part is None else part[0] for part in (said, memory))
         if not self._chooses:
-            return Decision(answer["action"], np.zeros(0, np.float32), said, memory, 1.0)
-        probabilities = np.zeros(len(legal), np.float32)
-        probabilities[legal] = answer["probabilities"]
-        measure = self.trigger["measure"] if self.trigger else "entropy"
-        unsure = float(uncertainty(answer["probabilities"], legal[legal], measure))
-        return Decision(int(probabilities.argmax()), probabilities, said, memory, unsure)
+            return Decision(answer["action"][0], np.zeros(0, np.float32), said, memory, 0)
+        probabilities, found = np.zeros(len(legal), np.float32), answer["probabilities"][0]
+        probabilities[legal] = found
+        return Decision(int(probabilities.argmax()), probabilities, said, memory, len(found))
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What an agent sees, checked; entities are zero where none is."""
+    """What an agent sees, checked: own [1, F]; entities, zero where none is, with an empty slot behind them."""
 
     own: FloatArray
     entities: FloatArray
@@ -227,44 +223,43 @@ class _Seen:
     actions: FloatArray
     legal: BoolArray
 
-    @classmethod
-    def of(
-        cls,
-        own: npt.ArrayLike,
-        entities: npt.ArrayLike | None,
-        actions: npt.ArrayLike | None,
-        action_mask: npt.ArrayLike | None,
-        entity_mask: npt.ArrayLike | None,
-        sizes: dict[str, int],
-    ) -> "_Seen":
-        """Raises ExportError for what does not fit or is not finite."""
-        seen, live = _masked("entities", entities, entity_mask, sizes["entities"])
-        acts, legal = _masked("actions", actions, action_mask, sizes["actions"])
-        return cls(_line("own", own, sizes["own"])[0], seen, live, acts, legal)
+
+def _entities(seen: _Seen) -> Named:
+    """Entities as rows, for vector actions."""
+    return {"own": seen.own, "rows": seen.entities[None], "row_mask": seen.live[None]}
 
 
-def _masked(
-    name: str, values: npt.ArrayLike | None, mask: npt.ArrayLike | None, size: int
+def _links(links: npt.ArrayLike | None, slots: int) -> BoolArray:
+    """Who looks at whom, [1, slots + spare, slots + spare]: each at itself."""
+    look = np.eye(slots + _SPARE, dtype=np.bool_)[None]
+    look[0, :slots, :slots] |= True if links is None else _shaped("links", links, (slots, slots), np.bool_)
+    return look
+
+
+def _table(
+    name: str, values: npt.ArrayLike | None, mask: npt.ArrayLike | None, size: int, spare: int = 0
 ) -> tuple[FloatArray, BoolArray]:
-    """Features [n, size] and which of them count, [n]; zero where they do not."""
+    """Features [n + spare, size] and which of them count, [n + spare]; zero where they do not.
+
+    Raises:
+        ExportError: What does not fit or is not finite.
+    """
     if values is None:
         values = np.zeros((0 if mask is None else len(np.asarray(mask)), size), np.float32)
-    table = _shaped(name, values, (None, size))
-    live = np.ones(len(table), np.bool_)
-    if mask is not None:
-        live = _shaped(f"mask of {name}", mask, (len(table),), np.bool_)
-        table = np.where(live[:, None], table, np.float32(0))
+    given = _shaped(name, values, (None, size))
+    table, live = np.zeros((len(given) + spare, size), np.float32), np.zeros(len(given) + spare, np.bool_)
+    live[: len(given)] = True if mask is None else _shaped(f"mask of {name}", mask, (len(given),), np.bool_)
+    np.copyto(table[: len(given)], given, where=live[: len(given), None])
     return _finite(name, table), live
 
 
 def _line(name: str, values: npt.ArrayLike | None, size: int) -> FloatArray:
     """One line [1, size]; zeros for None."""
-    line = np.zeros(size, np.float32) if values is None else _shaped(name, values, (size,))
-    return _finite(name, line)[None]
+    return _finite(name, np.zeros(size, np.float32) if values is None else _shaped(name, values, (size,)))[None]
 
 
 def _finite(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if not np.isfinite(values).all():
+    if not math.isfinite(values.sum()):  # one number to look at, not all
         raise ExportError(f"{name}: a number is not finite")
     return values
 
@@ -280,8 +275,8 @@ def _shaped(
     return array
 
 
-def uncertainty(probabilities: FloatArray, legal: BoolArray, measure: str) -> npt.NDArray[np.float64]:
-    """How unsure decisions are, [...] in [0, 1], of probabilities and legal actions [..., N].
+def uncertainty(probabilities: FloatArray, choices: npt.ArrayLike, measure: str) -> npt.NDArray[np.float64]:
+    """How unsure decisions are, [...] in [0, 1], of probabilities [..., N] and how many actions were legal [...].
 
     Entropy over its maximum ln n, n actions being legal; or one minus the gap between the two likeliest (`gap`). A
     decision with one action is sure.
@@ -291,16 +286,14 @@ def uncertainty(probabilities: FloatArray, legal: BoolArray, measure: str) -> np
         top = np.sort(np.concatenate([p, np.zeros((*p.shape[:-1], 1))], -1), -1)
         return np.asarray(1.0 - (top[..., -1] - top[..., -2]))
     entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(-1)
-    return np.asarray(np.clip(entropy / np.log(np.maximum(legal.sum(-1), 2)), 0.0, 1.0))
+    return np.asarray(np.clip(entropy / np.log(np.maximum(choices, 2)), 0.0, 1.0))
 
 
 def _heard(heard: tuple[npt.ArrayLike, npt.ArrayLike] | None, size: int) -> Named:
-    messages, ages = heard if heard is not None else (np.zeros((0, size)), np.zeros(0))
-    said = _shaped("messages", messages, (None, size))
-    age = np.log1p(np.maximum(_shaped("ages", ages, (len(said),)), 0.0)) / np.float32(16)
-    # a slot for nobody, so that there is one
-    return {
-        "message": np.pad(_finite("messages", said), _SPARE)[None],
-        "age": np.pad(_finite("ages", age), _SPARE[0])[None],
-        "known": np.arange(len(said) + 1)[None] < len(said),
-    }
+    messages, ages = heard if heard is not None else (None, None)
+    message, known = _table("messages", messages, None, size, _SPARE)
+    age = np.zeros((1, len(known)), np.float32)
+    if ages is not None:
+        seconds = _finite("ages", _shaped("ages", ages, (len(known) - _SPARE,)))
+        age[0, : len(seconds)] = np.log1p(np.maximum(seconds, 0.0)) / 16
+    return {"message": message[None], "age": age, "known": known[None]}
