@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from fedsched.agents.mailbox import listeners, most_among_listeners
+from fedsched.agents.mailbox import most_among_listeners
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Rollouts
 from fedsched.agents.trigger import Trigger, fires, uncertainties
@@ -26,7 +26,7 @@ UNCERTAIN = 0.5
 
 @dataclass(frozen=True)
 class Sequences:
-    """What S agents of world rows could have said at their T recorded decisions, padded behind.
+    """What agents of world rows could have said at T recorded decisions, to S addresses in all, padded behind.
 
     Attributes:
         message: float32 [S, T, M], as it would be sent in use.
@@ -44,7 +44,7 @@ class Sequences:
 def sequences(
     key: torch.Tensor, moment: torch.Tensor, message: torch.Tensor, uncertainty: torch.Tensor, weight: torch.Tensor
 ) -> Sequences:
-    """Decisions [D] in order of their `moment` int64 [D], those of one agent of one row, `key` int64 [D], together."""
+    """Decisions [D] in order of their `moment` int64 [D], those of one line, `key` int64 [D], together."""
     order = moment.argsort(stable=True)
     order = order[key[order].argsort(stable=True)]
     _, line, count = torch.unique(key[order], return_inverse=True, return_counts=True)
@@ -115,29 +115,28 @@ def recorded_sequences(policy: Policy, rollouts: Rollouts) -> Sequences | None:
     assert quiet.message is not None
     agent = torch.cat([part.agent for part in decisions.values()])
     moment = torch.cat([part.moment for part in decisions.values()])
-    heard_by = listeners(torch.from_numpy(rollouts.spec.neighbours)).to(agent.device)
-    weight = heard_by[agent].to(torch.float32)
+    listeners = torch.as_tensor(rollouts.spec.addresses.listeners, device=agent.device)
     unsure = uncertainties(quiet.distribution, policy.trigger.config.measure)
-    neighbours = torch.from_numpy(rollouts.spec.neighbours).to(agent.device)
-    unsure = listeners_need(rollouts, neighbours, moment, agent, unsure)
-    key = moment % rollouts.batch * heard_by.shape[0] + agent
-    return sequences(key, moment, quiet.message, unsure, weight)
+    unsure = listeners_need(rollouts, moment, agent, unsure)
+    line, address = (listeners[agent] > 0).nonzero(as_tuple=True)
+    agent, moment = agent[line], moment[line]
+    key = (moment % rollouts.batch * listeners.shape[0] + agent) * listeners.shape[1] + address
+    weight = listeners[agent, address].to(torch.float32)
+    return sequences(key, moment, quiet.message[line, address], unsure[line, address], weight)
 
 
-def listeners_need(
-    rollouts: Rollouts, neighbours: torch.Tensor, moment: torch.Tensor, agent: torch.Tensor, unsure: torch.Tensor
-) -> torch.Tensor:
-    """The greatest uncertainty among the listeners of deciding agents, float32 [D], each as of its last decision."""
+def listeners_need(rollouts: Rollouts, moment: torch.Tensor, agent: torch.Tensor, unsure: torch.Tensor) -> torch.Tensor:
+    """The greatest uncertainty [D] among the listeners of deciding agents, float32 [D, L], as of its last decision."""
     rows, row = torch.unique(moment % rollouts.batch, return_inverse=True)
     step = torch.div(moment, rollouts.batch, rounding_mode="floor")
-    shape = rollouts.times.shape[0], rows.shape[0], neighbours.shape[0]
+    shape = rollouts.times.shape[0], rows.shape[0], len(rollouts.spec.agents)
     steps = torch.zeros(shape, dtype=torch.int64, device=moment.device)
     told = torch.ones(shape, device=moment.device)
     # line 0 is before anybody decided
     steps[step + 1, row, agent] = step + 1
     told[step + 1, row, agent] = unsure
     latest = told.gather(0, steps.cummax(0).values)
-    return most_among_listeners(latest, neighbours)[step + 1, row, agent]
+    return most_among_listeners(latest, rollouts.spec.addresses)[step + 1, row, agent]
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ class MessageConfig:
         kl: Weight in the loss of the nats by which a Gaussian message differs from its prior; None: not variational.
         quantised: Whether messages are sent as int8 in use instead of float32.
         trigger: When messages are sent in use; None: always.
-        dropout: Share of the decisions in training that do not send.
+        dropout: Share of the messages in training that are not sent.
     """
 
     rounds: int = 1

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from fedsched.agents.entities import Entities, concatenate_entities, gather_entities
+from fedsched.agents.entities import Entities, Look, concatenate_entities, gather_entities
 from fedsched.agents.segments import pointers_of, rows_of, segment_of
-from fedsched.envs.core import KindSpec, Tokens
+from fedsched.envs.core import KindSpec, Tokens, Ways
 
 
 class AgentError(ValueError):
@@ -27,12 +27,14 @@ class Heard:
         message: float32 [D, K, M], the last message of each.
         age: float32 [D, K], ln(1 + seconds) / 16 since it was sent.
         known: bool [D, K], whether there was one in this episode.
+        address: int64 [D, K], under which of its addresses a neighbour speaks to this agent.
     """
 
     neighbours: torch.Tensor
     message: torch.Tensor
     age: torch.Tensor
     known: torch.Tensor
+    address: torch.Tensor
 
     def select(self, chosen: torch.Tensor) -> "Heard":
         """The lines of some decisions, `chosen` int64 [C]."""
@@ -44,8 +46,8 @@ class Speech:
     """What D agents do with their messages.
 
     Attributes:
-        sent: bool [D], whether they are sent; who does not send is heard with what it last said.
-        noise: float32 [D, rounds, M], of training; None: none, as in use.
+        sent: bool [D, L], to which of L addresses they are sent; the others hear again what was last said to them.
+        noise: float32 [D, rounds, M], of training, the same for all addresses; None: none, as in use.
     """
 
     sent: torch.Tensor
@@ -59,8 +61,12 @@ class Speech:
     @staticmethod
     def concatenate(parts: Sequence["Speech"]) -> "Speech | None":
         """One after another; None without parts."""
+        if not parts:
+            return None
         noise = [part.noise for part in parts if part.noise is not None]
-        return Speech(torch.cat([p.sent for p in parts]), torch.cat(noise) if noise else None) if parts else None
+        width = max(part.sent.shape[1] for part in parts)
+        sent = [torch.nn.functional.pad(part.sent, (0, width - part.sent.shape[1])) for part in parts]
+        return Speech(torch.cat(sent), torch.cat(noise) if noise else None)
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,7 @@ def row_features(tokens: Tokens, kind: KindSpec, rows: torch.Tensor) -> torch.Te
 
 
 def gather(
-    tokens: Tokens, kind: KindSpec, first_agent: int, look: bool, central: torch.Tensor | None
+    tokens: Tokens, kind: KindSpec, first_agent: int, look: Look, central: torch.Tensor | None, ways: Ways | None = None
 ) -> tuple[Decisions, torch.Tensor, torch.Tensor]:
     """The decisions that the active agents of a kind have to take now.
 
@@ -169,8 +175,9 @@ def gather(
         tokens: Of the kind, from the world; nothing of the result aliases it.
         kind: Its static description.
         first_agent: Index of its first agent over all kinds.
-        look: Whether the encoder looks at entities.
+        look: What of the entities is gathered.
         central: float32 [B, A, Fc], what a critic reads; None without one.
+        ways: Of the kind, for agents that tell one another of entities that they hand on; None for others.
 
     Returns:
         The decisions, with the world's row as their moment; where they lie in the flattened [B, A], int64 [D]; and the
@@ -190,7 +197,7 @@ def gather(
         moment=torch.div(where, agents, rounding_mode="floor"),
         agent=first_agent + where % agents,
         critic=None if central is None else central.flatten(0, 1).index_select(0, where),
-        entities=gather_entities(tokens, kind, where, pointers, action) if look else None,
+        entities=None if look == "no" else gather_entities(tokens, kind, where, pointers, action, look == "all", ways),
     )
     return decisions, where, action
 
@@ -236,4 +243,5 @@ def _widen(heard: Heard, width: int) -> Heard:
         message=torch.nn.functional.pad(heard.message, (0, 0, 0, missing)),
         age=torch.nn.functional.pad(heard.age, (0, missing)),
         known=torch.nn.functional.pad(heard.known, (0, missing)),
+        address=torch.nn.functional.pad(heard.address, (0, missing)),
     )

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fedsched.agents.attention import AttentionBody, HierarchicalBody
 from fedsched.agents.config import EncoderConfig
 from fedsched.agents.decisions import AgentError, Decisions
+from fedsched.agents.entities import Look
 from fedsched.agents.gat import GatBody
 from fedsched.agents.layers import SHARED, Dense, Whose
 from fedsched.envs.core import KindSpec
@@ -20,7 +21,7 @@ from fedsched.envs.core import KindSpec
 class PointwiseEncoder(nn.Module):
     """h_r = relu(W2 relu(Wr row_r + Wo state_d + b) + c), the same weights for every row r of decision d."""
 
-    looks = False
+    looks: Look = "no"
 
     def __init__(self, state: int, rows: int, config: EncoderConfig, copies: int = 0) -> None:
         """Sizes: `state` and `rows` features, units of `config`; `copies` as in `Dense`."""
@@ -45,7 +46,7 @@ class EntityEncoder(nn.Module):
     h_r = relu(W2 relu(Wr row_r + o_d + Wc sum t'_e over the entities e that r concerns) + d)
     """
 
-    looks = True
+    looks: Look = "all"
 
     def __init__(self, state: int, rows: int, entity: int, config: EncoderConfig, copies: int = 0) -> None:
         """Sizes: `state`, `rows` and `entity` features, units of `config`; `copies` as in `Dense`."""
@@ -79,7 +80,7 @@ class EntityEncoder(nn.Module):
 class BareRows(nn.Module):
     """h_r = row_r: where the score is a product with the state, rows need not hold it."""
 
-    looks = False
+    looks: Look = "no"
 
     def __init__(self, rows: int) -> None:
         """`rows` features."""
@@ -97,13 +98,15 @@ class BareRows(nn.Module):
 Encoder = PointwiseEncoder | EntityEncoder | BareRows
 
 
-def make_encoder(kind: KindSpec, config: EncoderConfig, state: int, copies: int = 0) -> Encoder:
+def make_encoder(kind: KindSpec, config: EncoderConfig, state: int, copies: int = 0, extra: int = 0) -> Encoder:
     """The encoder of a kind whose states have `state` numbers; without entities there is nothing to look at.
+
+    Rows hold `extra` numbers besides the features of the kind.
 
     Raises:
         AgentError: Every agent is to own a `graph` encoder.
     """
-    rows = len(kind.entity) + (len(kind.action) if kind.bounds is None else 0)
+    rows = len(kind.entity) + (len(kind.action) if kind.bounds is None else 0) + extra
     if config.kind != "pointwise" and kind.entity:
         return EntityEncoder(state, rows, len(kind.entity), config, copies)
     return BareRows(rows) if config.scoring == "dot" else PointwiseEncoder(state, rows, config, copies)

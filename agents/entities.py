@@ -5,11 +5,15 @@ Everything is ragged and counted inside its decision, so that batches are cut an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from fedsched.agents.segments import pointers_of, rows_of, segment_of
-from fedsched.envs.core import KindSpec, Lists, Tokens
+from fedsched.envs.core import KindSpec, Lists, Tokens, Ways
+
+Look = Literal["no", "alone", "all"]
+"""Whether decisions are gathered with what agents see: entities alone, or with which of them see one another."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,17 @@ class Entities:
         concerns: Which rows (first) concern which entities (second).
         links: Which entities (first) see which others (second), never themselves; None where each
             sees all.
+        source: int64 [T], column of the neighbour that an entity comes from, -1: none of them; None where agents do not
+            tell one another of entities.
+        target: int64 [T], column of the neighbour that it goes to.
     """
 
     tokens: torch.Tensor
     pointers: torch.Tensor
     concerns: Pairs
     links: Pairs | None
+    source: torch.Tensor | None = None
+    target: torch.Tensor | None = None
 
     def select(self, chosen: torch.Tensor) -> "Entities":
         """The entities of some decisions, `chosen` int64 [C] in any order."""
@@ -62,6 +71,8 @@ class Entities:
             pointers=pointers,
             concerns=self.concerns.select(chosen),
             links=None if self.links is None else self.links.select(chosen),
+            source=None if self.source is None else self.source.index_select(0, lines),
+            target=None if self.target is None else self.target.index_select(0, lines),
         )
 
     def segment(self) -> torch.Tensor:
@@ -110,7 +121,13 @@ def _every_other(pointers: torch.Tensor) -> Pairs:
 
 
 def gather_entities(
-    tokens: Tokens, kind: KindSpec, where: torch.Tensor, pointers: torch.Tensor, action: torch.Tensor
+    tokens: Tokens,
+    kind: KindSpec,
+    where: torch.Tensor,
+    pointers: torch.Tensor,
+    action: torch.Tensor,
+    linked: bool = True,
+    ways: Ways | None = None,
 ) -> Entities:
     """The live entities of some agents.
 
@@ -120,6 +137,8 @@ def gather_entities(
         where: int64 [D], the agents in the flattened [B, A].
         pointers: int64 [D + 1], where their rows begin.
         action: int64 [R], the action of every row; empty where actions are vectors and rows are the entities.
+        linked: Whether it matters which of them see one another.
+        ways: Of the kind; None where nobody is told of entities.
     """
     live = tokens.entity_mask.flatten(0, 1).index_select(0, where)
     decision, slot = live.nonzero(as_tuple=True)
@@ -127,13 +146,17 @@ def gather_entities(
     agent = where % tokens.active.shape[1]
     inside = live.cumsum(1) - 1
     links = None
-    if kind.link_lists is not None:
+    if linked and kind.link_lists is not None:
         entity, target = _listed(kind.link_lists, agent.index_select(0, decision) * live.shape[1] + slot)
         other = target != slot.index_select(0, entity)
         entity, target = entity[other], target[other]
         links = _live_pairs(inside[decision, slot], entity, target, decision, live, inside)
     concerns = _concerns(kind, agent, pointers, action, live, inside)
-    return Entities(features, pointers_of(live.sum(1)), concerns, links)
+    came, goes = None, None
+    if ways is not None:
+        owner = agent.index_select(0, decision)
+        came, goes = (torch.as_tensor(table, device=where.device)[owner, slot] for table in (ways.source, ways.target))
+    return Entities(features, pointers_of(live.sum(1)), concerns, links, came, goes)
 
 
 def _concerns(
@@ -183,11 +206,15 @@ def concatenate_entities(parts: Sequence[Entities]) -> Entities:
     """The entities of several batches as one."""
     linked = any(part.links is not None for part in parts)
     links = [part.links or _every_other(part.pointers) for part in parts] if linked else []
+    source = [part.source for part in parts if part.source is not None]
+    target = [part.target for part in parts if part.target is not None]
     return Entities(
         tokens=torch.cat([part.tokens for part in parts]),
         pointers=_join([part.pointers for part in parts]),
         concerns=_concatenate_pairs([part.concerns for part in parts]),
         links=_concatenate_pairs(links) if linked else None,
+        source=torch.cat(source) if source else None,
+        target=torch.cat(target) if target else None,
     )
 
 

@@ -5,17 +5,18 @@ from dataclasses import dataclass, replace
 import torch
 
 from fedsched.agents.decisions import Heard
+from fedsched.envs.core import Addresses
 
 
 @dataclass(frozen=True)
 class Mailbox:
-    """The last message of every agent of every world.
+    """The last message of every agent of every world to each of its L addresses, see `envs.core.Addresses`.
 
     Attributes:
-        message: float32 [B, A, M], A over all agents of all kinds.
-        sent_s: float64 [B, A], when it was sent.
-        known: bool [B, A], whether there was one in this episode.
-        silent: int64 [B, A], decisions taken since without sending.
+        message: float32 [B, A, L, M], A over all agents of all kinds.
+        sent_s: float64 [B, A, L], when it was sent.
+        known: bool [B, A, L], whether there was one in this episode.
+        silent: int64 [B, A, L], decisions taken since without sending.
         unsure: float32 [B, A], how uncertain each was when it last decided, by what it had heard before; 1 before that.
     """
 
@@ -26,13 +27,16 @@ class Mailbox:
     unsure: torch.Tensor
 
     @classmethod
-    def empty(cls, batch: int, agents: int, size: int, device: torch.device | str = "cpu") -> "Mailbox":
+    def empty(
+        cls, batch: int, agents: int, size: int, addresses: int = 1, device: torch.device | str = "cpu"
+    ) -> "Mailbox":
         """A mailbox in which nobody has said anything; `size` is the message's M."""
+        lines = batch, agents, addresses
         return cls(
-            message=torch.zeros(batch, agents, size, device=device),
-            sent_s=torch.zeros(batch, agents, dtype=torch.float64, device=device),
-            known=torch.zeros(batch, agents, dtype=torch.bool, device=device),
-            silent=torch.zeros(batch, agents, dtype=torch.int64, device=device),
+            message=torch.zeros(*lines, size, device=device),
+            sent_s=torch.zeros(lines, dtype=torch.float64, device=device),
+            known=torch.zeros(lines, dtype=torch.bool, device=device),
+            silent=torch.zeros(lines, dtype=torch.int64, device=device),
             unsure=torch.ones(batch, agents, device=device),
         )
 
@@ -44,21 +48,19 @@ class Mailbox:
         time_s: torch.Tensor,
         sent: torch.Tensor | None = None,
     ) -> "Mailbox":
-        """A mailbox with new messages [D, M] of `agents` [D] of the worlds `rows` [D] as of `time_s` [D].
+        """A mailbox with new messages [D, L, M] of `agents` [D] of the worlds `rows` [D] as of `time_s` [D].
 
-        Only what was `sent`, bool [D], gets in (None: everything); the others have been silent once more.
+        Only what was `sent`, bool [D, L], gets in (None: everything); otherwise there was silent once more.
         """
-        silent = self.silent
-        if sent is not None:
-            silent = silent.index_put((rows, agents), silent[rows, agents] + 1)
-            said = sent.nonzero().squeeze(1)
-            rows, agents, message, time_s = (part.index_select(0, said) for part in (rows, agents, message, time_s))
-        place = (rows, agents)
+        sent = torch.ones_like(message[..., 0], dtype=torch.bool) if sent is None else sent
+        silent = self.silent.index_put((rows, agents), self.silent[rows, agents] + 1)
+        said, address = sent.nonzero(as_tuple=True)
+        place = (rows.index_select(0, said), agents.index_select(0, said), address)
         return Mailbox(
-            message=self.message.index_put(place, message.detach()),
-            sent_s=self.sent_s.index_put(place, time_s),
-            known=self.known.index_put(place, torch.ones_like(rows, dtype=torch.bool)),
-            silent=silent.index_put(place, torch.zeros_like(rows)),
+            message=self.message.index_put(place, message.detach()[said, address]),
+            sent_s=self.sent_s.index_put(place, time_s.index_select(0, said)),
+            known=self.known.index_put(place, torch.ones_like(said, dtype=torch.bool)),
+            silent=silent.index_put(place, torch.zeros_like(said)),
             unsure=self.unsure,
         )
 
@@ -66,9 +68,12 @@ class Mailbox:
         """The same with what deciding agents told of their uncertainty, [D]."""
         return replace(self, unsure=self.unsure.index_put((rows, agents), unsure))
 
-    def heard(self, rows: torch.Tensor, neighbours: torch.Tensor, time_s: torch.Tensor) -> Heard:
-        """What the `neighbours` [D, K] of agents of the worlds `rows` [D] last said, as of `time_s` [D]."""
-        place = (rows[:, None].expand_as(neighbours), neighbours.clamp(min=0))
+    def heard(self, rows: torch.Tensor, neighbours: torch.Tensor, address: torch.Tensor, time_s: torch.Tensor) -> Heard:
+        """What the `neighbours` [D, K] of agents of the worlds `rows` [D] last said to `address` [D, K].
+
+        `time_s` [D] is the clock now.
+        """
+        place = (rows[:, None].expand_as(neighbours), neighbours.clamp(min=0), address)
         known = self.known[place] & (neighbours >= 0)
         age = torch.log1p((time_s[:, None] - self.sent_s[place]).clamp(min=0)) / 16
         return Heard(
@@ -76,6 +81,7 @@ class Mailbox:
             message=self.message[place] * known[:, :, None],
             age=(age * known).to(torch.float32),
             known=known,
+            address=address,
         )
 
 
@@ -111,27 +117,26 @@ class Traffic:
         return self.messages / max(1, self.possible)
 
 
-def listeners(neighbours: torch.Tensor) -> torch.Tensor:
-    """How many agents hear each agent, int64 [A], from `neighbours` [A, K] with -1 as padding."""
-    heard = neighbours[neighbours >= 0]
-    return heard.new_zeros(neighbours.shape[0]).index_add(0, heard, torch.ones_like(heard))
-
-
-def most_among_listeners(values: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
-    """The greatest of `values` float32 [..., A] (at least 0) among those who hear each agent; 0 where nobody does."""
-    agents, width = neighbours.shape
-    spoken_to = neighbours.reshape(-1)
-    heard = torch.arange(agents, device=values.device).repeat_interleave(width)[spoken_to >= 0]
-    index = spoken_to[spoken_to >= 0].expand(*values.shape[:-1], -1)
-    return torch.zeros_like(values).scatter_reduce(-1, index, values[..., heard], "amax")
+def most_among_listeners(values: torch.Tensor, addresses: Addresses) -> torch.Tensor:
+    """The greatest of `values` float32 [..., A] (at least 0) among those who hear each address, [..., A, L]; else 0."""
+    agents, width = addresses.neighbours.shape
+    device = values.device
+    neighbours = torch.as_tensor(addresses.neighbours, device=device).reshape(-1)
+    spoken_to = neighbours * addresses.count + torch.as_tensor(addresses.address, device=device).reshape(-1)
+    there = neighbours >= 0
+    heard = torch.arange(agents, device=device).repeat_interleave(width)[there]
+    most = values.new_zeros(*values.shape[:-1], agents * addresses.count)
+    index = spoken_to[there].expand(*values.shape[:-1], -1)
+    most = most.scatter_reduce(-1, index, values[..., heard], "amax")
+    return most.reshape(*values.shape, addresses.count)
 
 
 def count_traffic(possible: torch.Tensor, sent: torch.Tensor | None, message_bits: int, told: int) -> Traffic:
     """What some decisions sent.
 
     Args:
-        possible: int64 [D], messages of each decision if it sends: one per listener and round.
-        sent: bool [D], whether it does; None: all do.
+        possible: int64 [D, L], messages to each address if it is sent to: one per listener and round.
+        sent: bool [D, L], whether it is; None: all are.
         message_bits: Of one message.
         told: Further bits.
     """

@@ -1,5 +1,9 @@
 """Messages between the agents of a world: encode, send, receive, `rounds` times inside one decision.
 
+An agent says the same to everybody, or, where entities flow from agent to agent, something else to each neighbour: it
+then has an address for each (`envs.core.Addresses`), and the neighbour's decisions hear it twice, once as part of what
+the neighbour knows as a whole and once beside the very entities that come from here.
+
 An agent that decides at the same instant and sends is heard with its fresh message, and gradients flow back into it;
 one that does not is heard through the mailbox, with what it last said and how long ago.
 """
@@ -27,14 +31,16 @@ class Exchange:
     """What came of an exchange of messages.
 
     Attributes:
-        context: float32 [D, M], what each agent has understood.
-        message: float32 [D, M], what each said last, or would have said.
+        context: float32 [D, M], what each agent has understood on the whole.
+        words: float32 [D, K, M + 2], of each neighbour its message, its age and one; zero where there is none.
+        message: float32 [D, L, M], what each said last to each address, or would have said.
         kl: float32 [S], nats from the prior, mean over rounds, of the S messages that were heard at once; None where
             messages are not Gaussian. Of those heard later no gradient tells what they were worth: to charge for them
             would empty them.
     """
 
     context: torch.Tensor
+    words: torch.Tensor
     message: torch.Tensor
     kl: torch.Tensor | None
 
@@ -60,7 +66,7 @@ def fresh_speakers(moment: torch.Tensor, agent: torch.Tensor, neighbours: torch.
 
 
 def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """KL(N(mean, variance) || N(0, 1)) in nats, [D], of [D, M], summed over the numbers of a message."""
+    """KL(N(mean, variance) || N(0, 1)) in nats, [...], of [..., M], summed over the numbers of a message."""
     return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum(-1)
 
 
@@ -69,12 +75,31 @@ def quantise(message: torch.Tensor, step: float) -> torch.Tensor:
     return (message / step).round().clamp(-127, 127) * step
 
 
+@dataclass(frozen=True)
+class Understood:
+    """What D agents of one kind heard, see `Exchange`.
+
+    Attributes:
+        context: float32 [D, M].
+        words: float32 [D, K, M + 2].
+    """
+
+    context: torch.Tensor
+    words: torch.Tensor
+
+    def of(self, decision: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        """The words of some neighbours of some decisions, both int64 [T], float32 [T, M + 2]; zero for column -1."""
+        table = torch.cat([self.words.flatten(0, 1), self.words.new_zeros(1, self.words.shape[2])])
+        line = decision * self.words.shape[1] + column
+        return table.index_select(0, torch.where(column >= 0, line, table.shape[0] - 1))
+
+
 class Messenger(nn.Module):
     """Rounds of multi-head attention over what the neighbours say.
 
-    mean_i = c tanh(Ws [summary_i, context_i] / c), c = 1, or 4 for Gaussian messages;
+    mean_i = c tanh(Ws [summary_i, context_i] / c), c = 1, or 4 for Gaussian messages, for each address;
     message_i = mean_i + sigma_i * noise_i in training (variational), rounded mean_i in use;
-    context_i = Wc attention(query(summary_i), {null} + {(message_j, age_j)}).
+    context_i = Wc attention(query(summary_i), {null} + {(message_j to i, age_j)}).
     The learned null token makes an agent without neighbours, or with silent ones, well defined.
 
     Int8 is trained for by noise, uniform in one step, as rounding errs (Balle et al. 2017); a Gaussian message needs no
@@ -119,7 +144,7 @@ class Messenger(nn.Module):
         return self.gaussian or self.quantised
 
     def noise(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Noise of `count` messages in training, float32 [count, rounds, M]: normal, or uniform in [-1/2, 1/2)."""
+        """Noise of `count` agents in training, float32 [count, rounds, M]: normal, or uniform in [-1/2, 1/2)."""
         shape, device = (count, self.rounds, self.size), generator.device
         if self.gaussian:
             return torch.randn(shape, generator=generator, device=device)
@@ -136,38 +161,40 @@ class Messenger(nn.Module):
         """Sends and receives.
 
         Args:
-            summary: float32 [D, M], what each deciding agent knows.
+            summary: float32 [D, L, M], what each deciding agent knows and could tell each address.
             moment: int64 [D].
             agent: int64 [D].
             heard: The mailbox's view of the neighbours of each.
-            speech: Who sends, and the noise of training; None: everybody sends, as in use.
+            speech: Who sends to whom, and the noise of training; None: everybody to all, as in use.
         """
         speakers = fresh_speakers(moment, agent, heard.neighbours)
-        place = speakers.clamp(min=0)
+        place = speakers.clamp(min=0) * summary.shape[1] + heard.address
         fresh = speakers >= 0
         if speech is not None and fresh.numel():
-            fresh = fresh & speech.sent[place]
+            fresh = fresh & speech.sent.reshape(-1)[place]
         noise = None if speech is None else speech.noise
         audible = fresh | heard.known
         age = heard.age.masked_fill(fresh, 0.0)[:, :, None]
         owners = Owners.of(agent, self.copies) if self.copies else None
-        query = self.query(summary, owners)
-        context = summary.new_zeros(summary.shape[0], self.size)
-        message, nats = context, []
+        query = self.query(summary[:, 0], owners)
+        context, said, message = torch.zeros_like(summary[:, 0]), heard.message, summary
+        nats: list[torch.Tensor] = []
         for number in range(self.rounds):
-            known = torch.cat([summary, context], 1)
+            known = torch.cat([summary, context[:, None].expand_as(summary)], 2)
             mean = self.limit * torch.tanh(self.speak(known, owners) / self.limit)
             log_variance = None if self.spread is None else self.spread(known, owners).clamp(*LOG_VARIANCE)
             if log_variance is not None:
                 nats.append(gaussian_kl(mean, log_variance))
-            message = self.utter(mean, log_variance, None if noise is None else noise[:, number])
-            said = torch.where(fresh[:, :, None], message[place], heard.message)
+            message = self.utter(mean, log_variance, None if noise is None else noise[:, number, None])
+            said = torch.where(fresh[:, :, None], message.flatten(0, 1)[place], heard.message)
             context = self.receive(query, torch.cat([said, age], 2), audible, owners)
         useful = torch.unique(place[fresh])
-        return Exchange(context, message, torch.stack(nats).mean(0).index_select(0, useful) if nats else None)
+        kl = torch.stack(nats).mean(0).reshape(-1).index_select(0, useful) if nats else None
+        words = torch.cat([said, age, torch.ones_like(age)], 2) * audible[:, :, None]
+        return Exchange(context, words, message, kl)
 
     def utter(self, mean: torch.Tensor, log_variance: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
-        """What arrives of means [D, M]: with the noise of training, or as in use, rounded where messages are int8."""
+        """What arrives of means [..., M]: with the noise of training, or as in use, rounded where messages are int8."""
         step = self.limit / 127
         if noise is None:
             return quantise(mean, step) if self.quantised else mean

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fedsched.agents.attention import DenseBody
 from fedsched.agents.decisions import AgentError
-from fedsched.agents.encoder import BareRows, EntityEncoder, PointwiseEncoder
+from fedsched.agents.encoder import BareRows, Encoder, EntityEncoder
 from fedsched.agents.gaussian import scale_of, scaled
 from fedsched.agents.layers import Owners, linear
 from fedsched.agents.network import SKIP_SCALE, ChoiceNetwork
@@ -25,6 +25,7 @@ from fedsched.envs.core import KindSpec
 _NEVER = -1e9
 ROWS = ("rows", "row_mask")
 ENTITIES = ("entities", "entity_mask", "concerns")
+WAYS = ("source", "target")
 HEARD = ("message", "age", "known")
 
 Named = Mapping[str, torch.Tensor]
@@ -34,15 +35,17 @@ class PaddedPolicy(nn.Module):
     """One kind of agent of a policy; `inputs` names what it reads.
 
     agent int64 [B], inside the kind, where every agent owns its parameters; own float32 [B, Fo]; rows float32 [B, N, F]
-    and row_mask bool [B, N], of actions at least one a line, or the entities of a kind with vector actions; where the
-    encoder looks at entities: entities float32 [B, E, Fe], entity_mask bool [B, E] and concerns bool [B, N, E] (not for
-    vector actions), and links bool [B, E, E] if the kind has some; memory float32 [B, H]; message float32 [B, K, M],
-    age float32 [B, K], known bool [B, K].
+    and row_mask bool [B, N], of actions at least one a line, or the entities of a kind with vector actions; where it
+    looks at entities: entities float32 [B, E, Fe], entity_mask bool [B, E] and concerns bool [B, N, E] (not for vector
+    actions), and links bool [B, E, E] if its encoder asks and the kind has some; memory float32 [B, H]; message float32
+    [B, K, M], age float32 [B, K], known bool [B, K]; where agents say something else to each neighbour, source and
+    target int64 [B, E]: which of the K neighbours an entity comes from and goes to, or -1.
 
     Attributes:
         inputs: Names of the tensors it reads, in order.
         outputs: Names of those that it returns: probabilities [B, N], zero for illegal rows, or action [B, D] inside
-            the bounds; said [B, M]; remembered [B, H].
+            the bounds; said [B, L, M] to all, or to whom it has no address for and to each of the K neighbours;
+            remembered [B, H].
     """
 
     def __init__(self, policy: Policy, kind: KindSpec) -> None:
@@ -57,7 +60,7 @@ class PaddedPolicy(nn.Module):
         if wrong:
             raise AgentError(f"kind {kind.name!r} cannot be exported: {'; '.join(wrong)}")
         assert isinstance(network, ChoiceNetwork | VectorNetwork)
-        self.network, self.messenger = network, policy.messenger
+        self.network, self.messenger, self._addressed = network, policy.messenger, policy.addressed
         self._scale = None if kind.bounds is None else scale_of(kind.bounds, torch.device("cpu"))
         self._entity_features = len(kind.entity)
         # asked here: a traced module asks no tensor
@@ -72,38 +75,73 @@ class PaddedPolicy(nn.Module):
         """The tensors that `outputs` names, from those that `inputs` names."""
         given = self._united(dict(zip(self.inputs, tensors, strict=True)))
         owners = self._owners(given, self.network.copies, 0)
-        known, found = given["own"], []
+        known, found, extra = given["own"], [], None
         if self.messenger is not None:
-            context, said = self._talk(given, owners)
+            context, said, extra = self._talk(given, owners)
             known, found = torch.cat([known, context], 1), [said]
         if self.network.memory is not None:
             remembered = self.network.memory(known, given["memory"], owners)
             known, found = torch.cat([known, remembered], 1), [*found, remembered]
         state = self.network.state(known, owners)
         if isinstance(self.network, ChoiceNetwork):
-            return self._probabilities(self.network, state, given, owners), *found
-        return self._vector(self.network, state, given, owners), *found
+            return self._probabilities(self.network, state, given, extra, owners), *found
+        return self._vector(self.network, state, given, extra, owners), *found
 
-    def _talk(self, given: Named, owners: Owners | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """What each agent understands of what it hears, and what it says, [B, M] both."""
-        messenger, summary = self.messenger, self.network.summary
+    def _talk(self, given: Named, owners: Owners | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """What agents understand on the whole [B, M], what they say [B, L, M], and what rows hear besides [B, N, X]."""
+        messenger = self.messenger
         assert messenger is not None
-        assert summary is not None
-        parts = [given["own"], *([_mean(given["rows"], given["row_mask"])] if "rows" in given else [])]
-        told = torch.tanh(summary(torch.cat([*parts, *([given["memory"]] if "memory" in given else [])], 1), owners))
         speaks = self._owners(given, messenger.copies, self.network.first)
-        knows = torch.cat([told, torch.zeros_like(told)], 1)
+        told = self._summary(given, owners)
+        knows = torch.cat([told, torch.zeros_like(told)], 2)
         mean = messenger.limit * torch.tanh(messenger.speak(knows, speaks) / messenger.limit)
         heard = torch.cat([given["message"], given["age"][:, :, None]], 2)
-        understood = messenger.receive(messenger.query(told, speaks), heard, given["known"], speaks)
-        return understood, messenger.utter(mean, None, None)
+        context = messenger.receive(messenger.query(told[:, 0], speaks), heard, given["known"], speaks)
+        words = torch.cat([heard, torch.ones_like(heard[:, :, :1])], 2) * given["known"][:, :, None]
+        return context, messenger.utter(mean, None, None), self._words(words, given, owners)
+
+    def _summary(self, given: Named, owners: Owners | None) -> torch.Tensor:
+        """What an agent could tell each address, [B, L, M]."""
+        summary, tells = self.network.summary, self.network.tells
+        assert summary is not None
+        parts = [given["own"], *([_mean(given["rows"], given["row_mask"])] if "rows" in given else [])]
+        general = summary(torch.cat([*parts, *([given["memory"]] if "memory" in given else [])], 1), owners)[:, None]
+        neighbours = given["message"].shape[1]
+        if tells is None:
+            return torch.tanh(general.expand(-1, neighbours + 1, -1) if self._addressed else general)
+        entities, live = self._seen(given)
+        encoded = F.relu(tells.entity(entities, owners)) * live[:, :, None]
+        goes, comes = (
+            _columns(given[name], given["message"]).transpose(1, 2) @ encoded for name in ("target", "source")
+        )
+        special = tells.goes(goes, owners) + tells.comes(comes, owners)
+        return torch.tanh(torch.cat([general, general + special], 1))
+
+    def _words(self, words: torch.Tensor, given: Named, owners: Owners | None) -> torch.Tensor | None:
+        """What was said of the entities that each row concerns, by who hands them on; None where nobody does."""
+        if self.network.hears is None:
+            return None
+        entities, live = self._seen(given)
+        by_way = [_columns(given[name], given["message"]) @ words for name in WAYS]
+        encoded = F.relu(self.network.hears(torch.cat([entities, *by_way], 2), owners)) * live[:, :, None]
+        return given["concerns"].to(encoded.dtype) @ encoded if self._scale is None else encoded
+
+    def _seen(self, given: Named) -> tuple[torch.Tensor, torch.Tensor]:
+        """Entities and which slots hold one; the rows of vector actions are entities."""
+        if self._scale is None:
+            return given["entities"], given["entity_mask"]
+        return given["rows"], given["row_mask"]
 
     def _probabilities(
-        self, network: ChoiceNetwork, state: torch.Tensor, given: Named, owners: Owners | None
+        self,
+        network: ChoiceNetwork,
+        state: torch.Tensor,
+        given: Named,
+        extra: torch.Tensor | None,
+        owners: Owners | None,
     ) -> torch.Tensor:
         rows, legal = given["rows"], given["row_mask"]
-        encoder = network.encoder
-        encoded = rows if isinstance(encoder, BareRows) else self._encode(encoder, state, given, owners)
+        encoded = self._encode(network.encoder, state, given, extra, owners)
         skipped = linear(rows, network.skip * SKIP_SCALE, None, owners)
         scores = _scores(network, state, encoded, owners) + skipped[:, :, 0]
         if self._gated:
@@ -111,20 +149,32 @@ class PaddedPolicy(nn.Module):
             scores = scores + (skipped[:, :, 1:] * gates[:, None]).sum(2)
         return scores.masked_fill(~legal, _NEVER).softmax(1) * legal
 
-    def _vector(self, network: VectorNetwork, state: torch.Tensor, given: Named, owners: Owners | None) -> torch.Tensor:
+    def _vector(
+        self,
+        network: VectorNetwork,
+        state: torch.Tensor,
+        given: Named,
+        extra: torch.Tensor | None,
+        owners: Owners | None,
+    ) -> torch.Tensor:
         assert self._scale is not None
-        encoder = network.encoder
-        if encoder is not None:
-            assert not isinstance(encoder, BareRows)
-            encoded = self._encode(encoder, state, given, owners)
+        if network.encoder is not None:
+            encoded = self._encode(network.encoder, state, given, extra, owners)
             state = torch.cat([state, _mean(encoded, given["row_mask"])], 1)
         return scaled(network.head.mean(state, owners), self._scale)
 
     def _encode(
-        self, encoder: PointwiseEncoder | EntityEncoder, state: torch.Tensor, given: Named, owners: Owners | None
+        self,
+        encoder: Encoder,
+        state: torch.Tensor,
+        given: Named,
+        extra: torch.Tensor | None,
+        owners: Owners | None,
     ) -> torch.Tensor:
-        row = encoder.row(given["rows"], owners)
-        whole = encoder.whole(state, owners)
+        rows = given["rows"] if extra is None else torch.cat([given["rows"], extra], 2)
+        if isinstance(encoder, BareRows):
+            return rows
+        row, whole = encoder.row(rows, owners), encoder.whole(state, owners)
         if isinstance(encoder, EntityEncoder):
             concerned, whole = self._concerned(encoder, state, whole, given, owners)
             row = row + concerned
@@ -136,14 +186,13 @@ class PaddedPolicy(nn.Module):
         """What became of the entities that each row concerns, [B, N, width], and of the agent, [B, width]."""
         body = encoder.body
         assert isinstance(body, DenseBody)
-        chooses = self._scale is None  # otherwise rows are the entities
-        entities, live = (given["entities"], given["entity_mask"]) if chooses else (given["rows"], given["row_mask"])
+        entities, live = self._seen(given)
         look = given["links"] & live[:, None, :] if "links" in given else live[:, None, :]
         nobody = torch.zeros(0, dtype=torch.int64)
         tokens = F.relu(encoder.entity(entities, owners) + encoder.sees(state, owners)[:, None])
         tokens, whole = body.dense(tokens, whole, Bucket(nobody, nobody, nobody, live, look, owners))
         concerned = encoder.concerned(tokens, owners)
-        if chooses:
+        if self._scale is None:
             concerned = (given["concerns"] & live[:, None, :]).to(tokens.dtype) @ concerned
         return concerned, whole
 
@@ -177,12 +226,19 @@ def _inputs(policy: Policy, kind: KindSpec) -> tuple[str, ...]:
         ("own",): True,
         # where all kinds share a network, its rows have features that a kind may lack
         ROWS: chooses or bool(kind.entity) or policy.union is not None,
-        ENTITIES: network.looks and chooses,
-        ("links",): network.looks and kind.links is not None,
+        ENTITIES: network.looks != "no" and chooses,
+        ("links",): network.looks == "all" and kind.links is not None,
         ("memory",): network.memory is not None,
         HEARD: policy.messenger is not None,
+        WAYS: network.tells is not None,
     }
     return tuple(name for names, wanted in parts.items() if wanted for name in names)
+
+
+def _columns(column: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+    """Columns [B, E] of the neighbours in `heard` [B, K, M] as zeros and ones [B, E, K]; -1 is none of them."""
+    numbers = torch.ones_like(heard[0, :, 0]).cumsum(0) - 1
+    return (column[:, :, None] == numbers).to(heard.dtype)
 
 
 def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -13,9 +13,9 @@ from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic, critic_features
 from fedsched.agents.decisions import AgentError, Decisions, Speech, gather
 from fedsched.agents.layers import Owners
-from fedsched.agents.mailbox import Mailbox, Traffic, count_traffic, listeners
+from fedsched.agents.mailbox import Mailbox, Traffic, count_traffic
 from fedsched.agents.memory import Memories
-from fedsched.agents.messages import Exchange, Messenger, concatenate_heard
+from fedsched.agents.messages import Exchange, Messenger, Understood, concatenate_heard
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
 from fedsched.agents.sharing import Union, build_networks, require_same_agents
 from fedsched.agents.speech import Always, Instant, InTraining, Judged, Sending, SendingKind, in_use
@@ -30,6 +30,7 @@ class Policy(nn.Module):
     Attributes:
         config: Sizes.
         union: The features of all kinds as those of one; None unless they share a network.
+        addressed: Whether agents say something else to each neighbour.
         messenger: None without messages.
         trigger: When messages are sent in use; None: always.
     """
@@ -57,6 +58,7 @@ class Policy(nn.Module):
         for name in rules:
             spec.kind(name)
         self._agents = {kind.name: kind.agents for kind in spec.kinds}
+        self.addressed = bool(spec.addresses.ways)
         self._check(spec)
         self.union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
         with torch.random.fork_rng(devices=[]):
@@ -85,8 +87,8 @@ class Policy(nn.Module):
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
         self._check(spec)
-        agents = sum(len(kind.agents) for kind in spec.kinds)
-        return Mailbox.empty(batch, agents, self.messenger.size if self.messenger else 0, device)
+        size = self.messenger.size if self.messenger else 0
+        return Mailbox.empty(batch, len(spec.agents), size, spec.addresses.count, device)
 
     def memory(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Memories | None:
         """The memory of every agent at the start of an episode, zeros [B, A, H] by kind; None without memory."""
@@ -118,26 +120,20 @@ class Policy(nn.Module):
         """Distributions for decisions of any number of moments; messages are exchanged inside each moment."""
         segments = {name: part.segment() for name, part in decisions.items()}
         told = self._exchange(decisions, segments)
-        contexts: dict[str, torch.Tensor] = {}
-        if told is not None:
-            parts = torch.split(told.context, [len(part) for part in decisions.values()])
-            contexts = dict(zip(decisions, parts, strict=True))
+        heard = _shared_out(told, decisions)
         memory = None
         if self.config.memory:
-            memory = {name: self.network(name).remember(part, contexts.get(name)) for name, part in decisions.items()}
+            memory = {name: self.network(name).remember(part, heard.get(name)) for name, part in decisions.items()}
             decisions = {name: part.with_memory(memory[name]) for name, part in decisions.items()}
         distributions = {
-            name: self.network(name)(part, segments[name], contexts.get(name)) for name, part in decisions.items()
+            name: self.network(name)(part, segments[name], heard.get(name)) for name, part in decisions.items()
         }
         message, nats = (None, None) if told is None else (told.message, told.kl)
         return Judged(distributions, message, nats, memory)
 
     def quiet(self, decisions: Mapping[str, Decisions]) -> Judged:
         """The same if nobody sends now: what agents do by what they heard before, and what they would say in use."""
-        silent = {
-            name: part.with_speech(Speech(torch.zeros_like(part.moment, dtype=torch.bool)))
-            for name, part in decisions.items()
-        }
+        silent = {name: part.with_speech(_silence(part, self.addressed)) for name, part in decisions.items()}
         return self.judge(silent)
 
     def values(self, decisions: Mapping[str, Decisions]) -> dict[str, torch.Tensor] | None:
@@ -186,22 +182,28 @@ class Policy(nn.Module):
     ) -> dict[str, Gathered]:
         """The decisions that active agents have to take, by kind."""
         self._check(spec)
+        addresses = spec.addresses
         if self.union is not None:
             spec, observation = self.union.spec(spec), self.union.observe(observation)
         central: Mapping[str, torch.Tensor] = {}
         if self.config.critic != "none":
             central = self._with_memory(critic_features(observation, self.config.critic), memory)
-        neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
+        device = observation.time_s.device
+        neighbours = torch.as_tensor(addresses.neighbours, device=device)
+        address = torch.as_tensor(addresses.address, device=device)
         gathered, first = {}, 0
         for kind in spec.kinds:
             tokens = observation.kinds[kind.name]
             look = self.network(kind.name).looks
-            found, place, action = gather(tokens, kind, first, look, central.get(kind.name))
+            found, place, action = gather(
+                tokens, kind, first, look, central.get(kind.name), addresses.ways.get(kind.name)
+            )
             if memory is not None:
                 found = found.with_memory(memory[kind.name].flatten(0, 1).index_select(0, place))
             if self.messenger is not None:
                 now = observation.time_s.index_select(0, found.moment)
-                heard = mailbox.heard(found.moment, neighbours.index_select(0, found.agent), now)
+                hears, as_whom = (table.index_select(0, found.agent) for table in (neighbours, address))
+                heard = mailbox.heard(found.moment, hears, as_whom, now)
                 found = found.with_heard(heard)
             gathered[kind.name] = Gathered(found, place, action)
             first += len(kind.agents)
@@ -230,8 +232,7 @@ class Policy(nn.Module):
         if self.messenger is None:
             judged = self.judge(decisions)
         else:
-            neighbours = torch.from_numpy(spec.neighbours).to(observation.time_s.device)
-            instant = Instant(decisions, mailbox, lambda: self.quiet(instant.decisions), neighbours)
+            instant = Instant(decisions, mailbox, lambda: self.quiet(instant.decisions), spec.addresses)
             sending = sending or self.use()
             speech, mailbox = sending(instant)
             decisions = _with_speech(decisions, speech)
@@ -272,8 +273,10 @@ class Policy(nn.Module):
     def _count(self, instant: Instant, sending: Sending, speech: Speech | None) -> Traffic:
         assert self.messenger is not None
         _, agents = instant.place
-        possible = listeners(instant.neighbours).index_select(0, agents) * self.messenger.rounds
-        asked = int((instant.neighbours.index_select(0, agents) >= 0).sum()) if sending.asks else 0
+        addresses, device = instant.addresses, agents.device
+        possible = torch.as_tensor(addresses.listeners, device=device).index_select(0, agents) * self.messenger.rounds
+        hears = torch.as_tensor(addresses.neighbours >= 0, device=device).index_select(0, agents)
+        asked = int(hears.sum()) if sending.asks else 0
         told = asked + (int(possible.sum()) if sending.masked else 0)
         if speech is None:
             return count_traffic(possible, None, self.messenger.bits, told)
@@ -283,6 +286,10 @@ class Policy(nn.Module):
     def _check(self, spec: WorldSpec) -> None:
         if not any(kind.agents for kind in spec.kinds):
             raise AgentError(f"{spec.name}: a world without agents has nobody to decide")
+        if self.config.messages is not None and bool(spec.addresses.ways) != self.addressed:
+            says, here = ("something else", "nothing flows") if self.addressed else ("the same", "entities flow")
+            told = f"the policy says {says} to each neighbour, but {here} from agent to agent"
+            raise AgentError(f"{spec.name}: {told}: train one for this world")
         if self.config.sharing == "agent":
             require_same_agents(spec, self._agents)
 
@@ -300,14 +307,31 @@ class Policy(nn.Module):
         if self.messenger is None:
             return None
         summaries = [self.network(name).summarise(part, segments[name]) for name, part in decisions.items()]
+        # a kind that sees no entities has the same to say to each address
+        addresses = max(summary.shape[1] for summary in summaries)
         told: Exchange = self.messenger(
-            torch.cat(summaries),
+            torch.cat([summary.expand(-1, addresses, -1) for summary in summaries]),
             torch.cat([part.moment for part in decisions.values()]),
             torch.cat([part.agent for part in decisions.values()]),
             concatenate_heard([part.heard for part in decisions.values() if part.heard is not None]),
             Speech.concatenate([part.speech for part in decisions.values() if part.speech is not None]),
         )
         return told
+
+
+def _shared_out(told: Exchange | None, decisions: Mapping[str, Decisions]) -> dict[str, Understood]:
+    """Hands each kind what it heard."""
+    if told is None:
+        return {}
+    sizes = [len(part) for part in decisions.values()]
+    parts = zip(torch.split(told.context, sizes), torch.split(told.words, sizes), strict=True)
+    return {name: Understood(*part) for name, part in zip(decisions, parts, strict=True)}
+
+
+def _silence(decisions: Decisions, addressed: bool) -> Speech:
+    assert decisions.heard is not None
+    shape = len(decisions), 1 + decisions.heard.neighbours.shape[1] * addressed
+    return Speech(torch.zeros(shape, dtype=torch.bool, device=decisions.own.device))
 
 
 def _with_speech(decisions: Mapping[str, Decisions], speech: Speech | None) -> dict[str, Decisions]:

@@ -55,7 +55,7 @@ class LinearPopulation:
     @torch.no_grad()
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Actions int64 [B, A] by kind."""
-        found, place, action = gather(observation.kinds[self._kind.name], self._kind, 0, False, None)
+        found, place, action = gather(observation.kinds[self._kind.name], self._kind, 0, "no", None)
         weights = self._weights[torch.div(found.moment, self._rows_each, rounding_mode="floor")]
         gates = found.own.index_select(1, self._gate)[:, :, None]
         linear = weights[:, 0] + (weights[:, 1:] * gates).sum(1)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from fedsched.agents.collect import Ended, idle_actions, quieten
-from fedsched.agents.decisions import AgentError, Decisions
+from fedsched.agents.decisions import AgentError, Decisions, Speech
 from fedsched.agents.distribution import Distribution, RaggedCategorical
 from fedsched.agents.gaussian import Bounds, within
 from fedsched.agents.inputs import check_step
@@ -136,6 +136,9 @@ def pad(decisions: Decisions, kind: KindSpec) -> dict[str, torch.Tensor]:
     pairs = entities.concerns
     concerns[segment_of(pairs.pointers), pairs.first, pairs.second] = True
     given |= {"entities": tokens, "entity_mask": live, "concerns": concerns}
+    if entities.source is not None and entities.target is not None:
+        ways, _ = _dense(torch.stack([entities.source, entities.target], 1) + 1, entities.pointers)
+        given |= {"source": ways[:, :, 0] - 1, "target": ways[:, :, 1] - 1}
     if kind.links is not None:
         links = torch.eye(slots, dtype=torch.bool, device=mask.device).repeat(lines, 1, 1)
         if entities.links is not None:
@@ -149,16 +152,18 @@ def _heard(step: PolicyStep, kind: str) -> dict[str, torch.Tensor]:
     everyone = list(step.decisions.values())
     heard = concatenate_heard([part.heard for part in everyone if part.heard is not None])
     moment = torch.cat([part.moment for part in everyone])
-    sent = torch.cat([_sent(part) for part in everyone])
+    speech = Speech.concatenate([part.speech for part in everyone if part.speech is not None])
     speakers = fresh_speakers(moment, torch.cat([part.agent for part in everyone]), heard.neighbours)
-    fresh = (speakers >= 0) & sent[speakers.clamp(min=0)]
+    fresh = speakers >= 0
+    if speech is not None:
+        fresh = fresh & speech.sent[speakers.clamp(min=0), heard.address]
     rows = moment[:, None].expand_as(heard.neighbours)
-    now = step.mailbox.message[rows, heard.neighbours.clamp(min=0)]
+    now = step.mailbox.message[rows, heard.neighbours.clamp(min=0), heard.address]
+    spare = int(heard.neighbours.shape[1] == 0)  # a slot for nobody: files want at least one
     given = {
-        # a slot for nobody, so that there is one
-        "message": F.pad(torch.where(fresh[:, :, None], now, heard.message), (0, 0, 0, 1)),
-        "age": F.pad(heard.age.masked_fill(fresh, 0.0), (0, 1)),
-        "known": F.pad(fresh | heard.known, (0, 1)),
+        "message": F.pad(torch.where(fresh[:, :, None], now, heard.message), (0, 0, 0, spare)),
+        "age": F.pad(heard.age.masked_fill(fresh, 0.0), (0, spare)),
+        "known": F.pad(fresh | heard.known, (0, spare)),
     }
     return {name: _part(values, step.decisions, kind) for name, values in given.items()}
 
@@ -167,12 +172,6 @@ def _part(values: torch.Tensor, decisions: Mapping[str, Decisions], kind: str) -
     """The lines of one kind among those of all kinds in order."""
     names = list(decisions)
     return torch.split(values, [len(part) for part in decisions.values()])[names.index(kind)]
-
-
-def _sent(decisions: Decisions) -> torch.Tensor:
-    """Whether each sends what it says, bool [D]."""
-    everybody = torch.ones_like(decisions.agent, dtype=torch.bool)
-    return everybody if decisions.speech is None else decisions.speech.sent
 
 
 def _dense(values: torch.Tensor, pointers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

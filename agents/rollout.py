@@ -238,6 +238,8 @@ def _columns(decisions: Decisions, first_moment: int) -> dict[str, torch.Tensor]
         lines |= {"entities": entities.tokens, "entities.count": entities.pointers.diff()}
         lines |= _pair_columns("concerns", entities.concerns)
         lines |= {} if entities.links is None else _pair_columns("links", entities.links)
+        if entities.source is not None and entities.target is not None:
+            lines |= {"entities.source": entities.source, "entities.target": entities.target}
     if decisions.speech is not None:
         lines["speech.sent"] = decisions.speech.sent
         if decisions.speech.noise is not None:
@@ -258,7 +260,8 @@ def _entities(table: Table) -> Entities | None:
         return None
     links = None if table.view("links.first") is None else _pairs(table, "links")
     pointers = pointers_of(table.need("entities.count"))
-    return Entities(table.need("entities"), pointers, _pairs(table, "concerns"), links)
+    ways = table.view("entities.source"), table.view("entities.target")
+    return Entities(table.need("entities"), pointers, _pairs(table, "concerns"), links, *ways)
 
 
 def _decisions(table: Table) -> Decisions:

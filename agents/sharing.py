@@ -118,7 +118,8 @@ def require_same_agents(spec: WorldSpec, known: Mapping[str, tuple[str, ...]]) -
 def _network(spec: WorldSpec, config: PolicyConfig, rule: SoftRule, place: int, first: int) -> KindNetwork:
     kind = spec.kinds[place]
     build = ChoiceNetwork if kind.bounds is None else VectorNetwork
-    return build(kind, config, rule, critic_width(spec, kind, config.critic) + config.memory, first)
+    critic_inputs = critic_width(spec, kind, config.critic) + config.memory
+    return build(kind, config, rule, critic_inputs, first, bool(spec.addresses.ways))
 
 
 def _one_head(spec: WorldSpec) -> None:

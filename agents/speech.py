@@ -11,6 +11,7 @@ from fedsched.agents.distribution import Distribution
 from fedsched.agents.mailbox import Mailbox, most_among_listeners
 from fedsched.agents.messages import Messenger
 from fedsched.agents.trigger import Trigger, uncertainties
+from fedsched.envs.core import Addresses
 
 SendingKind = Literal["always", "uncertain", "random"]
 
@@ -21,7 +22,7 @@ class Judged:
 
     Attributes:
         distribution: By kind.
-        message: float32 [D, M] over all kinds in order, the last one of each agent; None without messages.
+        message: float32 [D, L, M] over all kinds in order, the last one to each address; None without messages.
         message_kl: float32 [S], nats of each message that was heard at once; None where messages are not Gaussian.
         memory: float32 [D, H] by kind, what the agents remember from now on; None without memory.
     """
@@ -40,13 +41,13 @@ class Instant:
         decisions: To be taken now, by kind, one moment per world row.
         mailbox: What was sent before.
         quiet: What the policy thinks if nobody sends now; asked only by who needs it.
-        neighbours: int64 [A, K], whom every agent hears.
+        addresses: Who speaks to whom.
     """
 
     decisions: Mapping[str, Decisions]
     mailbox: Mailbox
     quiet: Callable[[], Judged]
-    neighbours: torch.Tensor
+    addresses: Addresses
 
     @property
     def place(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,8 +56,9 @@ class Instant:
         return rows, torch.cat([part.agent for part in self.decisions.values()])
 
     def draw(self, generator: torch.Generator) -> torch.Tensor:
-        """Uniform numbers in [0, 1), one per decision, float32 [D]."""
-        return torch.rand(sum(map(len, self.decisions.values())), generator=generator, device=generator.device)
+        """Uniform numbers in [0, 1), one per decision and address, float32 [D, L]."""
+        shape = sum(map(len, self.decisions.values())), self.addresses.count
+        return torch.rand(shape, generator=generator, device=generator.device)
 
 
 class Sending(Protocol):
@@ -88,7 +90,7 @@ class Always:
 
 
 class AtRandom:
-    """Each sends with the same probability, for comparison: a trigger that is no better is of no use."""
+    """Each message is sent with the same probability, for comparison: a trigger that is no better is of no use."""
 
     masked, asks = True, False
 
@@ -114,9 +116,9 @@ class WhenUncertain:
         judged = instant.quiet()
         assert judged.message is not None
         place, mailbox = instant.place, instant.mailbox
-        distance = (judged.message - mailbox.message[place]).norm(dim=1)
+        distance = (judged.message - mailbox.message[place]).norm(dim=2)
         mailbox = mailbox.with_unsure(*place, uncertainties(judged.distribution, self._trigger.config.measure))
-        unsure = most_among_listeners(mailbox.unsure, instant.neighbours)[place]
+        unsure = most_among_listeners(mailbox.unsure, instant.addresses)[place]
         return Speech(self._trigger(unsure, distance, mailbox.silent[place], mailbox.known[place])), mailbox
 
 
@@ -132,7 +134,7 @@ class InTraining:
 
         Args:
             messenger: Whose messages.
-            dropout: Share of the decisions that do not send.
+            dropout: Share of the messages that are not sent.
             generator: Of chance and noise.
             greedy: bool [B], rows in which everybody sends without noise; None: no such row.
         """
@@ -147,11 +149,11 @@ class InTraining:
         if self.masked:
             sent = instant.draw(self._generator) >= self._dropout
         else:
-            sent = torch.ones_like(rows, dtype=torch.bool)
+            sent = rows.new_ones((rows.shape[0], instant.addresses.count), dtype=torch.bool)
         noise = self._messenger.noise(rows.shape[0], self._generator) if self._messenger.noisy else None
         if self._greedy is not None:
             still = self._greedy.index_select(0, rows)
-            sent = sent | still
+            sent = sent | still[:, None]
             noise = None if noise is None else noise * ~still[:, None, None]
         return Speech(sent, noise), instant.mailbox
 

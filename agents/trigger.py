@@ -38,13 +38,13 @@ class Trigger(nn.Module):
     def forward(
         self, uncertainty: torch.Tensor, distance: torch.Tensor, silent: torch.Tensor, known: torch.Tensor
     ) -> torch.Tensor:
-        """Who sends, bool [D].
+        """Who sends to whom, bool [D, L].
 
         Args:
-            uncertainty: float32 [D], in [0, 1], of the listener that is most uncertain.
-            distance: float32 [D], from the message it would send to the last it sent.
-            silent: int64 [D], decisions since.
-            known: bool [D], whether it has sent in this episode.
+            uncertainty: float32 [D, L], in [0, 1], of the listener that is most uncertain.
+            distance: float32 [D, L], from the message it would send to the last it sent there.
+            silent: int64 [D, L], decisions since.
+            known: bool [D, L], whether it has sent in this episode.
         """
         return fires(self.threshold, self.config.timeout, uncertainty, distance, silent, known)
 

@@ -7,6 +7,7 @@ and in which order, is in its `features`. Sizes: E entities, N actions, K neighb
 import importlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 Named = dict[str, npt.NDArray[Any]]
+Heard = Sequence[tuple[npt.ArrayLike, float] | None]
 
 METADATA = "fedsched"
 """Key of the description inside a file."""
@@ -37,7 +39,8 @@ class Decision:
     Attributes:
         action: The likeliest action, a number; or, of a kind with vector actions, float32 [D].
         probabilities: float32 [N], zero for illegal actions; empty for vector actions.
-        said: float32 [M], what it would tell its neighbours; None without messages.
+        said: float32 [L, M], what it would tell others; where messages are `addressed` the first line is for those who
+            are no neighbours of its own, the next ones for each neighbour, else there is one; None without messages.
         memory: float32 [H], to be given with its next decision; None without memory.
         choices: How many actions were legal; zero for vector actions.
     """
@@ -102,10 +105,11 @@ class ExportedPolicy:
             given: Those in `inputs`, padded: agent int64 [B]; own [B, F]; rows [B, N, F], for each action the features
                 of the entity concerned (summed, if several; zero for none), then of the action, and row_mask [B, N], or
                 the entities of a kind with vector actions; entities [B, E, F], entity_mask [B, E], concerns [B, N, E],
-                links [B, E, E]; memory [B, H]; message [B, K, M], age [B, K] as ln(1 + seconds) / 16, known [B, K].
+                links [B, E, E]; memory [B, H]; message [B, K, M], age [B, K] as ln(1 + seconds) / 16, known [B, K];
+                source and target int64 [B, E], columns of the neighbours, or -1.
 
         Returns:
-            probabilities [B, N] or action [B, D]; said [B, M]; remembered [B, H].
+            probabilities [B, N] or action [B, D]; said [B, L, M]; remembered [B, H].
         """
         return dict(zip(self.outputs, self._session.run(self.outputs, given), strict=True))
 
@@ -119,7 +123,9 @@ class ExportedPolicy:
         *,
         concerns: npt.ArrayLike | None = None,
         links: npt.ArrayLike | None = None,
-        heard: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        heard: Heard = (),
+        source: npt.ArrayLike | None = None,
+        target: npt.ArrayLike | None = None,
         memory: npt.ArrayLike | None = None,
         agent: str | None = None,
     ) -> Decision:
@@ -133,7 +139,10 @@ class ExportedPolicy:
             entity_mask: bool [E], which slots hold an entity; all by default.
             concerns: bool [N, E], which entities an action concerns; by default action n concerns entity n.
             links: bool [E, E], which entity looks at which; all at all by default.
-            heard: Messages [K, M] of neighbours and their ages [K] in seconds; none by default.
+            heard: For each neighbour its last message [M] and how many seconds ago it was, or None; no neighbours by
+                default.
+            source: int [E], which of the neighbours an entity comes from, -1 for none, where messages are `addressed`.
+            target: int [E], which it goes to.
             memory: [H], from the agent's last decision in this episode; None for the first.
             agent: Its name, where every agent has parameters of its own.
 
@@ -146,15 +155,17 @@ class ExportedPolicy:
         given = self._rows(seen, concerns) if self._chooses else _entities(seen)
         if "links" in self.inputs:
             given["links"] = _links(links, len(live) - _SPARE)
+        if "source" in self.inputs:
+            given |= {"source": _columns("source", source, len(live)), "target": _columns("target", target, len(live))}
         given |= self._brought(heard, memory, agent)
-        return self._decision(self.run({name: given[name] for name in self.inputs}), legal)
+        return self._decision(self.run({name: given[name] for name in self.inputs}), legal, len(heard))
 
     def sends(self, said: FloatArray, last: FloatArray | None, silent: int, listener_uncertainty: float = 1.0) -> bool:
-        """Whether an agent should send what it would say.
+        """Whether an agent should send what it would say, to all or to one address.
 
         Args:
-            said: [M].
-            last: [M], what it last sent; None if nothing in this episode.
+            said: [M], a line of what it would say when it has heard no news.
+            last: [M], what it last sent there; None if nothing in this episode.
             silent: Decisions since.
             listener_uncertainty: Of the listener that is most uncertain, by what it had heard before.
         """
@@ -190,9 +201,7 @@ class ExportedPolicy:
             given |= {"entities": seen.entities[None], "entity_mask": seen.live[None], "concerns": relation}
         return given
 
-    def _brought(
-        self, heard: tuple[npt.ArrayLike, npt.ArrayLike] | None, memory: npt.ArrayLike | None, agent: str | None
-    ) -> Named:
+    def _brought(self, heard: Heard, memory: npt.ArrayLike | None, agent: str | None) -> Named:
         """What an agent brings along: who it is, what it remembers and has heard."""
         given = {}
         if self.agents is not None:
@@ -203,9 +212,9 @@ class ExportedPolicy:
             given["memory"] = _line("memory", memory, int(self.about["memory"]))
         return given if self.messages is None else given | _heard(heard, int(self.messages["size"]))
 
-    def _decision(self, answer: Named, legal: BoolArray) -> Decision:
+    def _decision(self, answer: Named, legal: BoolArray, neighbours: int) -> Decision:
         said, memory = answer.get("said"), answer.get("remembered")
-        said, memory = (None if part is None else part[0] for part in (said, memory))
+        said, memory = None if said is None else said[0, : 1 + neighbours], None if memory is None else memory[0]
         if not self._chooses:
             return Decision(answer["action"][0], np.zeros(0, np.float32), said, memory, 0)
         probabilities, found = np.zeros(len(legal), np.float32), answer["probabilities"][0]
@@ -234,6 +243,14 @@ def _links(links: npt.ArrayLike | None, slots: int) -> BoolArray:
     look = np.eye(slots + _SPARE, dtype=np.bool_)[None]
     look[0, :slots, :slots] |= True if links is None else _shaped("links", links, (slots, slots), np.bool_)
     return look
+
+
+def _columns(name: str, columns: npt.ArrayLike | None, slots: int) -> npt.NDArray[np.int64]:
+    """Numbers of neighbours [1, slots], -1 for none."""
+    found = np.full((1, slots), -1)
+    if columns is not None:
+        found[0, : slots - _SPARE] = _shaped(name, columns, (slots - _SPARE,), np.int64)
+    return found
 
 
 def _table(
@@ -289,11 +306,11 @@ def uncertainty(probabilities: FloatArray, choices: npt.ArrayLike, measure: str)
     return np.asarray(np.clip(entropy / np.log(np.maximum(choices, 2)), 0.0, 1.0))
 
 
-def _heard(heard: tuple[npt.ArrayLike, npt.ArrayLike] | None, size: int) -> Named:
-    messages, ages = heard if heard is not None else (None, None)
-    message, known = _table("messages", messages, None, size, _SPARE)
-    age = np.zeros((1, len(known)), np.float32)
-    if ages is not None:
-        seconds = _finite("ages", _shaped("ages", ages, (len(known) - _SPARE,)))
-        age[0, : len(seconds)] = np.log1p(np.maximum(seconds, 0.0)) / 16
-    return {"message": message[None], "age": age, "known": known[None]}
+def _heard(heard: Heard, size: int) -> Named:
+    message = np.zeros((1, len(heard) + _SPARE, size), np.float32)
+    age, known = np.zeros(message.shape[:2], np.float32), np.zeros(message.shape[:2], np.bool_)
+    for k, one in enumerate(heard):
+        if one is not None:
+            message[0, k] = _line("a message", one[0], size)
+            age[0, k], known[0, k] = math.log1p(max(one[1], 0.0)) / 16, True
+    return {"message": message, "age": age, "known": known}

@@ -111,4 +111,12 @@ def _network(finished: Run, traffic: Mapping[str, Mapping[str, Any]]) -> list[st
     parts = [f"Network: {up / 1e6:.2f} MB up, {down / 1e6:.2f} MB down to learn in {rounds} rounds"]
     if "policy+plan" in traffic:
         parts.append(f"agreement {traffic['policy+plan']['consensus_bytes'] / 1e6:.2f} MB")
-    return ["; ".join(parts)] if up + down or len(parts) > 1 else []
+    return [*(["; ".join(parts)] if up + down or len(parts) > 1 else []), *_told(traffic)]
+
+
+def _told(traffic: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    told = traffic.get("policy", {})
+    if not told.get("possible_messages"):
+        return []
+    sent = f"{told['messages']} of {told['possible_messages']} possible, {told['message_bytes'] / 1e6:.2f} MB"
+    return [f"Messages of the policy's agents: {sent}"]

@@ -101,4 +101,4 @@ def test_no_room_is_imported_under_its_bare_name() -> None:
 
 def test_exported_policies_are_used_without_any_room() -> None:
     names = {name.split(".")[0] for name in imported_modules(ROOT / "fedsched" / "exported.py")}
-    assert names == {"dataclasses", "importlib", "json", "math", "numpy", "pathlib", "typing"}
+    assert names == {"collections", "dataclasses", "importlib", "json", "math", "numpy", "pathlib", "typing"}

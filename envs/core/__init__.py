@@ -1,9 +1,11 @@
 """What all domains share: the batch contract, observations as tokens, exchange records, random streams."""
 
+from fedsched.envs.core.addresses import Addresses, Ways
 from fedsched.envs.core.exchange import Cargo, Delivery, Exchange, Lot
 from fedsched.envs.core.streams import stream
 from fedsched.envs.core.world import (
     Controller,
+    Flow,
     IllegalActionError,
     KindSpec,
     Lists,
@@ -18,10 +20,12 @@ from fedsched.envs.core.world import (
 )
 
 __all__ = [
+    "Addresses",
     "Cargo",
     "Controller",
     "Delivery",
     "Exchange",
+    "Flow",
     "IllegalActionError",
     "KindSpec",
     "Lists",
@@ -31,6 +35,7 @@ __all__ = [
     "Snapshot",
     "Tokens",
     "Transition",
+    "Ways",
     "World",
     "WorldError",
     "WorldSpec",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from fedsched.envs.core.addresses import Addresses, find_addresses
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -43,6 +45,19 @@ class Lists:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """Which agents the entities of a kind come from and go to; -1: none.
+
+    Attributes:
+        source: int64 [A, E], over all agents of all kinds.
+        target: int64 [A, E].
+    """
+
+    source: npt.NDArray[np.int64]
+    target: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class KindSpec:
     """What is static about one kind of agent.
 
@@ -59,6 +74,7 @@ class KindSpec:
         links: Which entities are beside one another, bool [A, E, E]: entity e looks at e' where True, at itself always;
             None: each at all.
         bounds: Lower and upper bounds, each [D], of vector actions; None for a choice.
+        flow: Where entities come from and go to; None where agents do not hand them on.
     """
 
     name: str
@@ -72,6 +88,7 @@ class KindSpec:
     relation: Literal["identity"] | npt.NDArray[np.bool_] = "identity"
     links: npt.NDArray[np.bool_] | None = None
     bounds: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
+    flow: Flow | None = None
 
     @cached_property
     def relation_lists(self) -> Lists | None:
@@ -102,7 +119,7 @@ class WorldSpec:
         site: Owner of every agent, int64 [A], where several sites share one world; None where one owns all.
 
     Raises:
-        WorldError: Neighbours that are no agents; the message names the agent.
+        WorldError: Neighbours that are no agents, or a flow from or to such; the message names the agent.
     """
 
     name: str
@@ -125,6 +142,13 @@ class WorldSpec:
             a, k = (int(place[0]) for place in wrong.nonzero())
             message = f"{self.neighbours[a, k]} is no agent; there are 0 to {len(agents) - 1}, and -1 pads"
             raise WorldError(f"{self.name}: agent {agents[a]}: neighbour {message}")
+        for kind in self.kinds:
+            _check_flow(self.name, kind, len(agents))
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        """Who speaks to whom as what."""
+        return find_addresses(self.kinds, self.neighbours)
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -137,6 +161,20 @@ class WorldSpec:
             if kind.name == name:
                 return kind
         raise WorldError(f"{self.name} has no kind {name!r}; it has {', '.join(k.name for k in self.kinds)}")
+
+
+def _check_flow(world: str, kind: KindSpec, agents: int) -> None:
+    if kind.flow is None:
+        return
+    for name, table in (("source", kind.flow.source), ("target", kind.flow.target)):
+        if table.shape != (len(kind.agents), kind.entities):
+            wanted = f"one line for each of {len(kind.agents)} agents with {kind.entities} entities"
+            raise WorldError(f"{world}: kind {kind.name}: flow.{name} has shape {table.shape}; {wanted}")
+        wrong = (table < -1) | (table >= agents)
+        if wrong.any():
+            a, e = (int(place[0]) for place in wrong.nonzero())
+            told = f"{table[a, e]} is no agent; there are 0 to {agents - 1}, and -1 is none"
+            raise WorldError(f"{world}: agent {kind.agents[a]}: flow.{name} of entity {e}: {told}")
 
 
 @dataclass(frozen=True)

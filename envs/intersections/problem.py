@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,80 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from fedsched.envs.core import Flow
 from fedsched.envs.intersections.compile import compile_tables
 from fedsched.envs.intersections.configfile import read_config
 from fedsched.envs.intersections.demand import Demand, Trip, VehicleType
 from fedsched.envs.intersections.netfile import check_signals, read_network
 from fedsched.envs.intersections.network import IntersectionsError, Network, Signal, find
 from fedsched.envs.intersections.routefile import read_demand
-from fedsched.envs.intersections.signals import Movement, green_phases, movements
-from fedsched.envs.intersections.tables import F64, I32, I64, LinkKind, Tables
+from fedsched.envs.intersections.signals import SignalModel, green_phases, movements
+from fedsched.envs.intersections.stretches import Neighbours, Stretch, find_neighbours, find_stretches, movement_flow
+from fedsched.envs.intersections.tables import I32, I64, LinkKind, Tables
 
 _DATA = Path(__file__).parent / "data"
 
 Bools = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-
-MOST_NEIGHBOURS = 8
-"""Signals that a signal may message."""
-
-
-@dataclass(frozen=True)
-class SignalModel:
-    """A controlled signal.
-
-    Attributes:
-        id: SUMO's id.
-        index: Its place among the network's signals.
-        phases: The states of its green phases.
-        movements: What it controls.
-        links: The entry links of each movement.
-        targets: The lanes that these reach, each once.
-    """
-
-    id: str
-    index: int
-    phases: tuple[str, ...]
-    movements: tuple[Movement, ...]
-    links: tuple[tuple[int, ...], ...]
-    targets: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The nearest signals along the roads, up to `MOST_NEIGHBOURS` of each; -1 and 0 pad.
-
-    Attributes:
-        agent: Index of a controlled signal, [A, K].
-        time_s: Travel time on the roads between at their speed limits, [A, K].
-        lanes: Lanes of the last road between, [A, K].
-        downstream: Whether traffic flows from here to there by that time; else from there to here, [A, K].
-    """
-
-    agent: I64
-    time_s: F64
-    lanes: I32
-    downstream: Bools
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """The fastest way from one controlled signal to the next.
-
-    Attributes:
-        source: Index of the agent it leaves.
-        target: Index of the agent it leads to.
-        time_s: On the roads between at their speed limits.
-        lanes: Of the last road.
-        first: The edge behind `source`.
-        last: The edge before `target`.
-    """
-
-    source: int
-    target: int
-    time_s: float
-    lanes: int
-    first: int
-    last: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +115,11 @@ class Problem:
     def neighbours(self) -> Neighbours:
         """Who is near whom along the roads."""
         return find_neighbours(self.between, len(self.signals))
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The signals that movements come from and lead to."""
+        return movement_flow(self.between, self.signals, self.movements)
 
 
 def make_problem(
@@ -282,57 +226,3 @@ def _model(network: Network, tables: Tables, number: int) -> SignalModel:
 
 def _once(values: list[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(values))
-
-
-def find_neighbours(stretches: Sequence[Stretch], agents: int) -> Neighbours:
-    """Of every signal the next ones, up- and downstream, nearest first."""
-    found: list[dict[int, tuple[float, int, bool]]] = [{} for _ in range(agents)]
-    for way in stretches:
-        for one, other, down in ((way.source, way.target, True), (way.target, way.source, False)):
-            if other not in found[one] or way.time_s < found[one][other][0]:
-                found[one][other] = (way.time_s, way.lanes, down)
-    rows = [sorted(near.items(), key=lambda item: (item[1][0], item[0]))[:MOST_NEIGHBOURS] for near in found]
-    width = max((len(row) for row in rows), default=0)
-    result = Neighbours(
-        np.full((len(rows), width), -1, dtype=np.int64), np.zeros((len(rows), width)),
-        np.zeros((len(rows), width), dtype=np.int32), np.zeros((len(rows), width), dtype=np.bool_),
-    )  # fmt: skip
-    for a, row in enumerate(rows):
-        for k, (other, (time_s, lanes, down)) in enumerate(row):
-            result.agent[a, k], result.time_s[a, k] = other, time_s
-            result.lanes[a, k], result.downstream[a, k] = lanes, down
-    return result
-
-
-def find_stretches(tables: Tables, signals: Sequence[SignalModel]) -> tuple[Stretch, ...]:
-    """From every controlled signal to the next ones downstream, past junctions without one."""
-    agent = {signal.index: a for a, signal in enumerate(signals)}
-    return tuple(way for a, signal in enumerate(signals) for way in _downstream(tables, signal, agent, a))
-
-
-def _downstream(tables: Tables, signal: SignalModel, agent: dict[int, int], own: int) -> list[Stretch]:
-    """Dijkstra over edges; does not go on behind a controlled signal."""
-    lanes, links = tables.lanes, tables.links
-    queue = [(_time_s(tables, target[0]), target[0], int(lanes.edge[target[0]])) for target in signal.targets]
-    heapq.heapify(queue)
-    seen: set[int] = set()
-    found: dict[int, Stretch] = {}
-    while queue:
-        time_s, lane, first = heapq.heappop(queue)
-        edge = int(lanes.edge[lane])
-        if edge in seen:
-            continue
-        seen.add(edge)
-        on_edge = np.flatnonzero((lanes.edge == edge) & ~lanes.internal)
-        leaving = [k for n in on_edge for k in range(lanes.link_begin[n], lanes.link_begin[n + 1])]
-        met = {agent[int(links.signal[k])] for k in leaving if int(links.signal[k]) in agent}
-        for other in met - {own}:
-            found.setdefault(other, Stretch(own, other, time_s, len(on_edge), first, edge))
-        if not met:
-            for target in _once([int(links.target[k]) for k in leaving]):
-                heapq.heappush(queue, (time_s + _time_s(tables, target), target, first))
-    return list(found.values())
-
-
-def _time_s(tables: Tables, lane: int) -> float:
-    return float(tables.lanes.length[lane] / max(0.1, tables.lanes.speed[lane]))

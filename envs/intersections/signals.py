@@ -31,6 +31,27 @@ class Movement:
     permissive: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class SignalModel:
+    """A controlled signal.
+
+    Attributes:
+        id: SUMO's id.
+        index: Its place among the network's signals.
+        phases: The states of its green phases.
+        movements: What it controls.
+        links: The entry links of each movement.
+        targets: The lanes that these reach, each once.
+    """
+
+    id: str
+    index: int
+    phases: tuple[str, ...]
+    movements: tuple[Movement, ...]
+    links: tuple[tuple[int, ...], ...]
+    targets: tuple[tuple[int, ...], ...]
+
+
 def is_green(state: str) -> bool:
     """Whether a phase of that state is a green one: no yellow, and at least one link with `g` or `G`."""
     return not set(state) & set(_YELLOW) and bool(set(state) & set(GREEN))

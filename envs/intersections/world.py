@@ -82,6 +82,7 @@ def world_spec(problem: Problem, districts: Districts | None = None) -> WorldSpe
         idle=problem.phases,
         relation=np.pad(problem.served > 0, ((0, 0), (0, 1), (0, 0))),
         links=problem.competing,
+        flow=problem.flow,
     )
     site = None if districts is None else districts.site
     names = metrics.names(problem)

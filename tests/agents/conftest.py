@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,12 +234,24 @@ def shuffle() -> Callable[[Observation, torch.Tensor], Observation]:
     return shuffled
 
 
-@pytest.fixture(scope="session")
-def crossing() -> ModuleType:
-    """The module `crossing.py`."""
-    spec = importlib.util.spec_from_file_location("crossing_tokens", Path(__file__).with_name("crossing.py"))
+def beside(name: str) -> ModuleType:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"{name}_toy", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def crossing() -> ModuleType:
+    """The module `crossing.py`."""
+    return beside("crossing")
+
+
+@pytest.fixture(scope="session")
+def handover() -> Callable[..., Any]:
+    """Makes a world in which agents hand lots on."""
+    made: Callable[..., Any] = beside("handover").HandoverWorld
+    return made

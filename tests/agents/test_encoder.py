@@ -35,7 +35,7 @@ def built(kind: KindSpec, encoder: EncoderKind, heads: int = 2) -> nn.Module:
 
 
 def seen(tokens: Tokens, kind: KindSpec) -> Decisions:
-    return gather(tokens, kind, 0, True, None)[0]
+    return gather(tokens, kind, 0, "all", None)[0]
 
 
 def entities_of(decisions: Decisions) -> Entities:
@@ -162,7 +162,7 @@ def test_every_entity_that_may_be_looked_at_has_an_effect(encoder: EncoderKind, 
 @looking
 def test_decisions_gathered_without_entities_are_refused(encoder: EncoderKind, crossing: ModuleType) -> None:
     kind = crossing.kind()
-    blind = gather(crossing.tokens(kind), kind, 0, False, None)[0]
+    blind = gather(crossing.tokens(kind), kind, 0, "no", None)[0]
     with pytest.raises(AgentError, match="gathered without the entities"):
         encode(built(kind, encoder), blind)
 

@@ -23,7 +23,7 @@ def kind(crossing: ModuleType, request: pytest.FixtureRequest) -> KindSpec:
 
 
 def seen(tokens: Tokens, kind: KindSpec) -> Decisions:
-    return gather(tokens, kind, 0, True, None)[0]
+    return gather(tokens, kind, 0, "all", None)[0]
 
 
 def entities_of(decisions: Decisions) -> Entities:
@@ -49,7 +49,7 @@ def said(decisions: Decisions) -> list[tuple[Any, ...]]:
 
 def test_gathered_entities_are_those_that_loops_find(kind: KindSpec, crossing: ModuleType) -> None:
     tokens = crossing.tokens(kind)
-    decisions, where, action = gather(tokens, kind, 0, True, None)
+    decisions, where, action = gather(tokens, kind, 0, "all", None)
     for d, place in enumerate(where.tolist()):
         b, a = divmod(place, len(kind.agents))
         live = tokens.entity_mask[b, a].nonzero().squeeze(1).tolist()

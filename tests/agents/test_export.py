@@ -20,7 +20,7 @@ from fedsched.agents.export import Checked, export_kind
 from fedsched.agents.network import SoftRule
 from fedsched.agents.policy import Policy
 from fedsched.agents.recorded import Block, Recording, record
-from fedsched.envs.core import KindSpec, Observation, Snapshot, Tokens, Transition, WorldSpec
+from fedsched.envs.core import Flow, KindSpec, Observation, Snapshot, Tokens, Transition, WorldSpec
 from fedsched.exported import ExportedPolicy
 
 TRIGGERED = MessageConfig(kl=1e-3, quantised=True, trigger=TriggerConfig())
@@ -81,6 +81,10 @@ def kinds_of(crossing: ModuleType, *names: str) -> tuple[KindSpec, ...]:
         "arm": replace(signal, name="arm", action=(), actions=0, relation="identity", bounds=(low, high)),
         "blind": KindSpec("blind", ("one", "two"), own=("x", "y", "z"), bounds=(low, high)),
     }
+    rng = np.random.default_rng(1)
+    for name in ("signal", "arm"):  # entities from and to any of the agents, or none of them
+        ways = Flow(*(rng.integers(-1, 5, (3, crossing.SLOTS)) for _ in range(2)))
+        made[f"{name} handed on"] = replace(made[name], flow=ways)
     return tuple(made[name] for name in names)
 
 
@@ -121,12 +125,27 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("world", ["choices", "vectors"])
+WORLDS = {
+    "choices": ("signal", "gate"),
+    "vectors": ("arm", "blind"),
+    "choices, handed on": ("gate", "signal handed on"),
+    "vectors, handed on": ("arm handed on", "blind"),
+}
+
+
+PAIRS = [
+    (name, world)
+    for name, config in CONFIGS.items()
+    for world in WORLDS
+    if config.messages is not None or "handed on" not in world
+]
+
+
+@pytest.mark.parametrize(("name", "world"), PAIRS)
 def test_a_file_answers_as_the_policy_in_batches_of_any_size(
     name: str, world: str, crossing: ModuleType, tmp_path: Path
 ) -> None:
-    kinds = kinds_of(crossing, *(("signal", "gate") if world == "choices" else ("arm", "blind")))
+    kinds = kinds_of(crossing, *WORLDS[world])
     policy = make(Motley(kinds, crossing), CONFIGS[name])
     few, many = recorded(policy, Motley(kinds, crossing)), recorded(policy, Motley(kinds, crossing, batch=9))
     for kind in kinds:
@@ -194,7 +213,7 @@ def _changed(policy: Policy, world: Any, right: Recording, place: Path, last: fl
     for k, block in enumerate(right.blocks):
         found = {name: values.clone() for name, values in block.found.items()}
         found["probabilities"][:, -1] += last
-        found["said"][0, 0] += number * (k == 0)
+        found["said"][0, 0, 0] += number * (k == 0)
         changed.add(replace(block, found=found))
     return export(policy, world.spec.kinds[0], changed, place / "x.onnx", {})
 

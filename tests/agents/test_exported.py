@@ -44,8 +44,8 @@ def export(policy: Policy, world: Any, path: Path) -> ExportedPolicy:
 class OneByOne:
     """Agents of one kind, each of which asks the file for itself; they keep what they heard and remember."""
 
-    def __init__(self, exported: ExportedPolicy, kind: KindSpec, neighbours: Any) -> None:
-        self._file, self._kind, self._neighbours = exported, kind, neighbours
+    def __init__(self, exported: ExportedPolicy, spec: WorldSpec) -> None:
+        [self._kind], self._file, self._addresses = spec.kinds, exported, spec.addresses
         self._last: dict[tuple[int, int], tuple[Any, float]] = {}
         self._memory: dict[tuple[int, int], Any] = {}
 
@@ -62,18 +62,21 @@ class OneByOne:
         return {self._kind.name: actions}
 
     def _decide(self, observation: Observation, b: int, a: int) -> Decision:
-        tokens, heard = observation.kinds[self._kind.name], None
-        if self._file.messages:
-            known = [self._last[b, n] for n in self._neighbours[a] if (b, n) in self._last]
-            ages = [float(observation.time_s[b]) - sent for _, sent in known]
-            heard = (np.array([said for said, _ in known]).reshape(-1, self._file.messages["size"]), np.array(ages))
+        tokens, now = observation.kinds[self._kind.name], float(observation.time_s[b])
         parts = (tokens.own, tokens.entities, tokens.actions, tokens.action_mask, tokens.entity_mask)
+        ways = self._addresses.ways.get(self._kind.name)
         return self._file.decide(
             *(part[b, a].numpy() for part in parts),
-            heard=heard,
+            heard=[self._heard(b, a, k, now) for k in range(self._addresses.neighbours.shape[1])],
+            source=None if ways is None else ways.source[a],
+            target=None if ways is None else ways.target[a],
             memory=self._memory.get((b, a)),
             agent=self._kind.agents[a] if self._file.agents else None,
         )
+
+    def _heard(self, b: int, a: int, k: int, now: float) -> tuple[Any, float] | None:
+        said, sent = self._last.get((b, int(self._addresses.neighbours[a, k])), (None, 0.0))
+        return None if said is None else (said[self._addresses.address[a, k]], now - sent)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +97,28 @@ def test_agents_one_by_one_play_the_episodes_of_the_policy(
     exported = export(policy, world, tmp_path)
     assert exported.features == {"own": ["left", "clock"], "entities": ["size", "noise"], "actions": ["hold"]}
     right = play(world, rows, rows + 7, GreedyActor(policy, world.spec, 3))
-    alone = OneByOne(exported, world.spec.kinds[0], world.spec.neighbours)
+    alone = OneByOne(exported, world.spec)
     assert torch.equal(play(world, rows, rows + 7, alone)["wait"], right["wait"])
     assert not torch.equal(world.optimum(), right["wait"]), "a test with a policy that always does the same is none"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"messages": MessageConfig(quantised=True), "encoder": EncoderConfig("attention"), "memory": 3}],
+    ids=["pointwise", "attention, memory"],
+)
+def test_agents_one_by_one_tell_each_neighbour_of_what_they_hand_on(
+    config: dict[str, Any], handover: Callable[..., Any], tmp_path: Path
+) -> None:
+    world, rows = handover(16), torch.arange(16)
+    policy = make(world.spec, **config)
+    exported = export(policy, world, tmp_path)
+    assert exported.messages is not None
+    assert exported.messages["addressed"]
+    right = play(world, rows, rows + 7, GreedyActor(policy, world.spec, 16))
+    assert torch.equal(play(world, rows, rows + 7, OneByOne(exported, world.spec))["right"], right["right"])
+    assert 0.1 < float(right["right"].mean()) < 0.9
+    assert float(right["right"].std()) > 0.1
 
 
 @pytest.mark.parametrize("vectors", [False, True])
@@ -203,8 +225,7 @@ def test_misuse_is_named(queue: Callable[..., Any], tmp_path: Path) -> None:
         r"memory: \[4\] is needed": {"memory": np.ones(3)},
         "no action is legal": {"action_mask": np.zeros(5)},
         "entities: a number is not finite": {"entities": entities * np.nan},
-        r"messages: \[n, 16\] is needed, got \[1, 3\]": {"heard": (np.zeros((1, 3)), np.zeros(1))},
-        r"ages: \[2\] is needed": {"heard": (np.zeros((2, 16)), np.zeros(1))},
+        r"a message: \[16\] is needed, got \[3\]": {"heard": [None, (np.zeros(3), 1.0)]},
         "each agent has parameters of its own: say which of server0, server1": {"agent": "server7"},
     }.items():
         with pytest.raises(ExportError, match=message):

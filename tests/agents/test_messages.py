@@ -7,7 +7,7 @@ import torch
 from fedsched.agents.collect import evaluate
 from fedsched.agents.config import MessageConfig, PolicyConfig
 from fedsched.agents.learner import Learner, LearnerConfig
-from fedsched.agents.mailbox import Mailbox, Traffic, listeners
+from fedsched.agents.mailbox import Mailbox, Traffic
 from fedsched.agents.messages import Messenger, fresh_speakers
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import PpoConfig
@@ -74,18 +74,18 @@ def test_attention_over_neighbours_equals_a_loop_with_the_null_token() -> None:
         for parameter in messenger.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
     mailbox = Mailbox.empty(1, 3, 6).post(
-        torch.tensor([0]), torch.tensor([2]), torch.randn(1, 6, generator=generator), torch.tensor([10.0]).double()
+        torch.tensor([0]), torch.tensor([2]), torch.randn(1, 1, 6, generator=generator), torch.tensor([10.0]).double()
     )
     summary = torch.randn(2, 6, generator=generator)
     neighbours = torch.tensor([[1, 2, -1], [0, -1, -1]])
     moment, agent = torch.tensor([0, 0]), torch.tensor([0, 1])
-    heard = mailbox.heard(moment, neighbours, torch.tensor([40.0, 40.0]).double())
+    heard = mailbox.heard(moment, neighbours, torch.zeros_like(neighbours), torch.tensor([40.0, 40.0]).double())
     with torch.no_grad():
-        told = messenger(summary, moment, agent, heard)
-        context, message = told.context, told.message
+        told = messenger(summary[:, None], moment, agent, heard)
+        context, message = told.context, told.message[:, 0]
         said = torch.tanh(messenger.speak(torch.cat([summary, torch.zeros(2, 6)], 1)))
         np.testing.assert_allclose(message, said, atol=1e-6)
-        stale = torch.cat([mailbox.message[0, 2], torch.log1p(torch.tensor([30.0])) / 16])
+        stale = torch.cat([mailbox.message[0, 2, 0], torch.log1p(torch.tensor([30.0])) / 16])
         fresh = [torch.cat([said[i], torch.zeros(1)]) for i in range(2)]
         audible = [[fresh[1], stale], [fresh[0]]]
         for receiver in range(2):
@@ -106,7 +106,3 @@ def test_nobody_to_hear_is_the_null_token_and_finite(queue: Callable[..., Any]) 
     step = policy(world.spec, world.reset(rows, rows), None, policy.mailbox(world.spec, 3))
     assert bool(step.distribution["server"].log_probs.isfinite().all())
     assert step.traffic == Traffic(0, 0, 0)
-
-
-def test_listeners_count_who_hears_whom() -> None:
-    assert listeners(torch.tensor([[1, 2], [2, -1], [-1, -1]])).tolist() == [0, 1, 2]

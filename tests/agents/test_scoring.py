@@ -7,6 +7,7 @@ from torch import nn
 
 from fedsched.agents.config import EncoderConfig, EncoderKind, PolicyConfig
 from fedsched.agents.decisions import Decisions, gather
+from fedsched.agents.messages import Understood
 from fedsched.agents.network import ChoiceNetwork, SoftRule
 from fedsched.agents.scoring import DotScore
 from fedsched.agents.segments import pointers_of, segment_of
@@ -37,7 +38,7 @@ def plain(batch: int = 40) -> tuple[KindSpec, Decisions]:
         active=everyone,
         alive=everyone,
     )
-    return kind, gather(tokens, kind, 0, False, None)[0]
+    return kind, gather(tokens, kind, 0, "no", None)[0]
 
 
 def network(kind: KindSpec, encoder: EncoderConfig) -> ChoiceNetwork:
@@ -91,7 +92,7 @@ def test_dot_scores_start_near_zero_and_all_parameters_learn(
     world = queue(16, jobs=5)
     rows = torch.arange(16)
     kind = world.spec.kinds[0]
-    decisions = gather(world.reset(rows, rows).kinds["server"], kind, 0, True, None)[0]
+    decisions = gather(world.reset(rows, rows).kinds["server"], kind, 0, "all", None)[0]
     ours = network(kind, EncoderConfig(encoder, scoring="dot", layers=layers))
     log_probs = ours(decisions, decisions.segment(), None).log_probs
     assert float((log_probs.detach().exp() - 0.2).abs().max()) < 0.01
@@ -107,9 +108,9 @@ def test_what_others_said_is_part_of_the_query(queue: Callable[..., Any]) -> Non
     world = queue(2, jobs=5)
     rows = torch.arange(2)
     kind = world.spec.kinds[0]
-    decisions = gather(world.reset(rows, rows).kinds["server"], kind, 0, False, None)[0]
+    decisions = gather(world.reset(rows, rows).kinds["server"], kind, 0, "no", None)[0]
     torch.manual_seed(0)
     ours = ChoiceNetwork(kind, PolicyConfig(encoder=EncoderConfig(scoring="dot")), SoftRule(), 0)
-    context = torch.zeros(2, 16)
-    silent, told = (ours(decisions, decisions.segment(), context + told).log_probs for told in (0.0, 1.0))
+    heard = [Understood(torch.full((2, 16), told), torch.zeros(2, 0, 18)) for told in (0.0, 1.0)]
+    silent, told = (ours(decisions, decisions.segment(), words).log_probs for words in heard)
     assert not torch.equal(silent, told)

@@ -85,8 +85,9 @@ def exchanged(speech: Speech | None, seed: int = 0) -> tuple[torch.Tensor, torch
     summary = torch.randn(3, 6, generator=generator, requires_grad=True)
     neighbours = torch.tensor([[1, 2], [0, 2], [0, 1]])
     old = torch.randn(3, 2, 6, generator=generator)
-    heard = Heard(neighbours, old, torch.full((3, 2), 0.2), torch.tensor([[True, True], [True, False], [True, True]]))
-    told = messenger(summary, torch.zeros(3, dtype=torch.int64), torch.arange(3), heard, speech)
+    known = torch.tensor([[True, True], [True, False], [True, True]])
+    heard = Heard(neighbours, old, torch.full((3, 2), 0.2), known, torch.zeros_like(neighbours))
+    told = messenger(summary[:, None], torch.zeros(3, dtype=torch.int64), torch.arange(3), heard, speech)
     (gradient,) = torch.autograd.grad(told.context[0].sum(), summary)
     return told.context.detach(), gradient
 
@@ -94,9 +95,9 @@ def exchanged(speech: Speech | None, seed: int = 0) -> tuple[torch.Tensor, torch
 def test_a_silent_agent_is_heard_with_what_it_said_before() -> None:
     everybody, gradient = exchanged(None)
     assert bool((gradient.abs().sum(1) > 0).all())
-    same, _ = exchanged(Speech(torch.ones(3, dtype=torch.bool)))
+    same, _ = exchanged(Speech(torch.ones(3, 1, dtype=torch.bool)))
     assert torch.equal(everybody, same)
-    without_1, gradient = exchanged(Speech(torch.tensor([True, False, True])))
+    without_1, gradient = exchanged(Speech(torch.tensor([[True], [False], [True]])))
     # agent 1 itself hears the others as before; the others hear its old message, and nothing flows back to it
     np.testing.assert_allclose(without_1[1], everybody[1], atol=1e-6)
     assert bool((without_1[[0, 2]] - everybody[[0, 2]]).abs().sum(1).gt(1e-3).all())
@@ -110,14 +111,14 @@ def test_if_nobody_sends_only_the_mailbox_is_heard(queue: Callable[..., Any]) ->
     rows = torch.arange(3)
     observation = world.reset(rows, rows)
     mailbox = policy.mailbox(world.spec, 3).post(
-        rows, rows, torch.rand(3, 8, generator=torch.Generator().manual_seed(2)), torch.zeros(3).double()
+        rows, rows, torch.rand(3, 1, 8, generator=torch.Generator().manual_seed(2)), torch.zeros(3).double()
     )
     silent = policy(world.spec, observation, None, mailbox, policy.use("random", share=0.0))
     gathered = {name: part.decisions for name, part in policy.gather(world.spec, observation, mailbox).items()}
     quiet = policy.quiet(gathered).distribution["server"].log_probs
     assert torch.equal(silent.distribution["server"].log_probs, quiet)
     assert torch.equal(silent.mailbox.message, mailbox.message)
-    assert silent.mailbox.silent.tolist() == [[1, 1, 1]] * 3
+    assert silent.mailbox.silent.tolist() == [[[1], [1], [1]]] * 3
     loud = policy(world.spec, observation, None, mailbox, policy.use("always"))
     assert not torch.allclose(loud.distribution["server"].log_probs, quiet)
     assert not bool(loud.mailbox.silent.any())
@@ -278,8 +279,9 @@ def test_use_is_as_configured_and_unknown_ways_say_what_is_missing(relay: Callab
 def test_posting_keeps_what_was_not_sent_and_counts_silence() -> None:
     one, both = torch.tensor([0, 0]), torch.tensor([0, 1])
     clock = torch.tensor([5.0, 5.0]).double()
-    first = Mailbox.empty(1, 2, 3).post(one, both, torch.ones(2, 3), clock)
-    second = first.post(one, both, torch.full((2, 3), 2.0), clock + 7, torch.tensor([True, False]))
-    assert second.message[0, :, 0].tolist() == [2.0, 1.0]
-    assert second.sent_s.tolist() == [[12.0, 5.0]]
-    assert second.silent.tolist() == [[0, 1]]
+    first = Mailbox.empty(1, 2, 3, addresses=2).post(one, both, torch.ones(2, 2, 3), clock)
+    sent = torch.tensor([[True, False], [False, False]])
+    second = first.post(one, both, torch.full((2, 2, 3), 2.0), clock + 7, sent)
+    assert second.message[0, :, :, 0].tolist() == [[2.0, 1.0], [1.0, 1.0]]
+    assert second.sent_s.tolist() == [[[12.0, 5.0], [5.0, 5.0]]]
+    assert second.silent.tolist() == [[[0, 1], [1, 1]]]

@@ -17,6 +17,7 @@ from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.mailbox import most_among_listeners
 from fedsched.agents.segments import segment_of
 from fedsched.agents.trigger import PATIENCE, Trigger, uncertainty
+from fedsched.envs.core.addresses import find_addresses
 
 
 @pytest.mark.parametrize(
@@ -32,9 +33,10 @@ def test_uncertainty_by_hand(measure: Measure, uneven: float) -> None:
 
 def test_the_most_uncertain_listener_counts() -> None:
     # agent 0 hears 1 and 2, agent 1 hears 2, agent 2 hears nobody
-    neighbours = torch.tensor([[1, 2], [2, -1], [-1, -1]])
+    addresses = find_addresses((), np.array([[1, 2], [2, -1], [-1, -1]]))
     values = torch.tensor([[0.3, 0.5, 0.9], [0.6, 0.1, 0.9]])
-    np.testing.assert_allclose(most_among_listeners(values, neighbours), [[0.0, 0.3, 0.5], [0.0, 0.6, 0.6]])
+    most = most_among_listeners(values, addresses)
+    np.testing.assert_allclose(most[:, :, 0], [[0.0, 0.3, 0.5], [0.0, 0.6, 0.6]])
 
 
 def random_walks(agents: int = 12, steps: int = 60, seed: int = 0) -> Sequences:

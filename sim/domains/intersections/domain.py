@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from fedsched.agents.network import SoftRule
-from fedsched.envs.core import KindSpec, WorldSpec
+from fedsched.envs.core import Flow, KindSpec, WorldSpec
 from fedsched.envs.intersections import metrics
 from fedsched.envs.intersections.replay_page import replay_html
 from fedsched.envs.intersections.sumo.simulation import SumoError, load_libsumo
@@ -72,6 +72,7 @@ class IntersectionsDomain:
             actions=2,
             idle=1,
             relation=np.array([[[True], [False]]]),
+            flow=Flow(np.full((1, 1), -1), np.full((1, 1), -1)),
         )
         return WorldSpec("intersections", (kind,), np.full((1, 1), -1), REWARD_PARTS, metrics.NAMES)
 

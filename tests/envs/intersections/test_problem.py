@@ -63,3 +63,23 @@ def test_movements_compete_if_no_phase_serves_both() -> None:
                 served = any(problem.served[a, n, e] and problem.served[a, n, f] for n in range(problem.phases))
                 real = max(e, f) < len(signal.movements)
                 assert kind.links[a, e, f] == (real and e != f and not served)
+
+
+def test_movements_hand_traffic_on_along_the_roads() -> None:
+    problem = grid_problem(1)
+    names = [signal.id for signal in problem.signals]
+    source, target = problem.flow.source, problem.flow.target
+    for a, signal in enumerate(problem.signals):
+        near = {int(b) for b in problem.neighbours.agent[a] if b >= 0}
+        for table, edge in ((source, "source"), (target, "target")):
+            roads = {(getattr(move, edge), int(table[a, e])) for e, move in enumerate(signal.movements)}
+            inside = [b for _, b in roads if b >= 0]
+            # a road each from and to every neighbour, the others end at the border
+            assert sorted(inside) == sorted(near)
+            assert len(roads) == len({road for road, _ in roads})
+        assert (source[a, len(signal.movements) :] == -1).all()
+    middle = names.index("B1")
+    assert (source[middle] >= 0).all()
+    assert (target[middle] >= 0).all()
+    assert (source[names.index("A0")] == -1).any()
+    assert (source != target).any()
