@@ -24,9 +24,9 @@ from fedsched.envs.core import KindSpec, Observation, WorldSpec
 from fedsched.exported import Decision, ExportedPolicy, ExportError, uncertainty
 
 
-def make(spec: WorldSpec, **config: Any) -> Policy:
+def make(spec: WorldSpec, seed: int = 3, **config: Any) -> Policy:
     policy = Policy(spec, PolicyConfig(**config))
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():  # away from the start, where much is zero
         for parameter in policy.parameters():
             parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
@@ -111,7 +111,7 @@ def test_agents_one_by_one_tell_each_neighbour_of_what_they_hand_on(
     config: dict[str, Any], handover: Callable[..., Any], tmp_path: Path
 ) -> None:
     world, rows = handover(16), torch.arange(16)
-    policy = make(world.spec, **config)
+    policy = make(world.spec, seed=6, **config)
     exported = export(policy, world, tmp_path)
     assert exported.messages is not None
     assert exported.messages["addressed"]
