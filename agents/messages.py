@@ -8,7 +8,7 @@ An agent that decides at the same instant and sends is heard with its fresh mess
 one that does not is heard through the mailbox, with what it last said and how long ago.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -24,6 +24,25 @@ LOG_VARIANCE = (-8.0, 2.0)
 START_LOG_VARIANCE = -4.0
 # numbers lie in (-1, 1), Gaussian means in four prior deviations
 LIMIT, GAUSSIAN_LIMIT = 1.0, 4.0
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What D agents of one kind heard, see `Exchange`.
+
+    Attributes:
+        context: float32 [D, M].
+        words: float32 [D, K, M + 2].
+    """
+
+    context: torch.Tensor
+    words: torch.Tensor
+
+    def of(self, decision: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        """The words of some neighbours of some decisions, both int64 [T], float32 [T, M + 2]; zero for column -1."""
+        table = torch.cat([self.words.flatten(0, 1), self.words.new_zeros(1, self.words.shape[2])])
+        line = decision * self.words.shape[1] + column
+        return table.index_select(0, torch.where(column >= 0, line, table.shape[0] - 1))
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,12 @@ class Exchange:
     words: torch.Tensor
     message: torch.Tensor
     kl: torch.Tensor | None
+
+    def shared_out(self, counts: Mapping[str, int]) -> dict[str, Understood]:
+        """What each kind understood, which took so many of the decisions."""
+        sizes = list(counts.values())
+        parts = zip(torch.split(self.context, sizes), torch.split(self.words, sizes), strict=True)
+        return {name: Understood(*part) for name, part in zip(counts, parts, strict=True)}
 
 
 def fresh_speakers(moment: torch.Tensor, agent: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
@@ -73,25 +98,6 @@ def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
 def quantise(message: torch.Tensor, step: float) -> torch.Tensor:
     """What arrives of a message sent as int8: integers in [-127, 127] times `step`, a constant that is never sent."""
     return (message / step).round().clamp(-127, 127) * step
-
-
-@dataclass(frozen=True)
-class Understood:
-    """What D agents of one kind heard, see `Exchange`.
-
-    Attributes:
-        context: float32 [D, M].
-        words: float32 [D, K, M + 2].
-    """
-
-    context: torch.Tensor
-    words: torch.Tensor
-
-    def of(self, decision: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-        """The words of some neighbours of some decisions, both int64 [T], float32 [T, M + 2]; zero for column -1."""
-        table = torch.cat([self.words.flatten(0, 1), self.words.new_zeros(1, self.words.shape[2])])
-        line = decision * self.words.shape[1] + column
-        return table.index_select(0, torch.where(column >= 0, line, table.shape[0] - 1))
 
 
 class Messenger(nn.Module):

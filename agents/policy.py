@@ -15,9 +15,9 @@ from fedsched.agents.decisions import AgentError, Decisions, Speech, gather
 from fedsched.agents.layers import Owners
 from fedsched.agents.mailbox import Mailbox, Traffic, count_traffic
 from fedsched.agents.memory import Memories
-from fedsched.agents.messages import Exchange, Messenger, Understood, concatenate_heard
+from fedsched.agents.messages import Exchange, Messenger, concatenate_heard
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
-from fedsched.agents.sharing import Union, build_networks, require_same_agents
+from fedsched.agents.sharing import Union, build_networks, require_same_agents, require_same_features, sizes_of
 from fedsched.agents.speech import Always, Instant, InTraining, Judged, Sending, SendingKind, in_use
 from fedsched.agents.step import Gathered, PolicyStep
 from fedsched.agents.trigger import Trigger
@@ -57,7 +57,7 @@ class Policy(nn.Module):
         rules = dict(start or {})
         for name in rules:
             spec.kind(name)
-        self._agents = {kind.name: kind.agents for kind in spec.kinds}
+        self._agents, self._features = {kind.name: kind.agents for kind in spec.kinds}, sizes_of(spec)
         self.addressed = bool(spec.addresses.ways)
         self._check(spec)
         self.union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
@@ -120,7 +120,7 @@ class Policy(nn.Module):
         """Distributions for decisions of any number of moments; messages are exchanged inside each moment."""
         segments = {name: part.segment() for name, part in decisions.items()}
         told = self._exchange(decisions, segments)
-        heard = _shared_out(told, decisions)
+        heard = {} if told is None else told.shared_out({name: len(part) for name, part in decisions.items()})
         memory = None
         if self.config.memory:
             memory = {name: self.network(name).remember(part, heard.get(name)) for name, part in decisions.items()}
@@ -286,6 +286,7 @@ class Policy(nn.Module):
     def _check(self, spec: WorldSpec) -> None:
         if not any(kind.agents for kind in spec.kinds):
             raise AgentError(f"{spec.name}: a world without agents has nobody to decide")
+        require_same_features(spec, self._features, self.config.critic == "central")
         if self.config.messages is not None and bool(spec.addresses.ways) != self.addressed:
             says, here = ("something else", "nothing flows") if self.addressed else ("the same", "entities flow")
             told = f"the policy says {says} to each neighbour, but {here} from agent to agent"
@@ -317,15 +318,6 @@ class Policy(nn.Module):
             Speech.concatenate([part.speech for part in decisions.values() if part.speech is not None]),
         )
         return told
-
-
-def _shared_out(told: Exchange | None, decisions: Mapping[str, Decisions]) -> dict[str, Understood]:
-    """Hands each kind what it heard."""
-    if told is None:
-        return {}
-    sizes = [len(part) for part in decisions.values()]
-    parts = zip(torch.split(told.context, sizes), torch.split(told.words, sizes), strict=True)
-    return {name: Understood(*part) for name, part in zip(decisions, parts, strict=True)}
 
 
 def _silence(decisions: Decisions, addressed: bool) -> Speech:

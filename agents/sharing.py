@@ -115,6 +115,39 @@ def require_same_agents(spec: WorldSpec, known: Mapping[str, tuple[str, ...]]) -
     )
 
 
+def sizes_of(spec: WorldSpec) -> dict[str, tuple[int, int, int, int]]:
+    """Numbers of features of own, entities and actions, and of numbers in a vector (0: a choice), by kind."""
+    return {
+        kind.name: (
+            len(kind.own),
+            len(kind.entity),
+            len(kind.action),
+            0 if kind.bounds is None else int(kind.bounds[0].shape[0]),
+        )
+        for kind in spec.kinds
+    }
+
+
+def require_same_features(spec: WorldSpec, known: Mapping[str, tuple[int, int, int, int]], central: bool) -> None:
+    """Raises AgentError where a world's kinds are not those, `known` by `sizes_of`, that a policy was built for.
+
+    A world may lack kinds, but for a `central` critic, which reads all.
+    """
+    found = sizes_of(spec)
+    for name, sizes in found.items():
+        if known.get(name) != sizes:
+            there = f"has {known[name]}" if name in known else f"knows {', '.join(known)}"
+            raise AgentError(
+                f"{spec.name}: kind {name!r} has {sizes} features of own, entity and action and numbers in a vector, "
+                f"the policy {there}: it is of another world, build one for this"
+            )
+    if central and found.keys() != known.keys():
+        raise AgentError(
+            f"{spec.name}: has no {', '.join(sorted(known.keys() - found.keys()))}, but the policy's central critic "
+            "reads all kinds: build one for this world, or use critic independent"
+        )
+
+
 def _network(spec: WorldSpec, config: PolicyConfig, rule: SoftRule, place: int, first: int) -> KindNetwork:
     kind = spec.kinds[place]
     build = ChoiceNetwork if kind.bounds is None else VectorNetwork

@@ -7,6 +7,7 @@ averaged over the agents (`local_ratio` 0.5), of greedy actions on 2,000 episode
 that act at random get about -26.4; -19.5 is the gate of the slow tests.
 """
 
+import itertools
 import time
 from typing import Any, Literal
 
@@ -24,22 +25,22 @@ from fedsched.envs.core.foreign import ForeignWorld, foreign_world
 ENTRY, ARGUMENTS = "mpe2.simple_spread_v3:parallel_env", {"N": 3, "max_cycles": 25, "continuous_actions": False}
 COPIES, LENGTH, STEPS, EPISODES, GATE = 64, 25, 300_000, 2_000, -19.5
 
+PPO = PpoConfig(
+    lr=1e-3, lr_end=1.0, epochs=5, minibatches=4, huber=10.0, grad_norm=10.0, entropy=0.003, entropy_end=1.0
+)  # fmt: skip
+
 CriticKind = Literal["independent", "central"]
 
 
-def spread(batch: int, numbered: bool | None = None) -> ForeignWorld:
-    """Copies of the environment; `numbered` as in `ForeignWorld`."""
-    return foreign_world(ENTRY, ARGUMENTS, batch, numbered=numbered)
+def spread(batch: int) -> ForeignWorld:
+    """Copies of the environment."""
+    return foreign_world(ENTRY, ARGUMENTS, batch)
 
 
-def make_learner(world: ForeignWorld, critic: CriticKind, seed: int, updates: int) -> Learner:
+def make_learner(world: ForeignWorld, critic: CriticKind, seed: int, ppo: PpoConfig = PPO) -> Learner:
     """A plain network of two layers of 64 with tanh for all agents, and one like it for their values."""
     encoder = EncoderConfig(width=64, hidden=64, layers=2, scoring="dot")
     config = PolicyConfig(encoder=encoder, messages=None, critic=critic, critic_width=64, critic_start="orthogonal")
-    ppo = PpoConfig(
-        lr=1e-3, lr_end=1.0, iterations=updates, epochs=5, minibatches=4, huber=10.0, grad_norm=10.0, entropy=0.003,
-        entropy_end=1.0,
-    )  # fmt: skip
     learning = LearnerConfig({"reward": 1.0}, "gae", rollouts=1, gamma=0.9, ppo=ppo)
     return Learner(Policy(world.spec, config, seed=seed), learning, seed)
 
@@ -56,7 +57,7 @@ def learn(learner: Learner, world: ForeignWorld, updates: int) -> list[Losses]:
 def greedy_returns(policy: Policy, episodes: int = EPISODES) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Returns, float64 [n], of greedy actions on episodes that were not learned from."""
     seeds = torch.arange(episodes) + (1 << 40)
-    with spread(COPIES * 4) as world:
+    with spread(min(COPIES * 4, episodes)) as world:
         parts = [_returns(policy, world, seeds[i : i + world.batch]) for i in range(0, episodes, world.batch)]
     return np.concatenate(parts)
 
@@ -70,7 +71,7 @@ def run(critic: CriticKind, seed: int, steps: int) -> dict[str, Any]:
     """Learns from `steps` steps of the environment and plays greedily, with the last parameters and their average."""
     updates, begin = round(steps / (COPIES * LENGTH)), time.process_time()
     with spread(COPIES) as world:
-        learner = make_learner(world, critic, seed, updates)
+        learner = make_learner(world, critic, seed)
         losses = learn(learner, world, updates)
     spent = time.process_time() - begin
     final, averaged = greedy_returns(learner.policy), greedy_returns(learner.averaged)
@@ -99,7 +100,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="of the environment, all copies together")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    runs = [run(critic, seed, chosen.steps) for critic in chosen.critics for seed in chosen.seeds]
+    runs = []
+    for critic, seed in itertools.product(chosen.critics, chosen.seeds):
+        runs.append(run(critic, seed, chosen.steps))
+        print(f"{critic}, seed {seed}: {runs[-1]['return']:.2f}", flush=True)
     report.table(list(runs[0]), [list(line.values()) for line in runs])
     report.write(chosen.out, {"gate": GATE, "episodes": EPISODES, "runs": runs})
 

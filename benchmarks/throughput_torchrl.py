@@ -15,7 +15,6 @@ import warnings
 from typing import Any
 
 import torch
-from pettingzoo.utils import BaseParallelWrapper
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import nn
@@ -25,38 +24,28 @@ from torchrl.envs import PettingZooWrapper, SerialEnv
 from torchrl.modules import MaskedCategorical, MultiAgentMLP, ProbabilisticActor
 from torchrl.objectives import ClipPPOLoss, ValueEstimators
 
+from benchmarks.throughput_worlds import (
+    CLIP,
+    ENTROPY,
+    EPOCHS,
+    FRAMES,
+    GAMMA,
+    GRADIENT_NORM,
+    LAMBDA,
+    LEARNING_RATE,
+    MAKE,
+    MINIBATCHES,
+    VALUE,
+    WIDTH,
+    Clock,
+)
+
 GROUP = "agents"
-CLUSTERS, JOBS = (256, 128, 128), 128
-"""The site of the world of ours: machines by their processors, and jobs of an episode."""
-MINIBATCHES, EPOCHS, GAMMA, LAMBDA = 4, 5, 0.9, 0.95
 
 
-class MasksAlone(BaseParallelWrapper):
-    """Infos hold the action mask alone: TorchRL makes tensors of all that they hold, and knows no nested ones."""
-
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """As the environment does, with less in its infos."""
-        seen, infos = self.env.reset(seed, options)
-        return seen, _masks(infos)
-
-    def step(self, actions: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
-        """As the environment does, with less in its infos."""
-        seen, rewards, terminated, truncated, infos = self.env.step(actions)
-        return seen, rewards, terminated, truncated, _masks(infos)
-
-
-def _masks(infos: dict[str, Any]) -> dict[str, Any]:
-    return {agent: {"action_mask": info["action_mask"]} for agent, info in infos.items()}
-
-
-def make_env(world: str) -> PettingZooWrapper:
-    """A copy of the environment, all agents in one group."""
-    if world == "spread":
-        module = importlib.import_module("mpe2.simple_spread_v3")
-        env = module.parallel_env(N=3, max_cycles=25, continuous_actions=False)
-    else:
-        module = importlib.import_module("fedsched.envs.datacenter")
-        env = MasksAlone(module.parallel_env(clusters=list(CLUSTERS), jobs=JOBS, flatten=True))
+def make_env(world: str, clock: Clock) -> PettingZooWrapper:
+    """A copy of the environment, all agents in one group; the time inside is added to `clock`."""
+    env = MAKE[world](clock)
     return PettingZooWrapper(env, group_map={GROUP: list(env.possible_agents)}, categorical_actions=True)
 
 
@@ -88,7 +77,7 @@ def networks(env: PettingZooWrapper, width: int) -> tuple[ProbabilisticActor, Te
 
 def make_loss(policy: ProbabilisticActor, critic: TensorDictModule) -> ClipPPOLoss:
     """The clipped losses of both, with the keys of the group."""
-    loss = ClipPPOLoss(policy, critic, clip_epsilon=0.2, entropy_coeff=0.003, critic_coeff=0.5, clip_value=0.2)
+    loss = ClipPPOLoss(policy, critic, clip_epsilon=CLIP, entropy_coeff=ENTROPY, critic_coeff=VALUE, clip_value=CLIP)
     keys = {"reward": "reward", "action": "action", "sample_log_prob": "sample_log_prob", "value": "state_value"}
     keys |= {"done": "done", "terminated": "terminated", "advantage": "advantage", "value_target": "value_target"}
     loss.set_keys(**{name: (GROUP, key) for name, key in keys.items()})
@@ -101,7 +90,7 @@ class Learner:
 
     def __init__(self, policy: ProbabilisticActor, critic: TensorDictModule, frames: int) -> None:
         self.loss, self.frames = make_loss(policy, critic), frames
-        self.adam = torch.optim.Adam(self.loss.parameters(), lr=1e-3, eps=1e-5)
+        self.adam = torch.optim.Adam(self.loss.parameters(), lr=LEARNING_RATE, eps=1e-5)
         self.buffer = ReplayBuffer(
             storage=LazyTensorStorage(frames), sampler=SamplerWithoutReplacement(), batch_size=frames // MINIBATCHES,
             collate_fn=lambda lines: lines,
@@ -124,21 +113,22 @@ class Learner:
                 found = self.loss(self.buffer.sample())
                 total = found["loss_objective"] + found["loss_critic"] + found["loss_entropy"]
                 total.backward()
-                nn.utils.clip_grad_norm_(self.loss.parameters(), 10.0)
+                nn.utils.clip_grad_norm_(self.loss.parameters(), GRADIENT_NORM)
                 self.adam.step()
                 self.adam.zero_grad()
 
 
 def measure(world: str, copies: int, frames: int, updates: int, width: int) -> dict[str, Any]:
     """CPU seconds of collecting and learning from `updates` batches of `frames` steps, after one to warm up."""
-    env = make_env(world)
+    clock = Clock()
+    env = make_env(world, clock)
     policy, critic = networks(env, width)
     if copies > 1:
-        env = SerialEnv(copies, lambda: make_env(world))
+        env = SerialEnv(copies, lambda: make_env(world, clock))
     collector = Collector(env, policy, frames_per_batch=frames, total_frames=frames * (updates + 1))
     learner = Learner(policy, critic, frames)
     collecting = learning = 0.0
-    start = time.process_time()
+    start, before = time.process_time(), 0.0
     for number, batch in enumerate(collector):
         middle = time.process_time()
         learner.update(batch)
@@ -146,21 +136,24 @@ def measure(world: str, copies: int, frames: int, updates: int, width: int) -> d
         if number:
             collecting += middle - start
             learning += end - middle
+        else:
+            before = clock.seconds
         start = time.process_time()
     collector.shutdown()
-    total = collecting + learning
-    rates = {"copies": copies, "frames": frames * updates, "steps_per_cpu_s": frames * updates / total}
-    return {**rates, "collecting_share": collecting / total}
+    inside, steps = clock.seconds - before, frames * updates
+    parts = {"environment": inside, "acting": collecting - inside, "learning": learning}
+    us = {name: seconds / steps * 1e6 for name, seconds in parts.items()}
+    return {"copies": copies, "steps": steps, "steps_per_s": steps / (collecting + learning), "us_per_step": us}
 
 
 def main() -> None:
     """Measures one world with one number of copies; prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--world", choices=("spread", "datacenter"), default="spread")
+    parser.add_argument("--world", choices=tuple(MAKE), default="spread")
     parser.add_argument("--copies", type=int, default=1, help="environments in a SerialEnv; 1: no SerialEnv")
-    parser.add_argument("--frames", type=int, default=1600, help="steps of a batch")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="steps of a batch")
     parser.add_argument("--updates", type=int, default=2)
-    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--width", type=int, default=WIDTH)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

@@ -21,7 +21,7 @@ from fedsched.sim.record import Metric, Recorder
 from fedsched.sim.scenario import Plan, Scenario
 from fedsched.sim.site import Site
 from fedsched.sim.table import Row, with_totals
-from fedsched.sim.trained import trained_parameters
+from fedsched.sim.trained import fitted, trained_parameters
 from fedsched.sim.training import Parameters
 from fedsched.sim.workers import Workers, start
 
@@ -125,7 +125,7 @@ def evaluate_run(
         simulator: What runs the periods.
 
     Raises:
-        UserError: The run has no checkpoint yet, its policy is of another domain or of other agents, or there is no
+        UserError: The run has no checkpoint yet, its policy is of another domain or does not fit a site, or there is no
             such simulator there.
     """
     run = read_run(folder)
@@ -142,6 +142,8 @@ def evaluate_run(
     if scenario and chosen.agents.sharing == "agent":
         _require_same_agents(run.scenario, chosen, origin)
     parameters = {name: trained[source] for name, source in origin.items()}
+    for name, found in parameters.items():
+        fitted(chosen, name, found, run.folder)
     factories = {name: partial(Site, chosen, name, device_of(chosen)) for name in chosen.sites}
     with start(factories, chosen.workers) as workers:
         results = compare_actors(chosen, workers, parameters, "test", None, progress, new_id(), simulator)

@@ -156,7 +156,7 @@ class Site:
 
 REPORTED_LOSSES = (
     "policy", "value", "entropy", "approx_kl", "clip_fraction", "explained_variance", "gradient_norm", "multiplier",
-    "greedy_ratio", "value_mean", "value_deviation", "epochs", "noise", "noise_kl",
+    "greedy_ratio", "value_mean", "value_deviation", "epochs", "noise", "noise_kl", "message_kl", "sent_share",
 )  # fmt: skip
 """Diagnostics of the last local update that a site reports."""
 REPORTED_LESSON = ("cross_entropy", "agreement", "taught")

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from fedsched.agents.collect import GreedyActor
+from fedsched.agents.decisions import AgentError
 from fedsched.agents.parameters import parameters_from_numpy
 from fedsched.agents.policy import Policy
 from fedsched.envs.core import Observation, Reads, World, WorldSpec
@@ -57,16 +58,28 @@ def load_policy(run: str | Path, site: str | None = None) -> TrainedPolicy:
         site: Whose; the first site's by default. With `learning: local` sites differ, else all have the same.
 
     Raises:
-        UserError: No run folder, no policy in it yet, or no such site.
+        UserError: No run folder, no policy in it yet, no such site, or parameters that do not fit the run's scenario.
     """
     told = read_run(Path(run))
     parameters = trained_parameters(told)
     name = site or next(iter(parameters))
     if name not in parameters:
         raise UserError(f"{run}: has no site {name!r}; its sites are {', '.join(parameters)}")
-    policy = make_policy(told.scenario, _spec(told.scenario, name))
-    parameters_from_numpy(policy, parameters[name])
-    return TrainedPolicy(f"policy of {name}", policy)
+    return TrainedPolicy(f"policy of {name}", fitted(told.scenario, name, parameters[name], told.folder))
+
+
+def fitted(scenario: Scenario, site: str, parameters: Parameters, run: Path) -> Policy:
+    """A scenario's policy for a site with the parameters that a run has chosen.
+
+    Raises:
+        UserError: The parameters are of another policy; the message names the run, the site and what differs.
+    """
+    policy = make_policy(scenario, _spec(scenario, site))
+    try:
+        parameters_from_numpy(policy, parameters)
+    except AgentError as error:
+        raise UserError(f"{run}: its policy does not fit site {site}: {error}") from error
+    return policy
 
 
 def _spec(scenario: Scenario, site: str) -> WorldSpec:

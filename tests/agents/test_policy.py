@@ -213,6 +213,24 @@ def test_foreign_parameters_are_refused_and_change_nothing(queue: Callable[..., 
     assert all(np.array_equal(own[name], array) for name, array in parameters_to_numpy(policy).items())
 
 
+def test_a_policy_of_another_world_is_named_before_it_acts(
+    queue: Callable[..., Any], relay: Callable[..., Any]
+) -> None:
+    spec = queue(1).spec
+    wide = replace(spec, kinds=(replace(spec.kinds[0], own=("left", "clock", "weather")),))
+    told = r"queue: kind 'server' has \(3, 2, 1, 0\) .*, the policy has \(2, 2, 1, 0\)"
+    for config in (PolicyConfig(), PolicyConfig(sharing="all", messages=None)):
+        with pytest.raises(AgentError, match=told):
+            Policy(spec, config).mailbox(wide, 1)
+    with pytest.raises(AgentError, match=r"relay: kind 'teller' has .*, the policy knows server"):
+        Policy(spec, PolicyConfig()).mailbox(relay(1).spec, 1)
+    both = relay(1).spec
+    alone = replace(both, kinds=both.kinds[:1], neighbours=np.zeros((1, 0), dtype=np.int64))
+    with pytest.raises(AgentError, match="relay: has no doer, but the policy's central critic reads all kinds"):
+        Policy(both, PolicyConfig(critic="central")).mailbox(alone, 1)
+    Policy(both, PolicyConfig(critic="independent")).mailbox(alone, 1)
+
+
 def test_unknown_features_and_kinds_are_named(queue: Callable[..., Any]) -> None:
     spec = queue(1).spec
     with pytest.raises(AgentError, match="unknown feature 'area'; there are size, noise, hold"):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fedsched.agents.collect import evaluate
+from fedsched.agents.decisions import AgentError
 from fedsched.envs.core.episodes import play
 from fedsched.sim.domains.figures import Figure
 from fedsched.sim.domains.pettingzoo.domain import DOMAIN
@@ -257,6 +258,16 @@ def test_a_search_tries_action_biases(mine: str) -> None:
     site = ForeignSite(told, "a")
     bias = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     assert site.trial(make_policy(told, site.spec), bias, 0).tolist() == [32.0, 40.0]
+
+
+def test_a_policy_of_another_shape_is_told_with_run_and_site(mine: str, tmp_path: Path) -> None:
+    three, five = (scenario({"a": {"entry_point": mine, "arguments": {"numbers": n}}}) for n in (3, 5))
+    folder = run_it(three, tmp_path / "run")
+    with pytest.raises(UserError, match=r"run: its policy does not fit site a: .* shape \(8, 3\), the policy \(8, 5\)"):
+        evaluate_run(folder, five, PlainProgress(io.StringIO()))
+    policy, world = load_policy(folder), ForeignSite(five, "a").world(2)
+    with pytest.raises(AgentError, match=r"pick: kind 'a' has \(3, 0, 5, 0\) .*, the policy has \(3, 0, 3, 0\)"):
+        policy.reset(world)
 
 
 def test_an_environment_that_breaks_later_names_world_agent_and_step(mine: str, tmp_path: Path) -> None:
