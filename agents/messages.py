@@ -9,10 +9,11 @@ one that does not is heard through the mailbox, with what it last said and how l
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fedsched.agents.config import MessageConfig
 from fedsched.agents.decisions import Heard, Speech
@@ -223,6 +224,7 @@ class Messenger(nn.Module):
         return context
 
 
-def concatenate_heard(parts: Sequence[Heard]) -> Heard:
-    """What was heard by agents of several kinds of one world, in order."""
-    return Heard(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Heard)))
+def concatenate_summaries(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Summaries [D, L, M] of several kinds, one after another, with as many addresses as the widest; zero pads."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, 0, 0, width - part.shape[1])) for part in parts])

@@ -11,11 +11,11 @@ from torch import nn
 
 from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic, critic_features
-from fedsched.agents.decisions import AgentError, Decisions, Speech, gather
+from fedsched.agents.decisions import AgentError, Decisions, Speech, concatenate_heard, gather
 from fedsched.agents.layers import Owners
 from fedsched.agents.mailbox import Mailbox, Traffic, count_traffic
 from fedsched.agents.memory import Memories
-from fedsched.agents.messages import Exchange, Messenger, concatenate_heard
+from fedsched.agents.messages import Exchange, Messenger, concatenate_summaries
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
 from fedsched.agents.sharing import Union, build_networks, require_same_agents, require_same_features, sizes_of
 from fedsched.agents.speech import Always, Instant, InTraining, Judged, Sending, SendingKind, in_use
@@ -301,7 +301,7 @@ class Policy(nn.Module):
             return None
         summaries = [self.network(name).summarise(part, segments[name]) for name, part in decisions.items()]
         told: Exchange = self.messenger(
-            torch.cat(summaries),
+            concatenate_summaries(summaries),
             torch.cat([part.moment for part in decisions.values()]),
             torch.cat([part.agent for part in decisions.values()]),
             concatenate_heard([part.heard for part in decisions.values() if part.heard is not None]),
