@@ -55,7 +55,7 @@ class Policy(nn.Module):
         self._union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.kinds, self._part = build_networks(self._united(spec), config, rules)
+            self.kinds, self._part = build_networks(self.united(spec), config, rules)
             copies = sum(map(len, self._agents.values())) if config.sharing == "agent" else 0
             messages = config.messages
             self.messenger = Messenger(messages, copies) if messages else None
@@ -75,6 +75,10 @@ class Policy(nn.Module):
         if not isinstance(network, ChoiceNetwork):
             raise AgentError(f"kind {kind!r} has vector actions: it has no linear scores")
         return network
+
+    def united(self, spec: WorldSpec) -> WorldSpec:
+        """The spec with the features that decisions are gathered in: the world's own, or those of all its kinds."""
+        return spec if self._union is None else self._union.spec(spec)
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
@@ -176,7 +180,7 @@ class Policy(nn.Module):
         self._check(spec)
         addresses = spec.addresses
         if self._union is not None:
-            spec, observation = self._union.spec(spec), self._union.observe(observation)
+            spec, observation = self.united(spec), self._union.observe(observation)
         central: Mapping[str, torch.Tensor] = {}
         if self.config.critic != "none":
             central = self._with_memory(critic_features(observation, self.config.critic), memory)
@@ -285,9 +289,6 @@ class Policy(nn.Module):
             raise AgentError(f"{spec.name}: {told}: train one for this world")
         if self.config.sharing == "agent":
             require_same_agents(spec, self._agents)
-
-    def _united(self, spec: WorldSpec) -> WorldSpec:
-        return spec if self._union is None else self._union.spec(spec)
 
     def _values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
         """Values [B, A] of all agents of a kind from critic features [B, A, Fc]."""
