@@ -224,7 +224,13 @@ class Imitator:
     """
 
     def __init__(self, policy: Policy, config: ImitationConfig, seed: int) -> None:
-        """Prepares the first iteration; `seed` rules who drives, the policy's draws and the minibatches."""
+        """Prepares the first iteration; `seed` rules who drives, the policy's draws and the minibatches.
+
+        Raises:
+            AgentError: A policy with memory: labels are learned one by one, not in the order of an episode.
+        """
+        if policy.config.memory:
+            raise AgentError("a policy with memory cannot imitate: set memory to 0, or learn from rewards alone")
         self.policy, self._config = policy, config
         self._generator = torch.Generator(next(policy.parameters()).device).manual_seed(seed)
         self._adam = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=1e-5)

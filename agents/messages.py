@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fedsched.agents.config import MessageConfig
-from fedsched.agents.decisions import Heard, Speech
+from fedsched.agents.decisions import AgentError, Heard, Speech
 from fedsched.agents.layers import Dense, Owners, own_of
 
 # bounds of ln sigma^2: the lower one keeps sigma above the error of rounding to int8
@@ -125,8 +125,14 @@ class Messenger(nn.Module):
         Args:
             config: Sizes.
             copies: The number of agents where each owns its part, as in `Dense`; agent i owns copy i.
+
+        Raises:
+            AgentError: No round, or heads that do not share a message equally.
         """
         super().__init__()
+        if config.rounds < 1 or config.heads < 1 or config.latent % config.heads:
+            told = f"{config.latent} numbers in {config.rounds} rounds for {config.heads} heads"
+            raise AgentError(f"messages of {told}: at least one round and heads that share the numbers equally")
         self.heads, self.rounds, self.copies = config.heads, config.rounds, copies
         self.gaussian, self.quantised = config.kl is not None, config.quantised
         self.limit = GAUSSIAN_LIMIT if self.gaussian else LIMIT
