@@ -1,10 +1,13 @@
 """A run's policy as files that answer without torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.export import Checked, export_kind
@@ -77,10 +80,22 @@ def export_run(folder: Path, site: str | None, out: Path | None, progress: Progr
     progress.begin("export", len(sites))
     models: dict[str, tuple[bytes, Checked]] = {}
     for name in sites:
-        found = _export_site(run, name, parameters[name])
+        with _one_thread():
+            found = _export_site(run, name, parameters[name])
         models |= {f"{name}-{kind}" if alone else kind: made for kind, made in found.items()}
         progress.step("export", name)
     return _write(out or folder / FOLDER, models)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small tensors take longer on many threads, and much longer where others want them too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _export_site(run: Run, site: str, parameters: Parameters) -> dict[str, tuple[bytes, Checked]]:

@@ -1,6 +1,7 @@
 """The policy of a run as files: what is written, and what is refused before anything is."""
 
 import io
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -130,3 +131,24 @@ def test_a_policy_that_does_not_fit_and_an_order_for_nothing_end_with_2(alone: P
         assert made.exit_code == 2
         assert message in made.stderr
     assert not (copy / "export").exists()
+
+
+def test_the_page_on_export_runs_as_it_stands(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export_run(finished, None, tmp_path / "RUN" / "export", quiet())
+    page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text()
+    names: dict[str, Any] = {}
+    for source in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        exec(compile(source, "example", "exec"), names)
+    assert "'free_share', 'log_queue'" in capsys.readouterr().out
+    assert names["made"].action in (0, 1, 2)
+    env, policy = names["env"], load_policy(finished).policy
+    mine, drawn = env.world.metrics()["bounded_slowdown"].clone(), (env._draw(0, attempt) for attempt in range(50))
+    # the first window in which there is something to decide
+    instance = next(k for k in drawn if env.reset(0, {"instance": k})[0])
+    actor = GreedyActor(policy, env.world.spec, 1)
+    right = play(env.world, torch.tensor([instance]), torch.tensor([0]), actor)
+    assert torch.equal(mine, right["bounded_slowdown"])
+    assert actor.traffic.messages > 0
