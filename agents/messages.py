@@ -9,13 +9,14 @@ one that does not is heard through the mailbox, with what it last said and how l
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fedsched.agents.config import MessageConfig
-from fedsched.agents.decisions import Heard, Speech
+from fedsched.agents.decisions import AgentError, Heard, Speech
 from fedsched.agents.layers import Dense, Owners, own_of
 
 # bounds of ln sigma^2: the lower one keeps sigma above the error of rounding to int8
@@ -124,8 +125,14 @@ class Messenger(nn.Module):
         Args:
             config: Sizes.
             copies: The number of agents where each owns its part, as in `Dense`; agent i owns copy i.
+
+        Raises:
+            AgentError: No round, or heads that do not share a message equally.
         """
         super().__init__()
+        if config.rounds < 1 or config.heads < 1 or config.latent % config.heads:
+            told = f"{config.latent} numbers in {config.rounds} rounds for {config.heads} heads"
+            raise AgentError(f"messages of {told}: at least one round and heads that share the numbers equally")
         self.heads, self.rounds, self.copies = config.heads, config.rounds, copies
         self.gaussian, self.quantised = config.kl is not None, config.quantised
         self.limit = GAUSSIAN_LIMIT if self.gaussian else LIMIT
@@ -191,23 +198,25 @@ class Messenger(nn.Module):
             log_variance = None if self.spread is None else self.spread(known, owners).clamp(*LOG_VARIANCE)
             if log_variance is not None:
                 nats.append(gaussian_kl(mean, log_variance))
-            message = self._utter(mean, log_variance, None if noise is None else noise[:, number, None])
+            message = self.utter(mean, log_variance, None if noise is None else noise[:, number, None])
             said = torch.where(fresh[:, :, None], message.flatten(0, 1)[place], heard.message)
-            context = self._receive(query, torch.cat([said, age], 2), audible, owners)
+            context = self.receive(query, torch.cat([said, age], 2), audible, owners)
         useful = torch.unique(place[fresh])
         kl = torch.stack(nats).mean(0).reshape(-1).index_select(0, useful) if nats else None
         words = torch.cat([said, age, torch.ones_like(age)], 2) * audible[:, :, None]
         return Exchange(context, words, message, kl)
 
-    def _utter(self, mean: torch.Tensor, log_variance: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
+    def utter(self, mean: torch.Tensor, log_variance: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
+        """What arrives of means [..., M]: with the noise of training, or as in use, rounded where messages are int8."""
         step = self.limit / 127
         if noise is None:
             return quantise(mean, step) if self.quantised else mean
         return mean + noise * (step if log_variance is None else (0.5 * log_variance).exp())
 
-    def _receive(
-        self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor, owners: Owners | None
+    def receive(
+        self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor, owners: Owners | None = None
     ) -> torch.Tensor:
+        """What D agents understand, [D, M], by `query` [D, M], of `said` [D, K, M + 1] where `audible` [D, K]."""
         count, neighbours = audible.shape
         null = own_of(self.null, owners, count).reshape(count, 1, 2 * self.size)
         both = torch.cat([null, self.listen(said, owners)], 1).reshape(
@@ -223,6 +232,7 @@ class Messenger(nn.Module):
         return context
 
 
-def concatenate_heard(parts: Sequence[Heard]) -> Heard:
-    """What was heard by agents of several kinds of one world, in order."""
-    return Heard(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Heard)))
+def concatenate_summaries(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Summaries [D, L, M] of several kinds, one after another, with as many addresses as the widest; zero pads."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, 0, 0, width - part.shape[1])) for part in parts])

@@ -51,6 +51,7 @@ class KindNetwork(nn.Module):
         copies: Agents that own their parameters; zero where the kind shares them. While exploring, times the members.
         members: int64 [B], which perturbed copy acts in each row of a world, see `noise`; None: there is none.
         inputs: Own features, numbers heard from others, and those remembered.
+        first: The kind's first agent over all kinds.
         looks: What decisions are gathered with of the entities that agents see.
         summary: None without messages.
         tells: What is told of entities; None where agents say the same to all.
@@ -72,12 +73,12 @@ class KindNetwork(nn.Module):
         `addressed` says whether agents have something else to say to each neighbour.
         """
         super().__init__()
-        self.addressed = addressed and config.messages is not None and len(kind.entity) > 0
-        self.extra = config.encoder.width if self.addressed else 0
+        self.addressed = addressed and config.messages is not None
+        self.extra = config.encoder.width if self.addressed and kind.entity else 0
         self.copies = self._owned = len(kind.agents) if config.sharing == "agent" else 0
         self.members: torch.Tensor | None = None
         self.inputs = len(kind.own) + (config.messages.latent if config.messages else 0) + config.memory
-        self._first = first
+        self.first = first
 
     def add_common(self, kind: KindSpec, rows: int, config: PolicyConfig, critic_features: int) -> None:
         """Adds what messages, critic and memory need; `rows` is the number of features of a row."""
@@ -90,7 +91,7 @@ class KindNetwork(nn.Module):
         remembered = config.memory
         self.memory = Memory(self.inputs - remembered, remembered, self.copies) if remembered else None
         self.tells, self.hears = None, None
-        if self.addressed:
+        if self.extra:
             self.looks = "alone" if self.looks == "no" else self.looks
             self.tells = Tells(len(kind.entity), self.extra, told, self.copies)
             self.hears = Dense(len(kind.entity) + 2 * (told + 2), self.extra, self.copies)
@@ -99,7 +100,7 @@ class KindNetwork(nn.Module):
         """Whose parameters each decision uses; None where the kind shares them."""
         if not self.copies:
             return None
-        owner = decisions.agent - self._first if self._owned else torch.zeros_like(decisions.agent)
+        owner = decisions.agent - self.first if self._owned else torch.zeros_like(decisions.agent)
         if self.members is not None:
             owner = owner + self.members.index_select(0, decisions.moment) * max(1, self._owned)
         return Owners.of(owner, self.copies)
@@ -135,9 +136,11 @@ class KindNetwork(nn.Module):
         mean = segment_mean(decisions.rows, decisions.pointers, segment)
         parts = [decisions.own, mean, *([] if decisions.memory is None else [decisions.memory])]
         general = self.summary(torch.cat(parts, 1), owners)[:, None]
+        neighbours = decisions.heard.neighbours.shape[1]
+        if self.addressed:
+            general = general.expand(-1, 1 + neighbours, -1)
         if self.tells is not None:
-            special = self.tells(_seen(decisions), decisions.heard.neighbours.shape[1], owners)
-            general = torch.cat([general, general + special], 1)
+            general = general + F.pad(self.tells(_seen(decisions), neighbours, owners), (0, 0, 1, 0))
         return torch.tanh(general)
 
     def with_words(self, decisions: Decisions, heard: Understood | None) -> Decisions:
@@ -180,7 +183,8 @@ class Tells(nn.Module):
             there = (column >= 0).nonzero().squeeze(1)
             line = (decision * neighbours + column).index_select(0, there)
             sums = encoded.new_zeros(count * neighbours, encoded.shape[1])
-            return sums.index_add(0, line, encoded.index_select(0, there)).reshape(count, neighbours, -1)
+            sums = sums.index_add(0, line, encoded.index_select(0, there))
+            return sums.reshape(count, neighbours, encoded.shape[1])
 
         told: torch.Tensor = self.goes(summed(entities.target), owners) + self.comes(summed(entities.source), owners)
         return told

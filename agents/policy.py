@@ -11,11 +11,11 @@ from torch import nn
 
 from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic, critic_features
-from fedsched.agents.decisions import AgentError, Decisions, Speech, gather
+from fedsched.agents.decisions import AgentError, Decisions, Speech, concatenate_heard, gather
 from fedsched.agents.layers import Owners
 from fedsched.agents.mailbox import Mailbox, Traffic, count_traffic
 from fedsched.agents.memory import Memories
-from fedsched.agents.messages import Exchange, Messenger, concatenate_heard
+from fedsched.agents.messages import Exchange, Messenger, concatenate_summaries
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
 from fedsched.agents.sharing import Union, build_networks, require_same_agents, require_same_features, sizes_of
 from fedsched.agents.speech import Always, Instant, InTraining, Judged, Sending, SendingKind, in_use
@@ -25,7 +25,15 @@ from fedsched.envs.core import Observation, WorldSpec
 
 
 class Policy(nn.Module):
-    """A token policy for all kinds of a world."""
+    """A token policy for all kinds of a world.
+
+    Attributes:
+        config: Sizes.
+        union: The features of all kinds as those of one; None unless they share a network.
+        addressed: Whether agents say something else to each neighbour.
+        messenger: None without messages.
+        trigger: When messages are sent in use; None: always.
+    """
 
     def __init__(
         self, spec: WorldSpec, config: PolicyConfig, start: Mapping[str, SoftRule] | None = None, seed: int = 0
@@ -50,12 +58,12 @@ class Policy(nn.Module):
         for name in rules:
             spec.kind(name)
         self._agents, self._features = {kind.name: kind.agents for kind in spec.kinds}, sizes_of(spec)
-        self._addressed = bool(spec.addresses.ways)
+        self.addressed = bool(spec.addresses.ways)
         self._check(spec)
-        self._union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
+        self.union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.kinds, self._part = build_networks(self._united(spec), config, rules)
+            self.kinds, self._part = build_networks(self.united(spec), config, rules)
             copies = sum(map(len, self._agents.values())) if config.sharing == "agent" else 0
             messages = config.messages
             self.messenger = Messenger(messages, copies) if messages else None
@@ -75,6 +83,10 @@ class Policy(nn.Module):
         if not isinstance(network, ChoiceNetwork):
             raise AgentError(f"kind {kind!r} has vector actions: it has no linear scores")
         return network
+
+    def united(self, spec: WorldSpec) -> WorldSpec:
+        """The spec with the features that decisions are gathered in: the world's own, or those of all its kinds."""
+        return spec if self._union is None else self._union.spec(spec)
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
@@ -125,7 +137,7 @@ class Policy(nn.Module):
 
     def quiet(self, decisions: Mapping[str, Decisions]) -> Judged:
         """The same if nobody sends now: what agents do by what they heard before, and what they would say in use."""
-        silent = {name: part.with_speech(_silence(part, self._addressed)) for name, part in decisions.items()}
+        silent = {name: part.with_speech(_silence(part, self.addressed)) for name, part in decisions.items()}
         return self.judge(silent)
 
     def values(self, decisions: Mapping[str, Decisions]) -> dict[str, torch.Tensor] | None:
@@ -146,7 +158,7 @@ class Policy(nn.Module):
         """
         if self.config.critic == "none":
             return None
-        seen = observation if self._union is None else self._union.observe(observation)
+        seen = observation if self.union is None else self.union.observe(observation)
         features = self._with_memory(critic_features(seen, self.config.critic), memory)
         return {name: self._values(name, part) for name, part in features.items()}
 
@@ -175,8 +187,8 @@ class Policy(nn.Module):
         """The decisions that active agents have to take, by kind."""
         self._check(spec)
         addresses = spec.addresses
-        if self._union is not None:
-            spec, observation = self._union.spec(spec), self._union.observe(observation)
+        if self.union is not None:
+            spec, observation = self.united(spec), self.union.observe(observation)
         central: Mapping[str, torch.Tensor] = {}
         if self.config.critic != "none":
             central = self._with_memory(critic_features(observation, self.config.critic), memory)
@@ -279,15 +291,12 @@ class Policy(nn.Module):
         if not any(kind.agents for kind in spec.kinds):
             raise AgentError(f"{spec.name}: a world without agents has nobody to decide")
         require_same_features(spec, self._features, self.config.critic == "central")
-        if self.config.messages is not None and bool(spec.addresses.ways) != self._addressed:
-            says, here = ("something else", "nothing flows") if self._addressed else ("the same", "entities flow")
+        if self.config.messages is not None and bool(spec.addresses.ways) != self.addressed:
+            says, here = ("something else", "nothing flows") if self.addressed else ("the same", "entities flow")
             told = f"the policy says {says} to each neighbour, but {here} from agent to agent"
             raise AgentError(f"{spec.name}: {told}: train one for this world")
         if self.config.sharing == "agent":
             require_same_agents(spec, self._agents)
-
-    def _united(self, spec: WorldSpec) -> WorldSpec:
-        return spec if self._union is None else self._union.spec(spec)
 
     def _values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
         """Values [B, A] of all agents of a kind from critic features [B, A, Fc]."""
@@ -301,7 +310,7 @@ class Policy(nn.Module):
             return None
         summaries = [self.network(name).summarise(part, segments[name]) for name, part in decisions.items()]
         told: Exchange = self.messenger(
-            torch.cat(summaries),
+            concatenate_summaries(summaries),
             torch.cat([part.moment for part in decisions.values()]),
             torch.cat([part.agent for part in decisions.values()]),
             concatenate_heard([part.heard for part in decisions.values() if part.heard is not None]),
