@@ -219,7 +219,7 @@ def concatenate(parts: Sequence[Decisions], shifts: Sequence[int]) -> Decisions:
         pointers=pointers_of(torch.cat([p.pointers.diff() for p in parts])),
         moment=torch.cat([p.moment + s for p, s in zip(parts, shifts, strict=True)]),
         agent=torch.cat([p.agent for p in parts]),
-        heard=_concatenate_heard(heard) if heard else None,
+        heard=concatenate_heard(heard) if heard else None,
         critic=torch.cat(critic) if critic else None,
         memory=torch.cat(memory) if memory else None,
         entities=concatenate_entities(entities) if entities else None,
@@ -227,7 +227,8 @@ def concatenate(parts: Sequence[Decisions], shifts: Sequence[int]) -> Decisions:
     )
 
 
-def _concatenate_heard(parts: Sequence[Heard]) -> Heard:
+def concatenate_heard(parts: Sequence[Heard]) -> Heard:
+    """One after another, all as wide as the widest; at least one."""
     width = max(p.neighbours.shape[1] for p in parts)
     wide = [_widen(p, width) for p in parts]
     return Heard(*(torch.cat([getattr(p, f.name) for p in wide]) for f in fields(Heard)))

@@ -16,6 +16,7 @@ from torch import nn
 from fedsched.agents.collect import Ended, idle_actions, quieten
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.gaussian import sample_of
+from fedsched.agents.inputs import check_step
 from fedsched.agents.labelled import Labelled, labelled_from, merge_labelled, to_plain
 from fedsched.agents.minibatches import minibatches
 from fedsched.agents.policy import Policy
@@ -103,7 +104,8 @@ def demonstrate(
         generator: Of these draws and of the policy's.
 
     Raises:
-        AgentError: A teacher that reads more than the observation, or names an action that is not legal.
+        AgentError: A teacher that reads more than the observation, or names an action that is not legal; an observation
+            that is not finite, or an agent that must decide and may do nothing.
     """
     if teacher.reads != "observation":
         raise AgentError(f"teacher {teacher.name} reads the true state: a policy cannot learn what it does not see")
@@ -147,6 +149,7 @@ class _Pair:
         """Labels, records and returns the actions of whoever drives, int64 [B, A] or float32 [B, A, K] by kind."""
         step: PolicyStep = self._policy(self._spec, observation, None, self._mailbox, self._sending)
         self._mailbox = step.mailbox
+        check_step(self._spec, self._policy, step, recorder.steps)
         told = self._teacher.act(observation)
         label = {name: labels(step, name, told[name], self._teacher.name) for name in step.distribution}
         for name, part in step.distribution.items():
@@ -221,7 +224,13 @@ class Imitator:
     """
 
     def __init__(self, policy: Policy, config: ImitationConfig, seed: int) -> None:
-        """Prepares the first iteration; `seed` rules who drives, the policy's draws and the minibatches."""
+        """Prepares the first iteration; `seed` rules who drives, the policy's draws and the minibatches.
+
+        Raises:
+            AgentError: A policy with memory: labels are learned one by one, not in the order of an episode.
+        """
+        if policy.config.memory:
+            raise AgentError("a policy with memory cannot imitate: set memory to 0, or learn from rewards alone")
         self.policy, self._config = policy, config
         self._generator = torch.Generator(next(policy.parameters()).device).manual_seed(seed)
         self._adam = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=1e-5)
@@ -247,7 +256,7 @@ class Imitator:
         """Learns from the labels of one or several worlds, and from all earlier ones.
 
         Raises:
-            AgentError: No decision was ever labelled.
+            AgentError: No decision was ever labelled, or a gradient that is not finite.
         """
         taught = self.share
         for one in demonstrations:
@@ -298,6 +307,8 @@ class Imitator:
             loss = loss + messages.kl * judged.message_kl.mean()
         self._adam.zero_grad()
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.policy.parameters(), self._config.grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self._config.grad_norm)
+        if not bool(norm.isfinite()):
+            raise AgentError(f"imitation {self.updates + 1}: a gradient is not finite; the parameters were left alone")
         self._adam.step()
         return loss.detach()

@@ -6,14 +6,14 @@ The checks sum numbers that the policy has computed anyhow; only where a sum is 
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 
 from fedsched.agents.decisions import AgentError, Decisions
+from fedsched.agents.policy import Policy
 from fedsched.agents.step import PolicyStep
 from fedsched.envs.core import KindSpec, Observation, WorldSpec
 
 
-def check_step(spec: WorldSpec, policy: nn.Module, step: PolicyStep, steps: int) -> None:
+def check_step(spec: WorldSpec, policy: Policy, step: PolicyStep, steps: int) -> None:
     """Raises AgentError before an action is drawn from what is not finite, or where no action is legal.
 
     Args:
@@ -28,6 +28,7 @@ def check_step(spec: WorldSpec, policy: nn.Module, step: PolicyStep, steps: int)
     choosing = [step.decisions[kind.name].pointers for kind in spec.kinds if kind.bounds is None]
     empty = any(bool((pointers[1:] == pointers[:-1]).any()) for pointers in choosing)
     if empty or not bool(torch.stack(parts).isfinite().all()):
+        spec = policy.united(spec)
         for kind in spec.kinds:
             _explain(spec, kind, step.decisions[kind.name], steps)
         broken = [name for name, p in policy.named_parameters() if not bool(p.isfinite().all())]
@@ -52,12 +53,22 @@ def check_last(spec: WorldSpec, observation: Observation, values: Mapping[str, t
     for kind in spec.kinds:
         if not bool(values[kind.name].sum().isfinite()):
             row, agent = _first(~values[kind.name].isfinite())
+            _explain_last(spec, observation, row, steps)
             place = f"{spec.name}, world {row}, agent {kind.agents[agent]!r}, step {steps}"
-            own = observation.kinds[kind.name].own[row, agent]
-            raise AgentError(
-                f"{place}: its last observation is worth {float(values[kind.name][row, agent])}"
-                f"; own features {own.tolist()}"
-            )
+            raise AgentError(f"{place}: its last observation is worth {float(values[kind.name][row, agent])}")
+
+
+def _explain_last(spec: WorldSpec, observation: Observation, row: int, steps: int) -> None:
+    """Raises AgentError that names what is not finite in the last observation of a world; a critic may read it all."""
+    for kind in spec.kinds:
+        tokens = observation.kinds[kind.name]
+        tables = ("own", kind.own, tokens.own[row]), ("entity", kind.entity, tokens.entities[row])
+        for what, features, table in tables:
+            if not bool(table.isfinite().all()):
+                agent, *_, column = place = _first(~table.isfinite())
+                number = float(table[tuple(place)])
+                begin = f"{spec.name}, world {row}, agent {kind.agents[agent]!r}, step {steps}"
+                raise AgentError(f"{begin}: {what} feature {features[column]!r} of its last observation is {number}")
 
 
 def _explain(spec: WorldSpec, kind: KindSpec, decisions: Decisions, steps: int) -> None:
@@ -71,12 +82,17 @@ def _explain(spec: WorldSpec, kind: KindSpec, decisions: Decisions, steps: int) 
     idle = decisions.pointers.diff() == 0
     if kind.bounds is None and bool(idle.any()):
         raise AgentError(f"{place(_first(idle)[0])}: must decide, but its action mask allows nothing")
-    names = {"own feature": kind.own, "entity or action feature": (*kind.entity, *kind.action)}
-    for (what, features), table in zip(names.items(), (decisions.own, decisions.rows), strict=True):
+    tables = [
+        ("own feature", kind.own, decisions.own, None),
+        ("entity or action feature", (*kind.entity, *kind.action), decisions.rows, decisions.segment()),
+    ]
+    if decisions.entities is not None:
+        tables.append(("entity feature", kind.entity, decisions.entities.tokens, decisions.entities.segment()))
+    for what, features, table, segment in tables:
         if not bool(table.isfinite().all()):
             line, column = _first(~table.isfinite())
-            line = line if table is decisions.own else int(decisions.segment()[line])
-            number = float(table[~table.isfinite()][0])
+            number = float(table[line, column])
+            line = line if segment is None else int(segment[line])
             raise AgentError(f"{place(line)}: {what} {features[column]!r} is {number}")
     if decisions.critic is not None and not bool(decisions.critic.isfinite().all()):
         line = _first(~decisions.critic.isfinite())[0]

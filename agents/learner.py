@@ -14,7 +14,7 @@ from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, Experience, gae_experience, group_experience, merge
 from fedsched.agents.minibatches import Chunks
 from fedsched.agents.noise import Noise, NoiseConfig
-from fedsched.agents.parameters import move_towards
+from fedsched.agents.parameters import move_towards, require_same_shapes
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import Losses, Optimiser, PpoConfig
 from fedsched.agents.rollout import Reference, Rollouts
@@ -157,13 +157,15 @@ class Learner:
         """Continues from a state of a learner with the same configuration.
 
         Raises:
-            AgentError: The state lacks something.
+            AgentError: The state lacks something, or is of another policy; nothing is changed then.
         """
         missing = {"policy", "averaged", "adam", "updates", "generator", "multiplier", "noise"} - state.keys()
         parts = {"multiplier": self.multiplier, "noise": self.noise}
         unlike = sorted(missing) or [n for n, part in parts.items() if (state[n] is None) != (part is None)]
         if unlike:
             raise AgentError(f"not the state of such a learner: {', '.join(unlike)} differs")
+        for policy, part in ((self.policy, "policy"), (self.averaged, "averaged")):
+            require_same_shapes(policy.state_dict(), state[part])
         self.policy.load_state_dict(state["policy"])
         self.averaged.load_state_dict(state["averaged"])
         self._optimiser.adam.load_state_dict(copy.deepcopy(state["adam"]))

@@ -9,13 +9,14 @@ one that does not is heard through the mailbox, with what it last said and how l
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fedsched.agents.config import MessageConfig
-from fedsched.agents.decisions import Heard, Speech
+from fedsched.agents.decisions import AgentError, Heard, Speech
 from fedsched.agents.layers import Dense, Owners, own_of
 
 # bounds of ln sigma^2: the lower one keeps sigma above the error of rounding to int8
@@ -124,8 +125,14 @@ class Messenger(nn.Module):
         Args:
             config: Sizes.
             copies: The number of agents where each owns its part, as in `Dense`; agent i owns copy i.
+
+        Raises:
+            AgentError: No round, or heads that do not share a message equally.
         """
         super().__init__()
+        if config.rounds < 1 or config.heads < 1 or config.latent % config.heads:
+            told = f"{config.latent} numbers in {config.rounds} rounds for {config.heads} heads"
+            raise AgentError(f"messages of {told}: at least one round and heads that share the numbers equally")
         self.heads, self.rounds, self.copies = config.heads, config.rounds, copies
         self.gaussian, self.quantised = config.kl is not None, config.quantised
         self.limit = GAUSSIAN_LIMIT if self.gaussian else LIMIT
@@ -225,6 +232,7 @@ class Messenger(nn.Module):
         return context
 
 
-def concatenate_heard(parts: Sequence[Heard]) -> Heard:
-    """What was heard by agents of several kinds of one world, in order."""
-    return Heard(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Heard)))
+def concatenate_summaries(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Summaries [D, L, M] of several kinds, one after another, with as many addresses as the widest; zero pads."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, 0, 0, width - part.shape[1])) for part in parts])

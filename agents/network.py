@@ -73,8 +73,8 @@ class KindNetwork(nn.Module):
         `addressed` says whether agents have something else to say to each neighbour.
         """
         super().__init__()
-        self.addressed = addressed and config.messages is not None and len(kind.entity) > 0
-        self.extra = config.encoder.width if self.addressed else 0
+        self.addressed = addressed and config.messages is not None
+        self.extra = config.encoder.width if self.addressed and kind.entity else 0
         self.copies = self._owned = len(kind.agents) if config.sharing == "agent" else 0
         self.members: torch.Tensor | None = None
         self.inputs = len(kind.own) + (config.messages.latent if config.messages else 0) + config.memory
@@ -91,7 +91,7 @@ class KindNetwork(nn.Module):
         remembered = config.memory
         self.memory = Memory(self.inputs - remembered, remembered, self.copies) if remembered else None
         self.tells, self.hears = None, None
-        if self.addressed:
+        if self.extra:
             self.looks = "alone" if self.looks == "no" else self.looks
             self.tells = Tells(len(kind.entity), self.extra, told, self.copies)
             self.hears = Dense(len(kind.entity) + 2 * (told + 2), self.extra, self.copies)
@@ -136,9 +136,11 @@ class KindNetwork(nn.Module):
         mean = segment_mean(decisions.rows, decisions.pointers, segment)
         parts = [decisions.own, mean, *([] if decisions.memory is None else [decisions.memory])]
         general = self.summary(torch.cat(parts, 1), owners)[:, None]
+        neighbours = decisions.heard.neighbours.shape[1]
+        if self.addressed:
+            general = general.expand(-1, 1 + neighbours, -1)
         if self.tells is not None:
-            special = self.tells(_seen(decisions), decisions.heard.neighbours.shape[1], owners)
-            general = torch.cat([general, general + special], 1)
+            general = general + F.pad(self.tells(_seen(decisions), neighbours, owners), (0, 0, 1, 0))
         return torch.tanh(general)
 
     def with_words(self, decisions: Decisions, heard: Understood | None) -> Decisions:
@@ -181,7 +183,8 @@ class Tells(nn.Module):
             there = (column >= 0).nonzero().squeeze(1)
             line = (decision * neighbours + column).index_select(0, there)
             sums = encoded.new_zeros(count * neighbours, encoded.shape[1])
-            return sums.index_add(0, line, encoded.index_select(0, there)).reshape(count, neighbours, -1)
+            sums = sums.index_add(0, line, encoded.index_select(0, there))
+            return sums.reshape(count, neighbours, encoded.shape[1])
 
         told: torch.Tensor = self.goes(summed(entities.target), owners) + self.comes(summed(entities.source), owners)
         return told

@@ -15,6 +15,23 @@ def parameters_to_numpy(module: nn.Module) -> dict[str, npt.NDArray[np.float32]]
     return {name: p.detach().cpu().numpy().astype(np.float32) for name, p in module.named_parameters()}
 
 
+def require_same_shapes(
+    own: Mapping[str, torch.Tensor], given: Mapping[str, npt.NDArray[np.float32]] | Mapping[str, torch.Tensor]
+) -> None:
+    """Raises AgentError where names or shapes of `given` differ from those of a policy's `own` numbers."""
+    strange = [f"{name} is missing" for name in sorted(own.keys() - given.keys())]
+    strange += [f"{name} is unknown" for name in sorted(given.keys() - own.keys())]
+    for name in sorted(own.keys() & given.keys()):
+        here, there = tuple(own[name].shape), tuple(given[name].shape)
+        if here != there:
+            strange.append(f"{name} has shape {there}, the policy {here}")
+    if strange:
+        raise AgentError(
+            f"these parameters are of another policy, one with other settings of encoder, sharing, messages or critic, "
+            f"or of a world with other features or agents: {'; '.join(strange)}"
+        )
+
+
 @torch.no_grad()
 def parameters_from_numpy(module: nn.Module, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
     """Overwrites all parameters.
@@ -23,17 +40,7 @@ def parameters_from_numpy(module: nn.Module, arrays: Mapping[str, npt.NDArray[np
         AgentError: Names or shapes differ from the module's, or a number is not finite; nothing is changed then.
     """
     own = dict(module.named_parameters())
-    strange = [f"{name} is missing" for name in sorted(own.keys() - arrays.keys())]
-    strange += [f"{name} is unknown" for name in sorted(arrays.keys() - own.keys())]
-    for name in sorted(own.keys() & arrays.keys()):
-        here, there = tuple(own[name].shape), arrays[name].shape
-        if here != there:
-            strange.append(f"{name} has shape {there}, the policy {here}")
-    if strange:
-        raise AgentError(
-            f"these parameters are of another policy, one with other settings of encoder, sharing, messages or critic, "
-            f"or of a world with other features or agents: {'; '.join(strange)}"
-        )
+    require_same_shapes(own, arrays)
     wild = [name for name in own if not np.isfinite(arrays[name]).all()]
     if wild:
         raise AgentError(f"parameters that are not finite: {', '.join(wild)}; take those of an earlier round")

@@ -11,11 +11,11 @@ from torch import nn
 
 from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import Critic, critic_features
-from fedsched.agents.decisions import AgentError, Decisions, Speech, gather
+from fedsched.agents.decisions import AgentError, Decisions, Speech, concatenate_heard, gather
 from fedsched.agents.layers import Owners
 from fedsched.agents.mailbox import Mailbox, Traffic, count_traffic
 from fedsched.agents.memory import Memories
-from fedsched.agents.messages import Exchange, Messenger, concatenate_heard
+from fedsched.agents.messages import Exchange, Messenger, concatenate_summaries
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
 from fedsched.agents.sharing import Union, build_networks, require_same_agents, require_same_features, sizes_of
 from fedsched.agents.speech import Always, Instant, InTraining, Judged, Sending, SendingKind, in_use
@@ -63,7 +63,7 @@ class Policy(nn.Module):
         self.union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.kinds, self._part = build_networks(self._united(spec), config, rules)
+            self.kinds, self._part = build_networks(self.united(spec), config, rules)
             copies = sum(map(len, self._agents.values())) if config.sharing == "agent" else 0
             messages = config.messages
             self.messenger = Messenger(messages, copies) if messages else None
@@ -83,6 +83,10 @@ class Policy(nn.Module):
         if not isinstance(network, ChoiceNetwork):
             raise AgentError(f"kind {kind!r} has vector actions: it has no linear scores")
         return network
+
+    def united(self, spec: WorldSpec) -> WorldSpec:
+        """The spec with the features that decisions are gathered in: the world's own, or those of all its kinds."""
+        return spec if self._union is None else self._union.spec(spec)
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
@@ -184,7 +188,7 @@ class Policy(nn.Module):
         self._check(spec)
         addresses = spec.addresses
         if self.union is not None:
-            spec, observation = self.union.spec(spec), self.union.observe(observation)
+            spec, observation = self.united(spec), self.union.observe(observation)
         central: Mapping[str, torch.Tensor] = {}
         if self.config.critic != "none":
             central = self._with_memory(critic_features(observation, self.config.critic), memory)
@@ -294,9 +298,6 @@ class Policy(nn.Module):
         if self.config.sharing == "agent":
             require_same_agents(spec, self._agents)
 
-    def _united(self, spec: WorldSpec) -> WorldSpec:
-        return spec if self.union is None else self.union.spec(spec)
-
     def _values(self, kind: str, features: torch.Tensor) -> torch.Tensor:
         """Values [B, A] of all agents of a kind from critic features [B, A, Fc]."""
         (batch, agents), copies = features.shape[:2], self.network(kind).copies
@@ -308,10 +309,8 @@ class Policy(nn.Module):
         if self.messenger is None:
             return None
         summaries = [self.network(name).summarise(part, segments[name]) for name, part in decisions.items()]
-        # a kind that sees no entities has the same to say to each address
-        addresses = max(summary.shape[1] for summary in summaries)
         told: Exchange = self.messenger(
-            torch.cat([summary.expand(-1, addresses, -1) for summary in summaries]),
+            concatenate_summaries(summaries),
             torch.cat([part.moment for part in decisions.values()]),
             torch.cat([part.agent for part in decisions.values()]),
             concatenate_heard([part.heard for part in decisions.values() if part.heard is not None]),

@@ -188,6 +188,8 @@ class Scenario(Part):
             yield ("agents", "imitation"), f"nothing to imitate: no rule is known for {self.domain} environments"
             return
         yield from _one_of(("agents", "imitation", "teacher"), imitation.teacher, TEACHERS[self.domain], "teacher")
+        if self.agents.encoder.memory:
+            yield ("agents", "encoder", "memory"), "policies with memory do not imitate; set 0, or remove 'imitation'"
         if imitation.updates > planned:
             message = f"federation plans {planned} local updates (rounds * local_updates), got {imitation.updates}"
             yield ("agents", "imitation", "updates"), message

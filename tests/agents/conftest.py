@@ -255,3 +255,10 @@ def handover() -> Callable[..., Any]:
     """Makes a world in which agents hand lots on."""
     made: Callable[..., Any] = beside("handover").HandoverWorld
     return made
+
+
+@pytest.fixture(scope="session")
+def clerk() -> Callable[..., Any]:
+    """Makes such a world with a clerk, who sees no entities."""
+    made: Callable[..., Any] = beside("handover").ClerkWorld
+    return made

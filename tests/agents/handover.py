@@ -1,6 +1,7 @@
 """A toy world in which agents hand entities on: two senders, two receivers, everything decided at once."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -74,3 +75,29 @@ class HandoverWorld:
 
     def metrics(self) -> dict[str, torch.Tensor]:
         return {"right": self.right.clone()}
+
+
+class ClerkWorld(HandoverWorld):
+    """The same with a clerk, who sees no entities, hears the senders and one receiver, and is heard by that one."""
+
+    def __init__(self, batch: int, rounds: int = 4) -> None:
+        super().__init__(batch, rounds)
+        clerk = KindSpec("clerk", ("c0",), own=("mood",), action=("second",), actions=2, idle=0)
+        neighbours = np.array([[2, 3, -1], [3, 2, -1], [1, 0, 4], [0, 1, -1], [0, 1, 2]])
+        self.spec = replace(self.spec, kinds=(*self.spec.kinds, clerk), neighbours=neighbours)
+
+    def _observe(self) -> Observation:
+        seen = super()._observe()
+        here = torch.ones(self.batch, 1, dtype=torch.bool)
+        clerk = Tokens(
+            own=self.worth[:, :1, :1], entities=torch.zeros(self.batch, 1, 0, 0),
+            entity_mask=here.new_zeros(self.batch, 1, 0),
+            actions=torch.tensor([[0.0], [1.0]]).repeat(self.batch, 1, 1, 1),
+            action_mask=here[:, :, None].repeat(1, 1, 2), active=here, alive=here,
+        )  # fmt: skip
+        return replace(seen, kinds={**seen.kinds, "clerk": clerk})
+
+    def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
+        moved = super().step(actions, until_s)
+        reward = {**moved.reward, "clerk": torch.zeros(self.batch, 1, 1)}
+        return replace(moved, reward=reward, terminated={**moved.terminated, "clerk": moved.terminated["post"][:, :1]})

@@ -150,6 +150,65 @@ def test_decisions_of_two_worlds_are_judged_together_as_apart(handover: Callable
     np.testing.assert_allclose(joined.detach(), apart.detach(), atol=1e-6)
 
 
+@pytest.mark.parametrize("width", [0, 1])
+def test_who_has_no_neighbours_tells_nobody(width: int, handover: Callable[..., Any]) -> None:
+    """As a city with a single signal."""
+    world = handover(2)
+    world.spec = replace(world.spec, neighbours=np.full((4, width), -1))
+    policy = moved(world, messages=STAGES)
+    rows = torch.arange(2)
+    step = policy(world.spec, world.reset(rows, rows), None, policy.mailbox(world.spec, 2))
+    assert step.traffic == Traffic()
+    assert step.distribution["post"].log_probs.isfinite().all()
+
+
+def test_where_nobody_has_to_decide_nothing_is_told(handover: Callable[..., Any]) -> None:
+    world = handover(2)
+    policy = moved(world, messages=STAGES)
+    rows = torch.arange(2)
+    seen = world.reset(rows, rows)
+    nobody = replace(seen.kinds["post"], active=torch.zeros(2, 4, dtype=torch.bool))
+    step = policy(world.spec, replace(seen, kinds={"post": nobody}), None, policy.mailbox(world.spec, 2))
+    assert step.traffic == Traffic()
+    assert step.distribution["post"].decisions == 0
+
+
+@pytest.mark.parametrize("sharing", ["kind", "agent", "all"])
+def test_who_sees_no_entities_talks_with_those_who_do(sharing: Any, clerk: Callable[..., Any]) -> None:
+    world = clerk(3)
+    policy = moved(world, messages=STAGES, sharing=sharing)
+    rows, no = torch.arange(3), torch.zeros(3, dtype=torch.bool)
+    taken = collect(policy, world, rows, rows, torch.Generator().manual_seed(0), no, rows).taken
+    again = policy.judge({name: part.decisions for name, part in taken.items()}).distribution
+    for name, part in taken.items():
+        np.testing.assert_allclose(again[name].log_prob(part.choice).detach(), part.log_prob, atol=1e-5)
+    with_all = policy(world.spec, world.reset(rows, rows), None, policy.mailbox(world.spec, 3))
+    assert with_all.mailbox.message.shape == (3, 5, 4, 8)
+    assert with_all.traffic.messages == 3 * 12
+
+
+def test_kinds_with_unlike_numbers_of_neighbours_are_judged_together(clerk: Callable[..., Any], handover: Any) -> None:
+    """A world may lack kinds; those it has may have more neighbours than those it lacks."""
+    with_clerk, without = clerk(2), handover(2)
+    without.spec = replace(
+        without.spec, neighbours=np.pad(without.spec.neighbours, ((0, 0), (0, 2)), constant_values=-1)
+    )
+    policy = moved(with_clerk, messages=MessageConfig(latent=8))
+    rows = torch.arange(2)
+    first, second = (
+        {name: part.decisions for name, part in found.items()}
+        for found in (
+            policy.gather(world.spec, world.reset(rows, rows), policy.mailbox(world.spec, 2))
+            for world in (with_clerk, without)
+        )
+    )
+    together = {"clerk": first["clerk"], "post": concatenate([first["post"], second["post"]], (0, 2))}
+    found, apart = policy.judge(together).distribution, policy.judge(first).distribution
+    posts = torch.cat([apart["post"].log_probs, policy.judge(second).distribution["post"].log_probs])
+    np.testing.assert_allclose(found["post"].log_probs.detach(), posts.detach(), atol=1e-6)
+    np.testing.assert_allclose(found["clerk"].log_probs.detach(), apart["clerk"].log_probs.detach(), atol=1e-6)
+
+
 def test_a_world_of_the_other_sort_is_refused(handover: Callable[..., Any]) -> None:
     for flows, message in ((True, "but nothing flows"), (False, "but entities flow")):
         policy = Policy(handover(1, flow=flows).spec, PolicyConfig())

@@ -163,3 +163,8 @@ def test_labels_are_the_rows_of_the_teachers_actions(kind: Any, queue: Callable[
     pointers = step.decisions["server"].pointers
     for d, place in enumerate(step.place["server"]):
         assert int(step.action["server"][pointers[d] + row[d]]) == int(told.reshape(-1)[place])
+
+
+def test_a_policy_with_memory_is_refused(queue: Callable[..., Any]) -> None:
+    with pytest.raises(AgentError, match="a policy with memory cannot imitate"):
+        Imitator(Policy(queue(1).spec, PolicyConfig(memory=4)), ImitationConfig(), seed=0)

@@ -11,6 +11,7 @@ import torch
 from fedsched.agents.collect import GreedyActor, collect, play
 from fedsched.agents.config import PolicyConfig
 from fedsched.agents.decisions import AgentError
+from fedsched.agents.imitation import demonstrate
 from fedsched.agents.policy import Policy
 from fedsched.envs.core import Observation, Tokens, Transition
 
@@ -46,6 +47,18 @@ class Faulty:
         return tokens
 
 
+class LastJob:
+    """A teacher that picks any job."""
+
+    name, reads = "last-job", "observation"
+
+    def reset(self, world: Any) -> None: ...
+
+    def act(self, observation: Observation) -> dict[str, torch.Tensor]:
+        mask = observation.kinds["server"].action_mask
+        return {"server": mask.shape[2] - 1 - mask.flip(2).int().argmax(2)}
+
+
 FAULTS = {
     "own": "queue, world 3, agent 'server1', step 2: own feature 'clock' is nan",
     "entity": "queue, world 3, agent 'server1', step 2: entity or action feature 'size' is -inf",
@@ -73,11 +86,42 @@ def test_a_fault_is_named_while_acting_greedily(fault: str, queue: Callable[...,
         play(world, rows, rows, GreedyActor(policy, world.spec, 6))
 
 
+@pytest.mark.parametrize("fault", ["own", "entity", "mask"])
+def test_a_fault_is_named_while_a_teacher_is_asked(fault: str, queue: Callable[..., Any]) -> None:
+    world: Any = Faulty(queue(6, jobs=4, agents=2), fault)
+    rows = torch.arange(6)
+    with pytest.raises(AgentError, match=re.escape(FAULTS[fault])):
+        demonstrate(Policy(world.spec, PolicyConfig()), world, LastJob(), rows, rows, 0.5, torch.Generator())
+
+
+def test_an_entity_is_named_that_no_action_concerns(handover: Callable[..., Any]) -> None:
+    """Its agent may only tell others of it."""
+    world = handover(2)
+    policy = Policy(world.spec, PolicyConfig())
+    rows = torch.arange(2)
+    seen = world.reset(rows, rows)
+    seen.kinds["post"].entities[1, 0, 1, 0] = torch.nan
+    with pytest.raises(AgentError, match=r"handover, world 1, agent 's0', step 0: entity feature 'worth' is nan"):
+        GreedyActor(policy, world.spec, 2)(seen)
+
+
+def test_kinds_that_share_a_network_are_named_with_their_own_features(clerk: Callable[..., Any]) -> None:
+    world = clerk(2)
+    policy = Policy(world.spec, PolicyConfig(sharing="all"))
+    rows = torch.arange(2)
+    seen = world.reset(rows, rows)
+    seen.kinds["clerk"].own[1, 0, 0] = torch.nan
+    with pytest.raises(AgentError, match=r"handover, world 1, agent 'c0', step 0: own feature 'mood' is nan"):
+        GreedyActor(policy, world.spec, 2)(seen)
+
+
 def test_a_last_observation_that_is_worth_nothing_finite_is_named(queue: Callable[..., Any]) -> None:
     world: Any = Faulty(queue(6, jobs=4, agents=2, limit=2), "own")
     policy = Policy(world.spec, PolicyConfig(critic="central"))
     rows, no = torch.arange(6), torch.zeros(6, dtype=torch.bool)
-    with pytest.raises(AgentError, match=r"queue, world 3, agent 'server0', step 2: its last observation is worth nan"):
+    with pytest.raises(
+        AgentError, match=r"world 3, agent 'server1', step 2: own feature 'clock' of its last observ.* nan"
+    ):
         collect(policy, world, rows, rows, torch.Generator().manual_seed(0), no, rows)
 
 

@@ -207,3 +207,11 @@ def test_misuse_is_named(queue: Callable[..., Any]) -> None:
     rollouts = other.collect(world, zeros, zeros)
     with pytest.raises(AgentError, match="no reward part 'energy'; it has wait, busy"):
         other.update([rollouts])
+
+
+def test_a_state_of_another_policy_is_refused(queue: Callable[..., Any]) -> None:
+    world = queue(8, jobs=4)
+    silent = Learner(Policy(world.spec, PolicyConfig(messages=None)), LearnerConfig({"wait": 1.0}), seed=0)
+    talking = Learner(Policy(world.spec, PolicyConfig()), LearnerConfig({"wait": 1.0}), seed=0)
+    with pytest.raises(AgentError, match=r"of another policy, .*messenger\.null is missing"):
+        talking.load(silent.state())

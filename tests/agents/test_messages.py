@@ -2,10 +2,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from fedsched.agents.collect import evaluate
 from fedsched.agents.config import MessageConfig, PolicyConfig
+from fedsched.agents.decisions import AgentError
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.mailbox import Mailbox, Traffic
 from fedsched.agents.messages import Messenger, fresh_speakers
@@ -15,7 +17,7 @@ from fedsched.agents.ppo import PpoConfig
 
 def learnt_share(world: Any, rounds: int) -> tuple[float, Traffic]:
     """Share of right greedy answers over fresh episodes after some updates, and what the last collection sent."""
-    policy = Policy(world.spec, PolicyConfig(messages=MessageConfig(rounds), critic="central"))
+    policy = Policy(world.spec, PolicyConfig(messages=MessageConfig(rounds) if rounds else None, critic="central"))
     ppo = PpoConfig(lr=1e-2, iterations=20)
     learner = Learner(policy, LearnerConfig({"right": 1.0}, "gae", rollouts=1, gamma=0.0, ppo=ppo), seed=0)
     rows = torch.arange(world.batch)
@@ -106,3 +108,9 @@ def test_nobody_to_hear_is_the_null_token_and_finite(queue: Callable[..., Any]) 
     step = policy(world.spec, world.reset(rows, rows), None, policy.mailbox(world.spec, 3))
     assert bool(step.distribution["server"].log_probs.isfinite().all())
     assert step.traffic == Traffic(0, 0, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"heads": 3}, {"heads": 0}])
+def test_messages_that_cannot_be_are_refused(wrong: dict[str, int], relay: Callable[..., Any]) -> None:
+    with pytest.raises(AgentError, match="at least one round and heads that share the numbers equally"):
+        Policy(relay(1).spec, PolicyConfig(messages=MessageConfig(**wrong)))

@@ -160,6 +160,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda d: d.update(agents={"imitation": {"teacher": "saf", "updates": 9}}, federation={"rounds": 2}),
         "federation plans 8 local updates (rounds * local_updates), got 9",
     ),
+    "imitation with memory": (
+        lambda d: d.update(agents={"imitation": {"teacher": "saf"}, "encoder": {"memory": 8}}),
+        "policies with memory do not imitate; set 0, or remove 'imitation'",
+    ),
     "no unit": (lambda d: d.update(evaluation={"period": 6}), "6 has no unit"),
     "wrong unit": (lambda d: d.update(evaluation={"period": "6 H"}), "unknown unit 'H' (did you mean 'h'?)"),
     "ray address in a local run": (lambda d: d.update(workers={"backend": "local", "address": "x"}), "belongs to Ray"),
