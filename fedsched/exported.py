@@ -150,8 +150,7 @@ class ExportedPolicy:
         things, live = _table("entities", entities, entity_mask, self._sizes["entities"], _SPARE)
         seen = _Seen(_line("own", own, self._sizes["own"]), things, live, acts, legal)
         given = self._rows(seen, concerns) if self._chooses else _entities(seen)
-        if "links" in self.inputs:
-            given["links"] = _links(links, len(live))
+        given |= {"links": _links(links, len(live))} if "links" in self.inputs else {}
         given |= self._heard(heard, ways, len(live)) | self._brought(memory, agent)
         return self._decision(self.run({name: given[name] for name in self.inputs}), legal, len(heard))
 
