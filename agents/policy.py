@@ -86,7 +86,7 @@ class Policy(nn.Module):
 
     def united(self, spec: WorldSpec) -> WorldSpec:
         """The spec with the features that decisions are gathered in: the world's own, or those of all its kinds."""
-        return spec if self._union is None else self._union.spec(spec)
+        return spec if self.union is None else self.union.spec(spec)
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""

@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from fedsched.agents.collect import Ended, idle_actions, quieten
-from fedsched.agents.decisions import AgentError, Decisions, Speech
+from fedsched.agents.decisions import AgentError, Decisions, Speech, concatenate_heard
 from fedsched.agents.distribution import Distribution, RaggedCategorical
 from fedsched.agents.gaussian import Bounds, within
 from fedsched.agents.inputs import check_step
-from fedsched.agents.messages import concatenate_heard, fresh_speakers
+from fedsched.agents.messages import fresh_speakers
 from fedsched.agents.policy import Policy
 from fedsched.agents.segments import segment_of
 from fedsched.agents.step import PolicyStep
