@@ -19,6 +19,7 @@ MEAN_GAIN = 0.01
 """The means start near the middle whatever is observed, as Andrychowicz et al. 2021 advise."""
 
 Bounds = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Scale = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class DiagonalGaussian:
@@ -89,17 +90,22 @@ def within(sample: torch.Tensor, bounds: Bounds) -> torch.Tensor:
     learns from the density of x before the cut, as CleanRL and Stable-Baselines3 do: the action after it has point
     masses at the bounds, and a tanh in place of the cut would need a corrected density and has no closed entropy.
     """
-    middle, half, low, high = _scale(bounds, sample.device)
+    return scaled(sample, scale_of(bounds, sample.device))
+
+
+def scaled(sample: torch.Tensor, scale: Scale) -> torch.Tensor:
+    """The same, by the `scale_of` bounds."""
+    middle, half, low, high = scale
     return torch.minimum(torch.maximum(middle + half * sample, low), high)
 
 
 def sample_of(action: torch.Tensor, bounds: Bounds) -> torch.Tensor:
     """The sample [..., K] that becomes an action [..., K] inside the bounds, see `within`."""
-    middle, half, _, _ = _scale(bounds, action.device)
+    middle, half, _, _ = scale_of(bounds, action.device)
     return (action - middle) / half
 
 
-def _scale(bounds: Bounds, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def scale_of(bounds: Bounds, device: torch.device) -> Scale:
     """Where x = 0 lies, how far 1 is from there, and the bounds, each [K]."""
     low, high = (torch.from_numpy(np.ascontiguousarray(bound, dtype=np.float32)).to(device) for bound in bounds)
     finite = low.isfinite() & high.isfinite()

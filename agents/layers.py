@@ -5,6 +5,7 @@ weights of one owner; one batched product computes them all. Nothing loops over 
 share the lines, at most twice as many are computed as there are.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -95,7 +96,9 @@ def linear(lines: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
         weight = weight.index_select(0, owners.tile)
         bias = None if bias is None else bias.index_select(0, owners.tile)
     inner = lines.shape[1:-1]
-    table = lines.index_select(0, owners.line).reshape(weight.shape[0], owners.length * inner.numel(), lines.shape[-1])
+    # not inner.numel(): that is a constant in an exported graph
+    each = owners.length * math.prod(inner)
+    table = lines.index_select(0, owners.line).reshape(weight.shape[0], each, lines.shape[-1])
     turned = weight.transpose(1, 2)
     product = torch.bmm(table, turned) if bias is None else torch.baddbmm(bias[:, None], table, turned)
     return product.reshape(owners.line.shape[0], *inner, weight.shape[1]).index_select(0, owners.place)

@@ -205,23 +205,25 @@ class Messenger(nn.Module):
             log_variance = None if self.spread is None else self.spread(known, owners).clamp(*LOG_VARIANCE)
             if log_variance is not None:
                 nats.append(gaussian_kl(mean, log_variance))
-            message = self._utter(mean, log_variance, None if noise is None else noise[:, number, None])
+            message = self.utter(mean, log_variance, None if noise is None else noise[:, number, None])
             said = torch.where(fresh[:, :, None], message.flatten(0, 1)[place], heard.message)
-            context = self._receive(query, torch.cat([said, age], 2), audible, owners)
+            context = self.receive(query, torch.cat([said, age], 2), audible, owners)
         useful = torch.unique(place[fresh])
         kl = torch.stack(nats).mean(0).reshape(-1).index_select(0, useful) if nats else None
         words = torch.cat([said, age, torch.ones_like(age)], 2) * audible[:, :, None]
         return Exchange(context, words, message, kl)
 
-    def _utter(self, mean: torch.Tensor, log_variance: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
+    def utter(self, mean: torch.Tensor, log_variance: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
+        """What arrives of means [..., M]: with the noise of training, or as in use, rounded where messages are int8."""
         step = self.limit / 127
         if noise is None:
             return quantise(mean, step) if self.quantised else mean
         return mean + noise * (step if log_variance is None else (0.5 * log_variance).exp())
 
-    def _receive(
-        self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor, owners: Owners | None
+    def receive(
+        self, query: torch.Tensor, said: torch.Tensor, audible: torch.Tensor, owners: Owners | None = None
     ) -> torch.Tensor:
+        """What D agents understand, [D, M], by `query` [D, M], of `said` [D, K, M + 1] where `audible` [D, K]."""
         count, neighbours = audible.shape
         null = own_of(self.null, owners, count).reshape(count, 1, 2 * self.size)
         both = torch.cat([null, self.listen(said, owners)], 1).reshape(

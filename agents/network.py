@@ -51,6 +51,7 @@ class KindNetwork(nn.Module):
         copies: Agents that own their parameters; zero where the kind shares them. While exploring, times the members.
         members: int64 [B], which perturbed copy acts in each row of a world, see `noise`; None: there is none.
         inputs: Own features, numbers heard from others, and those remembered.
+        first: The kind's first agent over all kinds.
         looks: What decisions are gathered with of the entities that agents see.
         summary: None without messages.
         tells: What is told of entities; None where agents say the same to all.
@@ -77,7 +78,7 @@ class KindNetwork(nn.Module):
         self.copies = self._owned = len(kind.agents) if config.sharing == "agent" else 0
         self.members: torch.Tensor | None = None
         self.inputs = len(kind.own) + (config.messages.latent if config.messages else 0) + config.memory
-        self._first = first
+        self.first = first
 
     def add_common(self, kind: KindSpec, rows: int, config: PolicyConfig, critic_features: int) -> None:
         """Adds what messages, critic and memory need; `rows` is the number of features of a row."""
@@ -99,7 +100,7 @@ class KindNetwork(nn.Module):
         """Whose parameters each decision uses; None where the kind shares them."""
         if not self.copies:
             return None
-        owner = decisions.agent - self._first if self._owned else torch.zeros_like(decisions.agent)
+        owner = decisions.agent - self.first if self._owned else torch.zeros_like(decisions.agent)
         if self.members is not None:
             owner = owner + self.members.index_select(0, decisions.moment) * max(1, self._owned)
         return Owners.of(owner, self.copies)

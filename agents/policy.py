@@ -25,7 +25,15 @@ from fedsched.envs.core import Observation, WorldSpec
 
 
 class Policy(nn.Module):
-    """A token policy for all kinds of a world."""
+    """A token policy for all kinds of a world.
+
+    Attributes:
+        config: Sizes.
+        union: The features of all kinds as those of one; None unless they share a network.
+        addressed: Whether agents say something else to each neighbour.
+        messenger: None without messages.
+        trigger: When messages are sent in use; None: always.
+    """
 
     def __init__(
         self, spec: WorldSpec, config: PolicyConfig, start: Mapping[str, SoftRule] | None = None, seed: int = 0
@@ -50,9 +58,9 @@ class Policy(nn.Module):
         for name in rules:
             spec.kind(name)
         self._agents, self._features = {kind.name: kind.agents for kind in spec.kinds}, sizes_of(spec)
-        self._addressed = bool(spec.addresses.ways)
+        self.addressed = bool(spec.addresses.ways)
         self._check(spec)
-        self._union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
+        self.union = Union(spec) if config.sharing == "all" and len(spec.kinds) > 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.kinds, self._part = build_networks(self.united(spec), config, rules)
@@ -78,7 +86,7 @@ class Policy(nn.Module):
 
     def united(self, spec: WorldSpec) -> WorldSpec:
         """The spec with the features that decisions are gathered in: the world's own, or those of all its kinds."""
-        return spec if self._union is None else self._union.spec(spec)
+        return spec if self.union is None else self.union.spec(spec)
 
     def mailbox(self, spec: WorldSpec, batch: int, device: torch.device | str = "cpu") -> Mailbox:
         """An empty mailbox for `batch` worlds."""
@@ -129,7 +137,7 @@ class Policy(nn.Module):
 
     def quiet(self, decisions: Mapping[str, Decisions]) -> Judged:
         """The same if nobody sends now: what agents do by what they heard before, and what they would say in use."""
-        silent = {name: part.with_speech(_silence(part, self._addressed)) for name, part in decisions.items()}
+        silent = {name: part.with_speech(_silence(part, self.addressed)) for name, part in decisions.items()}
         return self.judge(silent)
 
     def values(self, decisions: Mapping[str, Decisions]) -> dict[str, torch.Tensor] | None:
@@ -150,7 +158,7 @@ class Policy(nn.Module):
         """
         if self.config.critic == "none":
             return None
-        seen = observation if self._union is None else self._union.observe(observation)
+        seen = observation if self.union is None else self.union.observe(observation)
         features = self._with_memory(critic_features(seen, self.config.critic), memory)
         return {name: self._values(name, part) for name, part in features.items()}
 
@@ -179,8 +187,8 @@ class Policy(nn.Module):
         """The decisions that active agents have to take, by kind."""
         self._check(spec)
         addresses = spec.addresses
-        if self._union is not None:
-            spec, observation = self.united(spec), self._union.observe(observation)
+        if self.union is not None:
+            spec, observation = self.united(spec), self.union.observe(observation)
         central: Mapping[str, torch.Tensor] = {}
         if self.config.critic != "none":
             central = self._with_memory(critic_features(observation, self.config.critic), memory)
@@ -279,8 +287,8 @@ class Policy(nn.Module):
         if not any(kind.agents for kind in spec.kinds):
             raise AgentError(f"{spec.name}: a world without agents has nobody to decide")
         require_same_features(spec, self._features, self.config.critic == "central")
-        if self.config.messages is not None and bool(spec.addresses.ways) != self._addressed:
-            says, here = ("something else", "nothing flows") if self._addressed else ("the same", "entities flow")
+        if self.config.messages is not None and bool(spec.addresses.ways) != self.addressed:
+            says, here = ("something else", "nothing flows") if self.addressed else ("the same", "entities flow")
             told = f"the policy says {says} to each neighbour, but {here} from agent to agent"
             raise AgentError(f"{spec.name}: {told}: train one for this world")
         if self.config.sharing == "agent":

@@ -8,7 +8,7 @@ from torch import nn
 
 from fedsched.agents.config import PolicyConfig
 from fedsched.agents.critic import critic_width
-from fedsched.agents.decisions import AgentError
+from fedsched.agents.decisions import AgentError, Decisions
 from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
 from fedsched.agents.vector import VectorNetwork
 from fedsched.envs.core import KindSpec, Observation, Tokens, WorldSpec
@@ -49,19 +49,36 @@ class Union:
         kinds = {name: self._widen(name, tokens) for name, tokens in observation.kinds.items()}
         return replace(observation, kinds=kinds)
 
+    def narrow(self, decisions: Decisions, kind: KindSpec) -> Decisions:
+        """Decisions of a kind in its own features again."""
+        own, entity, action = (part.to(decisions.own.device) for part in self._places[kind.name])
+        row = entity if kind.bounds is not None else torch.cat([entity, action + len(self._entity)])
+        seen = decisions.entities
+        return replace(
+            decisions,
+            own=decisions.own.index_select(1, own),
+            rows=decisions.rows.index_select(1, row),
+            entities=None if seen is None else replace(seen, tokens=seen.tokens.index_select(1, entity)),
+        )
+
+    def sources(self, kind: str) -> tuple[torch.Tensor, ...]:
+        """Where united features come from, of own, entities and actions; for `in_union`."""
+        own, entity, action = self._places[kind]
+        which = torch.tensor([len(own) + int(name == kind) for name in self._names], dtype=torch.int64)
+        wide = _sources(own, len(self._own)), _sources(entity, len(self._entity)), _sources(action, len(self._action))
+        return (torch.cat([wide[0], which]), *wide[1:])
+
     def _place(self, kind: KindSpec) -> tuple[torch.Tensor, ...]:
         pairs = ((kind.own, self._own), (kind.entity, self._entity), (kind.action, self._action))
         return tuple(torch.tensor([names.index(n) for n in few], dtype=torch.int64) for few, names in pairs)
 
     def _widen(self, name: str, tokens: Tokens) -> Tokens:
-        own, entity, action = self._places[name]
-        wide = _spread(tokens.own, own, len(self._own) + len(self._names))
-        wide[:, :, len(self._own) + self._names.index(name)] = 1.0
+        own, entity, action = (part.to(tokens.own.device) for part in self.sources(name))
         return replace(
             tokens,
-            own=wide,
-            entities=_spread(tokens.entities, entity, len(self._entity)),
-            actions=_spread(tokens.actions, action, len(self._action)),
+            own=in_union(tokens.own, own),
+            entities=in_union(tokens.entities, entity),
+            actions=in_union(tokens.actions, action),
         )
 
 
@@ -155,7 +172,13 @@ def _united(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in parts for name in part))
 
 
-def _spread(values: torch.Tensor, place: torch.Tensor, width: int) -> torch.Tensor:
-    """Columns [..., F] at their places in [..., width], zero elsewhere."""
-    wide = values.new_zeros(*values.shape[:-1], width)
-    return wide.index_copy_(values.dim() - 1, place.to(values.device), values)
+def _sources(place: torch.Tensor, width: int) -> torch.Tensor:
+    """The column [width] that each united feature comes from, of features at `place` [F]; F stands for zero."""
+    source = torch.full((width,), len(place), dtype=torch.int64)
+    return source.index_copy_(0, place, torch.arange(len(place)))
+
+
+def in_union(values: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Columns `source` [width] of values [..., F], with a column F of zeros and one F + 1 of ones behind them."""
+    fixed = values.new_tensor([0.0, 1.0]).expand(*values.shape[:-1], 2)
+    return torch.cat([values, fixed], -1).index_select(values.dim() - 1, source)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from fedsched.sim.provenance import git_state, versions
 
 NEW = Path("runs") / "benchmarks"
@@ -38,6 +40,17 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.5g}" if abs(value) < 1 else f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def paired(mine: Sequence[float], other: Sequence[float]) -> str:
+    """By how much paired values are larger in the mean, and the 95 % interval (Student's t) where there are several."""
+    from scipy.stats import t as student
+
+    gained = np.subtract(mine, other)
+    if len(gained) < 2:
+        return f"{gained.mean():+.3f}"
+    half = float(student.ppf(0.975, len(gained) - 1)) * float(gained.std(ddof=1)) / len(gained) ** 0.5
+    return f"{gained.mean():+.3f} ({gained.mean() - half:+.3f} to {gained.mean() + half:+.3f})"
 
 
 def write(path: Path, results: Mapping[str, object]) -> None:

@@ -179,6 +179,30 @@ def replay(
     typer.echo(f"Open it in a browser: {write_replay(run, site, out)}")
 
 
+@app.command(cls=Command)
+def export(
+    run: Path,
+    policy: Annotated[bool, typer.Option("--policy", help="The policy, as ONNX files that need no torch.")] = False,
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Whose policy, where sites differ.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="By default export/ in the run folder.")] = None,
+) -> None:
+    """What a run has learned, for use elsewhere.
+
+    RUN is a run folder. Each file is compared with the policy before it is written.
+    """
+    from fedsched.sim.folder import read_run
+
+    read_run(run)  # so that a mistyped folder is refused before anything slow is imported
+    if not policy:
+        raise UserError("say what to export: --policy")
+    from fedsched.sim.export import export_run
+    from fedsched.sim.progress import open_progress
+
+    with open_progress() as progress:
+        written = export_run(run, site, out, progress)
+    typer.echo("\n".join(file.line() for file in written))
+
+
 @scenarios_app.callback(invoke_without_command=True)
 def list_scenarios(ctx: typer.Context) -> None:
     """Lists the shipped scenarios."""

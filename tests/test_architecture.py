@@ -97,3 +97,8 @@ def test_no_room_is_imported_under_its_bare_name() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.strip() == "[]"
+
+
+def test_exported_policies_are_used_without_any_room() -> None:
+    names = {name.split(".")[0] for name in imported_modules(ROOT / "fedsched" / "exported.py")}
+    assert names == {"collections", "dataclasses", "importlib", "json", "math", "numpy", "pathlib", "typing"}

@@ -1,9 +1,17 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from fedsched.agents.advantage import between, gae, group_advantage, interpolate, positions
+from fedsched.agents.collect import collect
+from fedsched.agents.config import PolicyConfig
+from fedsched.agents.constraint import step_costs
 from fedsched.agents.decisions import AgentError
+from fedsched.agents.experience import Discount, gae_experience
+from fedsched.agents.policy import Policy
 
 
 def slow_gae(
@@ -50,6 +58,23 @@ def test_rewards_are_summed_from_a_decision_to_the_same_agents_next() -> None:
     step, column = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 0, 1])
     assert between(accrued, step, column, torch.tensor([3, 3])).tolist() == [3.0, 0.0, 4.0, 20.0]
     assert between(accrued, step, column, torch.tensor([3, 2])).tolist() == [3.0, 0.0, 4.0, 0.0]
+
+
+def test_a_discount_by_time_counts_seconds_and_not_decisions(queue: Callable[..., Any]) -> None:
+    """Of a clock that runs by the sizes of jobs; with lambda 1 a return is the discounted sum."""
+    world, rows, no = queue(6, jobs=5, agents=2), torch.arange(6), torch.zeros(6, dtype=torch.bool)
+    policy = Policy(world.spec, PolicyConfig(critic="central"))
+    rollouts = collect(policy, world, rows, rows, torch.Generator().manual_seed(0), no, rows)
+    part = gae_experience(rollouts, step_costs(rollouts, {"wait": 1.0}, None, 0.0), Discount(1.0, 0.5, 1.0))["server"]
+    clock, reward = rollouts.times.numpy(), rollouts.rewards["server"][..., 0].numpy()
+    assert part.returns is not None
+    for d, (step, row, agent) in enumerate(
+        zip(*(getattr(rollouts, n)("server") for n in ("step", "row", "agent")), strict=True)
+    ):
+        later = range(int(step), len(reward))
+        slow = sum(reward[t, row, agent] * np.exp(-(clock[t, row] - clock[step, row]) / 0.5) for t in later)
+        assert float(part.returns[d]) == pytest.approx(float(slow), abs=1e-4)
+    assert len(np.unique(np.diff(clock, axis=0))) > 10
 
 
 def test_interpolation_equals_numpy_also_at_steps_without_duration() -> None:

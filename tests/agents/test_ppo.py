@@ -191,6 +191,19 @@ def test_the_kl_stop_ends_an_update_and_the_step_size_falls(
     np.testing.assert_allclose(rates, [0.1, 0.0775, 0.055, 0.0325, 0.01, 0.01])
 
 
+def test_the_kl_stop_counts_from_the_policy_that_acted(acted: tuple[Policy, dict[str, Experience], int]) -> None:
+    """Where another policy acted, as with noise on the parameters, its distance is no move of this one."""
+    policy, experience, moments = acted
+    part = experience["server"]
+    shifted = {"server": replace(part, log_prob=part.log_prob - 0.5)}
+    distance = float(judge(policy, shifted).approx_kl)
+    assert distance == pytest.approx(np.exp(0.5) - 1.5, abs=1e-4)
+    for away, epochs in ((0.0, 1), (distance, 4)):
+        config = PpoConfig(lr=1e-5, epochs=4, kl_stop=0.03)
+        losses = Optimiser(policy, config, torch.Generator().manual_seed(0)).update(shifted, moments, away=away)
+        assert losses.epochs == epochs
+
+
 def test_advantages_are_normal_and_cut(acted: tuple[Policy, dict[str, Experience], int]) -> None:
     experience = acted[1]
     wild = experience["server"].advantage.clone()

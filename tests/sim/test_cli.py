@@ -75,7 +75,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip().endswith("[]")
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("run",), ("evaluate",), ("scenarios",), ("scenarios", "show")])
+@pytest.mark.parametrize(
+    "command", [(), ("demo",), ("run",), ("evaluate",), ("export",), ("scenarios",), ("scenarios", "show")]
+)
 def test_help_reads_well_in_80_columns(command: tuple[str, ...]) -> None:
     text = CliRunner().invoke(cli.app, [*command, "--help"], terminal_width=80).stdout
     assert "--help" in text
@@ -111,6 +113,7 @@ def test_a_mistake_in_a_scenario_imports_nothing_heavy_and_leaves_nothing_behind
         ("run", "demo", "--resume", "nowhere"),
         ("run", "demo", "--workers", "cloud"),
         ("evaluate", "nowhere"),
+        ("export", "nowhere", "--policy"),
         ("scenarios", "show", "nowhere"),
         ("scenarios", "show", "demo", "--set", "seed=1"),
         ("nothing",),

@@ -1,0 +1,1 @@
+../../fedsched/exported.py
