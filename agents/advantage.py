@@ -80,16 +80,20 @@ def gae(
     shape = (int(place.max()) + 1, sequences)
     table = reward.new_zeros(3, *shape)
     table[:, place, sequence] = torch.stack([reward, value, discount])
-    advantage = reward.new_zeros(shape)
-    following, carried = bootstrap.to(reward.dtype), torch.zeros_like(bootstrap, dtype=reward.dtype)
-    for line in range(shape[0] - 1, -1, -1):
+    return _backwards(table, last, bootstrap.to(reward.dtype), trace)[place, sequence]
+
+
+def _backwards(table: torch.Tensor, last: torch.Tensor, following: torch.Tensor, trace: float) -> torch.Tensor:
+    """Advantages [N, S] of rewards, values and discounts [3, N, S] of sequences whose `last` place is [S]."""
+    advantage, carried = torch.zeros_like(table[0]), torch.zeros_like(following)
+    for line in range(table.shape[1] - 1, -1, -1):
         rewards, values, discounts = table[:, line]
         inside = line <= last
         delta = rewards + discounts * following - values
         carried = torch.where(inside, delta + discounts * trace * carried, carried)
         following = torch.where(inside, values, following)
         advantage[line] = carried
-    return advantage[place, sequence]
+    return advantage
 
 
 def interpolate(times: torch.Tensor, curve: torch.Tensor, at: torch.Tensor) -> torch.Tensor:

@@ -102,6 +102,18 @@ def collect(
         ended.observe(transition)
         observation = transition.observation
     check_rewards(world.spec, recorder.rewards())
+    return _rollouts(world, recorder, ended, last, group, greedy, reference)
+
+
+def _rollouts(
+    world: World,
+    recorder: Recorder,
+    ended: Ended,
+    last: LastValues | None,
+    group: torch.Tensor,
+    greedy: torch.Tensor,
+    reference: Reference | None,
+) -> Rollouts:
     return Rollouts(
         spec=world.spec,
         taken=recorder.taken(),

@@ -107,9 +107,6 @@ def demonstrate(
         AgentError: A teacher that reads more than the observation, or names an action that is not legal; an observation
             that is not finite, or an agent that must decide and may do nothing.
     """
-    if teacher.reads != "observation":
-        raise AgentError(f"teacher {teacher.name} reads the true state: a policy cannot learn what it does not see")
-    teacher.reset(world)
     pair = _Pair(policy, world, teacher, share, generator)
     observation = world.reset(instances, seeds)
     recorder, ended = Recorder(world.spec, observation.time_s), Ended(world.spec, world.batch, world.device)
@@ -138,6 +135,9 @@ class _Pair:
     def __init__(
         self, policy: Policy, world: World, teacher: Controller, share: float, generator: torch.Generator
     ) -> None:
+        if teacher.reads != "observation":
+            raise AgentError(f"teacher {teacher.name} reads the true state: a policy cannot learn what it does not see")
+        teacher.reset(world)
         self._policy, self._spec, self._teacher = policy, world.spec, teacher
         self._share, self._generator = share, generator
         self._sending = policy.practise(generator)

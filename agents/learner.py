@@ -67,12 +67,14 @@ class Learner:
         """Prepares a learner; `seed` rules action noise and minibatches.
 
         Raises:
-            AgentError: `gae` without a critic, `group` with a single rollout.
+            AgentError: `gae` without a critic, `group` with a single rollout, noise on parameters of a `graph` encoder.
         """
         if config.advantage == "gae" and policy.config.critic == "none":
             raise AgentError("advantage gae needs a critic: set critic in the policy's configuration, or use group")
         if config.advantage == "group" and config.rollouts < 2:
             raise AgentError("advantage group compares rollouts of one instance: rollouts must be at least 2")
+        if config.noise is not None and policy.config.encoder.kind == "graph":
+            raise AgentError("the graph encoder has no copies to perturb: take gat, or explore without noise")
         self.policy, self.config = policy, config
         self.averaged = copy.deepcopy(policy)
         self.multiplier = None if config.constraint is None else Multiplier(config.constraint)

@@ -91,6 +91,17 @@ def fresh_speakers(moment: torch.Tensor, agent: torch.Tensor, neighbours: torch.
     return torch.where(neighbours >= 0, table[line[:, None], neighbours.clamp(min=0)], -1)
 
 
+def _fresh(
+    moment: torch.Tensor, agent: torch.Tensor, heard: Heard, speech: Speech | None, addresses: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where in the flattened [D, L] each neighbour speaks to each agent, and whether it does so now, both [D, K]."""
+    speakers = fresh_speakers(moment, agent, heard.neighbours)
+    place, fresh = speakers.clamp(min=0) * addresses + heard.address, speakers >= 0
+    if speech is not None and fresh.numel():
+        fresh = fresh & speech.sent.reshape(-1)[place]
+    return place, fresh
+
+
 def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """KL(N(mean, variance) || N(0, 1)) in nats, [...], of [..., M], summed over the numbers of a message."""
     return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum(-1)
@@ -180,11 +191,7 @@ class Messenger(nn.Module):
             heard: The mailbox's view of the neighbours of each.
             speech: Who sends to whom, and the noise of training; None: everybody to all, as in use.
         """
-        speakers = fresh_speakers(moment, agent, heard.neighbours)
-        place = speakers.clamp(min=0) * summary.shape[1] + heard.address
-        fresh = speakers >= 0
-        if speech is not None and fresh.numel():
-            fresh = fresh & speech.sent.reshape(-1)[place]
+        place, fresh = _fresh(moment, agent, heard, speech, summary.shape[1])
         noise = None if speech is None else speech.noise
         audible = fresh | heard.known
         age = heard.age.masked_fill(fresh, 0.0)[:, :, None]

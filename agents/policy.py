@@ -231,8 +231,7 @@ class Policy(nn.Module):
             sending: Who sends; None: as in use.
         """
         gathered = self.gather(spec, observation, mailbox, memory)
-        decisions = {name: part.decisions for name, part in gathered.items()}
-        traffic = Traffic()
+        decisions, traffic = {name: part.decisions for name, part in gathered.items()}, Traffic()
         if self.messenger is None:
             judged = self.judge(decisions)
         else:
@@ -241,10 +240,7 @@ class Policy(nn.Module):
             speech, mailbox = sending(instant)
             decisions = _with_speech(decisions, speech)
             judged = self.judge(decisions)
-            assert judged.message is not None
-            rows, agents = instant.place
-            sent = None if speech is None else speech.sent
-            mailbox = mailbox.post(rows, agents, judged.message, observation.time_s.index_select(0, rows), sent)
+            mailbox = _posted(mailbox, instant, judged, speech, observation.time_s)
             traffic = self._count(instant, sending, speech)
         return PolicyStep(
             spec=spec,
@@ -335,6 +331,13 @@ def _with_speech(decisions: Mapping[str, Decisions], speech: Speech | None) -> d
         name: part.with_speech(speech.select(chosen))
         for (name, part), chosen in zip(decisions.items(), parts, strict=True)
     }
+
+
+def _posted(mailbox: Mailbox, instant: Instant, judged: Judged, speech: Speech | None, time_s: torch.Tensor) -> Mailbox:
+    assert judged.message is not None
+    rows, agents = instant.place
+    sent = None if speech is None else speech.sent
+    return mailbox.post(rows, agents, judged.message, time_s.index_select(0, rows), sent)
 
 
 def critic_input(decisions: Decisions) -> torch.Tensor:

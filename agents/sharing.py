@@ -31,9 +31,15 @@ class Union:
         self._action = _united(kind.action for kind in spec.kinds)
         self._names = [kind.name for kind in spec.kinds]
         self._places = {kind.name: self._place(kind) for kind in spec.kinds}
+        self._last: tuple[WorldSpec, WorldSpec] | None = None
 
     def spec(self, spec: WorldSpec) -> WorldSpec:
-        """A world's spec with the united features."""
+        """A world's spec with the united features; the last one is kept, since it is asked for at every step."""
+        if self._last is None or self._last[0] is not spec:
+            self._last = spec, self._unite(spec)
+        return self._last[1]
+
+    def _unite(self, spec: WorldSpec) -> WorldSpec:
         own = (*self._own, *(f"is {name}" for name in self._names))
         kinds = tuple(replace(k, own=own, entity=self._entity, action=self._action) for k in spec.kinds)
         return replace(spec, kinds=kinds)

@@ -74,9 +74,9 @@ def uncertainty(distribution: Distribution, measure: Measure) -> torch.Tensor:
         most = distribution.pointers.diff().clamp(min=2).log()
         return (distribution.entropy() / most).clamp(0, 1)
     count, segment, probability = distribution.decisions, distribution.segment, distribution.log_probs.exp()
-    likeliest = segment_argmax(probability, segment, count)
-    others = probability.index_fill(0, likeliest, 0.0)
-    return 1 - (probability.index_select(0, likeliest) - segment_max(others, segment, count))
+    likeliest = segment_argmax(probability, segment, count).index_select(0, segment)
+    others = probability.masked_fill(torch.arange(likeliest.shape[0], device=segment.device) == likeliest, 0.0)
+    return 1 - (segment_max(probability, segment, count) - segment_max(others, segment, count))
 
 
 def uncertainties(distributions: Mapping[str, Distribution], measure: Measure) -> torch.Tensor:

@@ -119,7 +119,7 @@ class Problem:
     @cached_property
     def flow(self) -> Flow:
         """The signals that movements come from and lead to."""
-        return movement_flow(self.between, self.signals, self.movements)
+        return movement_flow(self.tables, self.signals, self.movements)
 
 
 def make_problem(

@@ -77,16 +77,20 @@ def find_neighbours(stretches: Sequence[Stretch], agents: int) -> Neighbours:
 def find_stretches(tables: Tables, signals: Sequence[SignalModel]) -> tuple[Stretch, ...]:
     """From every controlled signal to the next ones downstream, past junctions without one."""
     agent = {signal.index: a for a, signal in enumerate(signals)}
-    return tuple(way for a, signal in enumerate(signals) for way in _downstream(tables, signal, agent, a))
+    found: dict[tuple[int, int], Stretch] = {}
+    for a, signal in enumerate(signals):
+        for way in _downstream(tables, [target[0] for target in signal.targets], agent, a):
+            found.setdefault((a, way.target), way)
+    return tuple(found.values())
 
 
-def _downstream(tables: Tables, signal: SignalModel, agent: dict[int, int], own: int) -> list[Stretch]:
-    """Dijkstra over edges; does not go on behind a controlled signal."""
+def _downstream(tables: Tables, begin: Sequence[int], agent: dict[int, int], own: int) -> list[Stretch]:
+    """Dijkstra over edges from the lanes `begin`, nearest first; does not go on behind a controlled signal."""
     lanes, links = tables.lanes, tables.links
-    queue = [(_time_s(tables, target[0]), target[0], int(lanes.edge[target[0]])) for target in signal.targets]
+    queue = [(_time_s(tables, lane), lane, int(lanes.edge[lane])) for lane in begin]
     heapq.heapify(queue)
     seen: set[int] = set()
-    found: dict[int, Stretch] = {}
+    found: list[Stretch] = []
     while queue:
         time_s, lane, first = heapq.heappop(queue)
         edge = int(lanes.edge[lane])
@@ -96,20 +100,33 @@ def _downstream(tables: Tables, signal: SignalModel, agent: dict[int, int], own:
         on_edge = np.flatnonzero((lanes.edge == edge) & ~lanes.internal)
         leaving = [k for n in on_edge for k in range(lanes.link_begin[n], lanes.link_begin[n + 1])]
         met = {agent[int(links.signal[k])] for k in leaving if int(links.signal[k]) in agent}
-        for other in met - {own}:
-            found.setdefault(other, Stretch(own, other, time_s, len(on_edge), first, edge))
+        found += [Stretch(own, other, time_s, len(on_edge), first, edge) for other in met - {own}]
         if not met:
             for target in dict.fromkeys(int(links.target[k]) for k in leaving):
                 heapq.heappush(queue, (time_s + _time_s(tables, target), target, first))
-    return list(found.values())
+    return found
 
 
 def _time_s(tables: Tables, lane: int) -> float:
     return float(tables.lanes.length[lane] / max(0.1, tables.lanes.speed[lane]))
 
 
-def movement_flow(stretches: Sequence[Stretch], signals: Sequence[SignalModel], slots: int) -> Flow:
+def _every_stretch(tables: Tables, signals: Sequence[SignalModel]) -> tuple[Stretch, ...]:
+    """The same from each road behind a signal and to each road before the next ones, not the fastest of them alone."""
+    agent = {signal.index: a for a, signal in enumerate(signals)}
+    found: list[Stretch] = []
+    for a, signal in enumerate(signals):
+        roads: dict[int, list[int]] = {}
+        for target in signal.targets:
+            roads.setdefault(int(tables.lanes.edge[target[0]]), []).append(target[0])
+        for lanes in roads.values():
+            found += _downstream(tables, lanes, agent, a)
+    return tuple(found)
+
+
+def movement_flow(tables: Tables, signals: Sequence[SignalModel], slots: int) -> Flow:
     """The nearest signal that each movement's road comes from, and that the road it leads to goes to, [A, slots]."""
+    stretches = _every_stretch(tables, signals)
     source = np.full((len(signals), slots), -1, dtype=np.int64)
     target = source.copy()
     before: dict[tuple[int, int], int] = {}

@@ -190,11 +190,13 @@ class Agents(Part):
     """The policy of the agents and how it learns."""
 
     def problems(self) -> Iterable[tuple[Place, str]]:
-        """Messages are read by the encoder's heads, and not every encoder can be owned by each agent."""
+        """Messages are read by the encoder's heads, and not every encoder can be owned by each agent or perturbed."""
         if self.messages.sent and self.messages.latent % self.encoder.heads:
             yield ("messages", "latent"), f"is not a multiple of {self.encoder.heads}, the heads of the encoder"
         if self.encoder.kind == "graph" and self.sharing == "agent":
             yield ("encoder", "kind"), "graph has no parameters of each agent's own; take gat, or 'sharing: kind'"
+        if self.encoder.kind == "graph" and self.exploration is not None:
+            yield ("encoder", "kind"), "graph has no copies that noise could perturb; take gat, or no 'exploration'"
 
     encoder: Encoder = Field(default=Encoder(), description="The network")
     messages: Messages = Field(default=Messages(), description="Messages between the agents of a site")

@@ -13,6 +13,7 @@ from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig, T
 from fedsched.agents.decisions import AgentError, Speech, concatenate
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.mailbox import Traffic
+from fedsched.agents.messages import Understood
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import PpoConfig
 
@@ -71,6 +72,50 @@ def test_a_message_is_about_what_goes_to_its_address(handover: Callable[..., Any
     assert changed[:, 1, 1].all()
     assert not changed[:, 1, 2].any()
     assert not changed[:, [0, 2, 3]].any()
+
+
+def test_a_message_is_also_about_what_comes_from_its_address(handover: Callable[..., Any]) -> None:
+    world = handover(2)
+    policy = moved(world, messages=MessageConfig(latent=8))
+    summary = policy.network("post").summary
+    assert summary is not None
+    with torch.no_grad():
+        summary.weight.zero_()  # nothing is said on the whole
+    rows = torch.arange(2)
+    observation = world.reset(rows, rows)
+
+    def said() -> torch.Tensor:
+        return policy(world.spec, observation, None, policy.mailbox(world.spec, 2)).mailbox.message
+
+    before = said()
+    # receiver 0 hears sender 1 in column 0, and its lot 1 comes from there
+    observation.kinds["post"].entities[:, 2, 1, 0] += 1.0
+    changed = (said() - before).abs().amax(3) > 1e-4
+    assert changed[:, 2, 1].all()
+    assert changed.sum() == 2
+
+
+def test_a_row_holds_what_is_said_by_where_its_entity_comes_from_and_goes_to(handover: Callable[..., Any]) -> None:
+    """Of senders rows are about lots that go to a neighbour, of receivers about lots that come from one."""
+    world = handover(1)
+    policy = moved(world, messages=MessageConfig(latent=8))
+    rows = torch.arange(1)
+    seen = world.reset(rows, rows)
+    decisions = policy.gather(world.spec, seen, policy.mailbox(world.spec, 1))["post"].decisions
+    generator = torch.Generator().manual_seed(5)
+    words = torch.randn(4, 2, 10, generator=generator)
+
+    def held(words: torch.Tensor) -> torch.Tensor:
+        return policy.network("post").with_words(decisions, Understood(torch.zeros(4, 8), words)).rows
+
+    moved_rows = []
+    for agent, column in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)):
+        other = words.clone()
+        other[agent, column] += 1.0
+        moved_rows.append((held(other) - held(words)).abs().amax(1).gt(1e-4).nonzero().flatten().tolist())
+    # rows: lot 0 of either sender (the other is no choice), both lots of either receiver; who is heard first: r0, r1,
+    # s1, s0
+    assert moved_rows == [[0], [], [], [1], [3], [2], [4], [5]]
 
 
 def test_words_reach_the_rows_of_the_entities_that_they_are_about(handover: Callable[..., Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedsched.agents.collect import GreedyActor, collect, play
-from fedsched.agents.config import PolicyConfig
+from fedsched.agents.config import MessageConfig, PolicyConfig, TriggerConfig
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.imitation import demonstrate
 from fedsched.agents.policy import Policy
@@ -77,10 +77,11 @@ def test_a_fault_is_named_while_collecting(fault: str, critic: Any, queue: Calla
         collect(policy, world, rows, rows, torch.Generator().manual_seed(0), no, rows)
 
 
+@pytest.mark.parametrize("trigger", [None, TriggerConfig(measure="gap"), TriggerConfig(measure="entropy")])
 @pytest.mark.parametrize("fault", ["own", "entity", "mask"])
-def test_a_fault_is_named_while_acting_greedily(fault: str, queue: Callable[..., Any]) -> None:
+def test_a_fault_is_named_while_acting_greedily(fault: str, trigger: Any, queue: Callable[..., Any]) -> None:
     world: Any = Faulty(queue(6, jobs=4, agents=2), fault)
-    policy = Policy(world.spec, PolicyConfig())
+    policy = Policy(world.spec, PolicyConfig(messages=MessageConfig(trigger=trigger)))
     rows = torch.arange(6)
     with pytest.raises(AgentError, match=re.escape(FAULTS[fault])):
         play(world, rows, rows, GreedyActor(policy, world.spec, 6))

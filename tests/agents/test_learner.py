@@ -13,6 +13,7 @@ from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Discount, gae_experience
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.network import SoftRule
+from fedsched.agents.noise import NoiseConfig
 from fedsched.agents.parameters import parameters_to_numpy
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import PpoConfig
@@ -194,6 +195,9 @@ def test_misuse_is_named(queue: Callable[..., Any]) -> None:
     plain = Policy(world.spec, PolicyConfig())
     with pytest.raises(AgentError, match="needs a critic"):
         Learner(plain, LearnerConfig({"wait": 1.0}, "gae"), 0)
+    graph = Policy(world.spec, PolicyConfig(EncoderConfig("graph")))
+    with pytest.raises(AgentError, match="the graph encoder has no copies to perturb"):
+        Learner(graph, LearnerConfig({"wait": 1.0}, noise=NoiseConfig()), seed=0)
     with pytest.raises(AgentError, match="rollouts must be at least 2"):
         Learner(plain, LearnerConfig({"wait": 1.0}, "group", rollouts=1), 0)
     zeros = torch.zeros(1).long()

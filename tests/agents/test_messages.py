@@ -75,11 +75,13 @@ def test_attention_over_neighbours_equals_a_loop_with_the_null_token() -> None:
     with torch.no_grad():
         for parameter in messenger.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    mailbox = Mailbox.empty(1, 3, 6).post(
-        torch.tensor([0]), torch.tensor([2]), torch.randn(1, 1, 6, generator=generator), torch.tensor([10.0]).double()
+    # agents 1 and 2 have spoken before, 1 speaks again now, 3 never did
+    before = torch.randn(2, 1, 6, generator=generator)
+    mailbox = Mailbox.empty(1, 4, 6).post(
+        torch.tensor([0, 0]), torch.tensor([1, 2]), before, torch.full((2,), 10.0).double()
     )
     summary = torch.randn(2, 6, generator=generator)
-    neighbours = torch.tensor([[1, 2, -1], [0, -1, -1]])
+    neighbours = torch.tensor([[1, 2, -1], [0, 3, -1]])
     moment, agent = torch.tensor([0, 0]), torch.tensor([0, 1])
     heard = mailbox.heard(moment, neighbours, torch.zeros_like(neighbours), torch.tensor([40.0, 40.0]).double())
     with torch.no_grad():
@@ -99,6 +101,10 @@ def test_attention_over_neighbours_equals_a_loop_with_the_null_token() -> None:
                 weight = (keys @ query[head] / 3**0.5).softmax(0)
                 parts.append(weight @ values)
             np.testing.assert_allclose(context[receiver], messenger.merge(torch.cat(parts)), atol=1e-5)
+            words = torch.zeros(3, 8)
+            for column, one in enumerate(audible[receiver]):
+                words[column] = torch.cat([one, torch.ones(1)])
+            np.testing.assert_allclose(told.words[receiver], words, atol=1e-6)
 
 
 def test_nobody_to_hear_is_the_null_token_and_finite(queue: Callable[..., Any]) -> None:

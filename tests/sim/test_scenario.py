@@ -160,6 +160,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda d: d.update(agents={"imitation": {"teacher": "saf", "updates": 9}}, federation={"rounds": 2}),
         "federation plans 8 local updates (rounds * local_updates), got 9",
     ),
+    "noise on graphs": (
+        lambda d: d.update(agents={"encoder": {"kind": "graph"}, "exploration": {}}),
+        "graph has no copies that noise could perturb; take gat, or no 'exploration'",
+    ),
     "imitation with memory": (
         lambda d: d.update(agents={"imitation": {"teacher": "saf"}, "encoder": {"memory": 8}}),
         "policies with memory do not imitate; set 0, or remove 'imitation'",

@@ -1,9 +1,10 @@
 """What a problem derives from its streets."""
 
 import numpy as np
+import pytest
 
 from fedsched.envs.intersections.ahead import next_signals
-from fedsched.envs.intersections.problem import grid_problem
+from fedsched.envs.intersections.problem import Problem, grid_problem
 from fedsched.envs.intersections.world import world_spec
 
 
@@ -83,3 +84,44 @@ def test_movements_hand_traffic_on_along_the_roads() -> None:
     assert (target[middle] >= 0).all()
     assert (source[names.index("A0")] == -1).any()
     assert (source != target).any()
+
+
+def nearest_by_relaxing(problem: Problem, begin: int, own: int) -> dict[tuple[int, int], float]:
+    """Seconds from the start of an edge to the end of every edge before the next signals, by (signal, edge)."""
+    lanes, links = problem.tables.lanes, problem.tables.links
+    agent = {signal.index: a for a, signal in enumerate(problem.signals)}
+    first = {edge: lane for lane, edge in reversed(list(enumerate(lanes.edge))) if not lanes.internal[lane]}
+    time_s = {edge: float(lanes.length[lane] / lanes.speed[lane]) for edge, lane in first.items()}
+    roads = [
+        (lanes.edge[links.source[k]], lanes.edge[links.target[k]], agent.get(int(links.signal[k]), -1))
+        for k in range(len(links.signal))
+    ]
+    signals = {edge: {a for one, _, a in roads if one == edge and a >= 0} for edge in first}
+    reached = {begin: time_s[begin]}
+    while True:
+        onward = [(b, reached[a] + time_s[b]) for a, b, _ in roads if a in reached and not signals[a] and b in time_s]
+        better = {b: t for b, t in sorted(onward, key=lambda item: -item[1]) if t < reached.get(b, np.inf) - 1e-9}
+        if not better:
+            return {(a, edge): t for edge, t in reached.items() for a in signals[edge] - {own}}
+        reached |= better
+
+
+@pytest.mark.parametrize("controlled", [["A1", "B0", "B2", "C1"], ["A0", "C2"]])
+def test_traffic_is_handed_on_past_signals_that_nobody_controls(controlled: list[str]) -> None:
+    """The nearest signal is found from every road, also where another road leads there faster."""
+    problem = grid_problem(1, controlled)
+    flow, feeds = problem.flow, dict[tuple[int, int], list[tuple[float, int]]]()
+    for a, signal in enumerate(problem.signals):
+        for e, movement in enumerate(signal.movements):
+            ahead = nearest_by_relaxing(problem, movement.target, a)
+            for place, time_s in ahead.items():
+                feeds.setdefault(place, []).append((time_s, a))
+            least = min(ahead.values(), default=np.inf) + 1e-9
+            assert flow.target[a, e] in {b for (b, _), time_s in ahead.items() if time_s <= least} or not ahead
+            assert (flow.target[a, e] >= 0) == bool(ahead)
+    for a, signal in enumerate(problem.signals):
+        for e, movement in enumerate(signal.movements):
+            here = feeds.get((a, movement.source), [])
+            least = min(here, default=(np.inf, -1))[0] + 1e-9
+            assert flow.source[a, e] in {b for time_s, b in here if time_s <= least} or not here
+            assert (flow.source[a, e] >= 0) == bool(here)
