@@ -12,6 +12,7 @@ larger than those of `neither`, paired by seed, with the 95 % interval.
 
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from fedsched.agents import Learner, LearnerConfig, Policy, PolicyConfig, PpoCon
 from fedsched.agents.noise import NoiseConfig
 from fedsched.envs.core import KindSpec, Observation, Snapshot, Tokens, Transition, WorldSpec
 from fedsched.sim.domains import domain_of
+from fedsched.sim.domains.base import SiteWorlds
 from fedsched.sim.scenario import load_scenario
 from fedsched.sim.training import Trainer
 
@@ -129,6 +131,15 @@ def corridor(arm: str, seed: int) -> dict[str, Any]:
     return {"figure": arrived, "first": first, "cpu_s": time.process_time() - begin}
 
 
+@cache
+def _grid(seed: int) -> SiteWorlds:
+    """The city, whose classical controllers have been judged; the same for all arms."""
+    scenario = load_scenario("cities", [f"seed={seed}", "learning=local", "evaluation.validation=8"])
+    worlds = domain_of(scenario).site(scenario, "grid")
+    _ = worlds.best_rule
+    return worlds
+
+
 def city(arm: str, seed: int) -> dict[str, Any]:
     """Learns in the city; its delay relative to the best controller's."""
     entropy, noise = ARMS[arm]
@@ -142,8 +153,7 @@ def city(arm: str, seed: int) -> dict[str, Any]:
         "evaluation.validation=8",
     ]
     scenario = load_scenario("cities", changes)
-    worlds = domain_of(scenario).site(scenario, "grid")
-    _ = worlds.best_rule
+    worlds = _grid(seed)
     trainer, begin = Trainer(scenario, [worlds]), time.process_time()
     for _ in range(CITY_UPDATES):
         trainer.update()
@@ -165,8 +175,8 @@ def main() -> None:
     lines = [
         {"world": place, "arm": arm, "seed": seed, **WORLDS[place](arm, seed)}
         for place in chosen.worlds
-        for arm in ARMS
         for seed in range(chosen.seeds or SEEDS[place])
+        for arm in ARMS
     ]
     rows: list[list[object]] = []
     for place in chosen.worlds:
