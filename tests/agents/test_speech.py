@@ -206,6 +206,18 @@ def test_a_charge_for_information_makes_messages_tell_less(relay: Callable[..., 
 FAST = PpoConfig(lr=1e-2, iterations=20)
 
 
+def test_what_is_recorded_counts_once_for_each_listener(queue: Callable[..., Any]) -> None:
+    """Agent 0 is heard by both others, agent 1 by one, agent 2 by nobody."""
+    world = queue(4, jobs=3, agents=3)
+    world.spec = replace(world.spec, neighbours=np.array([[1], [0], [0]]))
+    policy = audible(world, STAGES)
+    rows, greedy = torch.arange(4), torch.arange(4) == 3
+    recorded = recorded_sequences(policy, collect(policy, world, rows, rows, torch.Generator(), greedy, rows))
+    assert recorded is not None
+    assert recorded.live.sum(1).tolist() == [3] * 6  # of three rows, the greedy one left out
+    assert recorded.weight.tolist() == [[2.0] * 3, [1.0] * 3] * 3
+
+
 def test_the_calibrated_trigger_comes_nearer_to_always_than_chance_at_equal_rate(relay: Callable[..., Any]) -> None:
     """The side changes every other time: who tells changes is understood better than who tells at random."""
     world = relay(32, rounds=40)
