@@ -1,6 +1,6 @@
 """Does noise on the parameters explore better than an entropy bonus? Neither, each, both, and noise without memory.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.exploration                # three seeds, a corridor and a city
+    OMP_NUM_THREADS=1 python -m benchmarks.exploration                # ten seeds of a corridor, three of a city
 
 The corridor pays at its far end alone: an agent stands on one of 30 places, moves left or right, and has 45 moves. A
 walk by chance arrives once in some hundred thousand episodes; a policy that leans to the right arrives often. What is
@@ -152,20 +152,21 @@ def city(arm: str, seed: int) -> dict[str, Any]:
 
 
 WORLDS = {"corridor": corridor, "city": city}
+SEEDS = {"corridor": 10, "city": 3}
 
 
 def main() -> None:
     """Runs every arm in every world with every seed, prints the table and writes JSON."""
     parser = report.parser(__doc__, "exploration")
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, help="so many in every world; by default ten and three")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     lines = [
         {"world": place, "arm": arm, "seed": seed, **WORLDS[place](arm, seed)}
         for place in chosen.worlds
         for arm in ARMS
-        for seed in chosen.seeds
+        for seed in range(chosen.seeds or SEEDS[place])
     ]
     rows: list[list[object]] = []
     for place in chosen.worlds:
@@ -175,7 +176,7 @@ def main() -> None:
             )
             figures = [line["figure"] for line in mine]
             gained = "" if arm == "neither" else report.paired(figures, [line["figure"] for line in plain])
-            seeds = ", ".join(f"{figure:.3f}" for figure in figures)
+            seeds = ", ".join(f"{figure:.3g}" for figure in figures)
             firsts = ", ".join("-" if line["first"] is None else str(line["first"]) for line in mine)
             rows.append(
                 [place, arm, float(np.mean(figures)), seeds, gained, firsts, float(np.mean([m["cpu_s"] for m in mine]))]

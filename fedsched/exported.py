@@ -124,8 +124,7 @@ class ExportedPolicy:
         concerns: npt.ArrayLike | None = None,
         links: npt.ArrayLike | None = None,
         heard: Heard = (),
-        source: npt.ArrayLike | None = None,
-        target: npt.ArrayLike | None = None,
+        ways: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         memory: npt.ArrayLike | None = None,
         agent: str | None = None,
     ) -> Decision:
@@ -139,10 +138,8 @@ class ExportedPolicy:
             entity_mask: bool [E], which slots hold an entity; all by default.
             concerns: bool [N, E], which entities an action concerns; by default action n concerns entity n.
             links: bool [E, E], which entity looks at which; all at all by default.
-            heard: For each neighbour its last message [M] and how many seconds ago it was, or None; no neighbours by
-                default.
-            source: int [E], which of the neighbours an entity comes from, -1 for none, where messages are `addressed`.
-            target: int [E], which it goes to.
+            heard: Of each neighbour the last message [M] and how many seconds ago it was, or None; nobody by default.
+            ways: int [E] each, which neighbour an entity comes from and goes to, or -1; where messages are `addressed`.
             memory: [H], from the agent's last decision in this episode; None for the first.
             agent: Its name, where every agent has parameters of its own.
 
@@ -153,18 +150,15 @@ class ExportedPolicy:
         things, live = _table("entities", entities, entity_mask, self._sizes["entities"], _SPARE)
         seen = _Seen(_line("own", own, self._sizes["own"]), things, live, acts, legal)
         given = self._rows(seen, concerns) if self._chooses else _entities(seen)
-        if "links" in self.inputs:
-            given["links"] = _links(links, len(live) - _SPARE)
-        if "source" in self.inputs:
-            given |= {"source": _columns("source", source, len(live)), "target": _columns("target", target, len(live))}
-        given |= self._brought(heard, memory, agent)
+        given |= {"links": _links(links, len(live))} if "links" in self.inputs else {}
+        given |= self._heard(heard, ways, len(live)) | self._brought(memory, agent)
         return self._decision(self.run({name: given[name] for name in self.inputs}), legal, len(heard))
 
     def sends(self, said: FloatArray, last: FloatArray | None, silent: int, listener_uncertainty: float = 1.0) -> bool:
         """Whether an agent should send what it would say, to all or to one address.
 
         Args:
-            said: [M], a line of what it would say when it has heard no news.
+            said: [M], a line of `Decision.said`.
             last: [M], what it last sent there; None if nothing in this episode.
             silent: Decisions since.
             listener_uncertainty: Of the listener that is most uncertain, by what it had heard before.
@@ -201,16 +195,23 @@ class ExportedPolicy:
             given |= {"entities": seen.entities[None], "entity_mask": seen.live[None], "concerns": relation}
         return given
 
-    def _brought(self, heard: Heard, memory: npt.ArrayLike | None, agent: str | None) -> Named:
-        """What an agent brings along: who it is, what it remembers and has heard."""
-        given = {}
+    def _heard(self, heard: Heard, ways: tuple[npt.ArrayLike, npt.ArrayLike] | None, slots: int) -> Named:
+        """What neighbours said, and which of the entities they hand on."""
+        if self.messages is None:
+            return {}
+        said = _messages(heard, int(self.messages["size"]))
+        return said | _ways(ways, slots) if "source" in self.inputs else said
+
+    def _brought(self, memory: npt.ArrayLike | None, agent: str | None) -> Named:
+        """Who an agent is, and what it remembers."""
+        given: Named = {}
         if self.agents is not None:
             if agent not in self.agents:
                 raise ExportError(f"each agent has parameters of its own: say which of {', '.join(self.agents)}")
             given["agent"] = np.array([self.agents.index(agent)])
         if "memory" in self.inputs:
             given["memory"] = _line("memory", memory, int(self.about["memory"]))
-        return given if self.messages is None else given | _heard(heard, int(self.messages["size"]))
+        return given
 
     def _decision(self, answer: Named, legal: BoolArray, neighbours: int) -> Decision:
         said, memory = answer.get("said"), answer.get("remembered")
@@ -239,18 +240,19 @@ def _entities(seen: _Seen) -> Named:
 
 
 def _links(links: npt.ArrayLike | None, slots: int) -> BoolArray:
-    """Who looks at whom, [1, slots + spare, slots + spare]: each at itself."""
-    look = np.eye(slots + _SPARE, dtype=np.bool_)[None]
-    look[0, :slots, :slots] |= True if links is None else _shaped("links", links, (slots, slots), np.bool_)
+    """Who looks at whom, [1, slots, slots]: each at itself."""
+    look, count = np.eye(slots, dtype=np.bool_)[None], slots - _SPARE
+    look[0, :count, :count] |= True if links is None else _shaped("links", links, (count, count), np.bool_)
     return look
 
 
-def _columns(name: str, columns: npt.ArrayLike | None, slots: int) -> npt.NDArray[np.int64]:
-    """Numbers of neighbours [1, slots], -1 for none."""
-    found = np.full((1, slots), -1)
-    if columns is not None:
-        found[0, : slots - _SPARE] = _shaped(name, columns, (slots - _SPARE,), np.int64)
-    return found
+def _ways(ways: tuple[npt.ArrayLike, npt.ArrayLike] | None, slots: int) -> Named:
+    """Which neighbours entities come from and go to, [1, slots], -1 for none."""
+    given = {name: np.full((1, slots), -1) for name in ("source", "target")}
+    if ways is not None:
+        for name, columns in zip(given, ways, strict=True):
+            given[name][0, : slots - _SPARE] = _shaped(name, columns, (slots - _SPARE,), np.int64)
+    return given
 
 
 def _table(
@@ -306,7 +308,7 @@ def uncertainty(probabilities: FloatArray, choices: npt.ArrayLike, measure: str)
     return np.asarray(np.clip(entropy / np.log(np.maximum(choices, 2)), 0.0, 1.0))
 
 
-def _heard(heard: Heard, size: int) -> Named:
+def _messages(heard: Heard, size: int) -> Named:
     message = np.zeros((1, len(heard) + _SPARE, size), np.float32)
     age, known = np.zeros(message.shape[:2], np.float32), np.zeros(message.shape[:2], np.bool_)
     for k, one in enumerate(heard):

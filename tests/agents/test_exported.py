@@ -68,8 +68,7 @@ class OneByOne:
         return self._file.decide(
             *(part[b, a].numpy() for part in parts),
             heard=[self._heard(b, a, k, now) for k in range(self._addresses.neighbours.shape[1])],
-            source=None if ways is None else ways.source[a],
-            target=None if ways is None else ways.target[a],
+            ways=None if ways is None else (ways.source[a], ways.target[a]),
             memory=self._memory.get((b, a)),
             agent=self._kind.agents[a] if self._file.agents else None,
         )
