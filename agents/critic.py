@@ -93,8 +93,11 @@ class Critic(nn.Module):
     def observe(self, returns: torch.Tensor, weight: float = 0.1) -> None:
         """Moves the statistics towards those of new returns, and corrects the last layer so that values stay.
 
-        Preserving outputs is the second half of PopArt (van Hasselt et al. 2016). The first call sets them.
+        Preserving outputs is the second half of PopArt (van Hasselt et al. 2016). The first returns set them; without
+        any they stay.
         """
+        if not returns.numel():
+            return
         step = weight if float(self.seen) else 1.0
         mean = torch.lerp(self.mean, returns.mean(), step)
         deviation = torch.lerp(self.deviation, returns.std(correction=0), step).clamp(min=1e-4)

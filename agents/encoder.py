@@ -104,7 +104,7 @@ def make_encoder(kind: KindSpec, config: EncoderConfig, state: int, copies: int 
     Rows hold `extra` numbers besides the features of the kind.
 
     Raises:
-        AgentError: Every agent is to own a `graph` encoder.
+        AgentError: Every agent is to own a `graph` encoder, or heads that do not share its units equally.
     """
     rows = len(kind.entity) + (len(kind.action) if kind.bounds is None else 0) + extra
     if config.kind != "pointwise" and kind.entity:
@@ -113,6 +113,9 @@ def make_encoder(kind: KindSpec, config: EncoderConfig, state: int, copies: int 
 
 
 def _body(config: EncoderConfig, copies: int) -> nn.Module:
+    units = config.hidden if config.kind == "attention" else config.width
+    if config.heads < 1 or units % config.heads:
+        raise AgentError(f"encoder {config.kind}: {config.heads} heads cannot share {units} units equally")
     if config.kind == "attention":
         return AttentionBody(config.width, config.hidden, config.heads, copies)
     if config.kind == "hierarchical":

@@ -262,9 +262,9 @@ class Imitator:
         for one in demonstrations:
             self._labelled = merge_labelled(self._labelled, one.labelled, self._moments)
             self._moments += one.moments
-        if not self._labelled:
-            raise AgentError("there are no decisions to imitate")
         count = sum(len(part.decisions) for part in self._labelled.values())
+        if not count:
+            raise AgentError("there are no decisions to imitate")
         pieces = max(1, round(count / self._config.minibatch))
         losses: list[torch.Tensor] = []
         for _ in range(self._config.epochs):

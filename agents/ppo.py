@@ -170,7 +170,7 @@ def loss_terms(
     value = surrogate.new_zeros(())
     bound = config.clip if config.value_clip else None
     for name, part in batch.items():
-        if part.value is not None and part.returns is not None:
+        if part.value is not None and part.returns is not None and len(part.decisions):
             critic = policy.critic(name)
             old, returns = critic.normalise(part.value), critic.normalise(part.returns)
             fresh = critic(critic_input(part.decisions), policy.network(name).owners(part.decisions))

@@ -214,3 +214,9 @@ def test_graph_attention_ranks_neighbours_unlike_for_unlike_hearers() -> None:
 def test_agents_cannot_own_a_graph_encoder_each(crossing: ModuleType) -> None:
     with pytest.raises(AgentError, match="take gat"):
         make_encoder(crossing.kind(), EncoderConfig("graph"), 2, copies=3)
+
+
+@pytest.mark.parametrize("config", [EncoderConfig("attention", heads=3), EncoderConfig("gat", heads=5)])
+def test_heads_share_the_units_equally(config: EncoderConfig, crossing: ModuleType) -> None:
+    with pytest.raises(AgentError, match="heads cannot share"):
+        make_encoder(crossing.kind(), config, 2)

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -149,6 +150,10 @@ def test_a_teacher_that_sees_more_or_says_nonsense_is_refused(queue: Callable[..
         pupil.collect(world, mute, rows, rows)
     with pytest.raises(AgentError, match="no decisions to imitate"):
         pupil.update([])
+    seen = pupil.collect(world, ShortestFirst(), rows, rows)
+    nothing = {name: part.select(rows[:0]) for name, part in seen.labelled.items()}
+    with pytest.raises(AgentError, match="no decisions to imitate"):
+        pupil.update([replace(seen, labelled=nothing)])
 
 
 @pytest.mark.parametrize("kind", ["pointwise", "attention"])

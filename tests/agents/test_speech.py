@@ -18,6 +18,7 @@ from fedsched.agents.messages import GAUSSIAN_LIMIT, Messenger, gaussian_kl, qua
 from fedsched.agents.parameters import parameters_from_numpy, parameters_to_numpy
 from fedsched.agents.policy import Policy
 from fedsched.agents.ppo import PpoConfig
+from fedsched.agents.trigger import uncertainty
 
 STAGES = MessageConfig(rounds=2, latent=8, kl=1e-3, quantised=True, trigger=TriggerConfig(0.5), dropout=0.4)
 
@@ -154,6 +155,24 @@ def test_messages_in_training_are_counted_as_floats(queue: Callable[..., Any]) -
     assert rollouts.traffic == Traffic(48, 48, 48 * 8 * 32)
 
 
+def test_each_round_has_noise_of_its_own() -> None:
+    """The last message holds the noise of the last round itself, and of the first what it changed in others."""
+    generator = torch.Generator().manual_seed(0)
+    messenger = Messenger(MessageConfig(rounds=2, latent=6, quantised=True))
+    summary, none = torch.randn(2, 1, 6, generator=generator), torch.zeros(2, 1, dtype=torch.int64)
+    heard = Heard(1 - torch.arange(2)[:, None], torch.zeros(2, 1, 6), none.float(), none.bool(), none)
+
+    def said(*noise: float) -> torch.Tensor:
+        table = torch.tensor(noise)[None, :, None].expand(2, 2, 6)
+        speech = Speech(torch.ones(2, 1, dtype=torch.bool), table)
+        return messenger(summary, torch.zeros(2, dtype=torch.int64), torch.arange(2), heard, speech).message.detach()
+
+    np.testing.assert_allclose(said(0.0, 0.5) - said(0.0, 0.0), torch.full((2, 1, 6), 0.5 / 127), atol=1e-6)
+    first = (said(0.5, 0.0) - said(0.0, 0.0)).abs()
+    assert bool(first.any())
+    assert float(first.max()) < 0.5 / 127
+
+
 def test_rounding_to_int8_errs_by_half_a_step_at_most() -> None:
     numbers = torch.linspace(-1, 1, 10_001)
     sent = quantise(numbers, 1 / 127)
@@ -204,6 +223,46 @@ def test_a_charge_for_information_makes_messages_tell_less(relay: Callable[..., 
 
 
 FAST = PpoConfig(lr=1e-2, iterations=20)
+
+
+def test_who_decides_now_tells_how_uncertain_it_is_before_others_send(queue: Callable[..., Any]) -> None:
+    """News of distance 1 is sent where 0.75 is needed, and not where twice that is, because nobody is uncertain."""
+    world = queue(3, jobs=4, agents=3)
+    policy = audible(world, replace(STAGES, rounds=1))
+    rows = torch.arange(3)
+    seen = world.reset(rows, rows)
+    said = policy(world.spec, seen, None, policy.mailbox(world.spec, 3)).mailbox
+    mailbox = replace(said, message=said.message + 8**-0.5, unsure=torch.ones(3, 3))
+    assert policy.trigger is not None
+    for least, messages in ((0.999, 0), (0.0, 18)):
+        policy.trigger.threshold.data = torch.tensor([least, 0.75])
+        assert policy(world.spec, seen, None, mailbox).traffic.messages == messages
+
+
+def test_what_is_recorded_counts_once_for_each_listener(queue: Callable[..., Any]) -> None:
+    """Agent 0 is heard by both others, agent 1 by one, agent 2 by nobody."""
+    world = queue(4, jobs=3, agents=3)
+    world.spec = replace(world.spec, neighbours=np.array([[1], [0], [0]]))
+    policy = audible(world, STAGES)
+    rows, greedy = torch.arange(4), torch.arange(4) == 3
+    recorded = recorded_sequences(policy, collect(policy, world, rows, rows, torch.Generator(), greedy, rows))
+    assert recorded is not None
+    assert recorded.live.sum(1).tolist() == [3] * 6  # of three rows, the greedy one left out
+    assert recorded.weight.tolist() == [[2.0] * 3, [1.0] * 3] * 3
+
+
+def test_what_is_recorded_is_how_uncertain_the_listener_was_when_it_last_decided(relay: Callable[..., Any]) -> None:
+    """The doer, who hears the teller, decides one second after it: it counts from the teller's next decision on."""
+    world = relay(4, rounds=5, alternate=True)
+    policy = audible(world, STAGES)
+    rows, no = torch.arange(4), torch.zeros(4, dtype=torch.bool)
+    rollouts = collect(policy, world, rows, rows, torch.Generator().manual_seed(0), no, rows)
+    recorded = recorded_sequences(policy, rollouts)
+    assert recorded is not None
+    doer = policy.quiet({name: part.decisions for name, part in rollouts.taken.items()}).distribution["doer"]
+    unsure = uncertainty(doer, "entropy").detach().reshape(5, 4).T
+    assert 0.01 < float(unsure.min()) < float(unsure.max()) < 0.99
+    np.testing.assert_allclose(recorded.uncertainty, torch.cat([torch.ones(4, 1), unsure[:, :4]], 1), atol=1e-6)
 
 
 def test_the_calibrated_trigger_comes_nearer_to_always_than_chance_at_equal_rate(relay: Callable[..., Any]) -> None:
