@@ -97,6 +97,15 @@ def test_agents_come_and_go(yard: ModuleType) -> None:
     assert not diggers[7].active.any()
 
 
+def test_who_never_came_has_terminated_when_all_is_over(yard: ModuleType) -> None:
+    """Nothing is bootstrapped from an agent that saw nothing."""
+    [moved] = story(ForeignWorld(lambda: yard.Yard(length=1), 3))
+    assert bool(moved.truncated.all())
+    assert bool(moved.terminated["helper"].all())
+    assert not moved.observation.kinds["helper"].alive.any()
+    assert bool(moved.observation.kinds["pump"].alive.all())
+
+
 @pytest.mark.parametrize("masks_in_infos", [False, True])
 def test_the_environment_is_told_and_asked_what_it_would_be_by_hand(yard: ModuleType, masks_in_infos: bool) -> None:
     def make() -> Any:
