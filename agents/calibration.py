@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from fedsched.agents.mailbox import most_among_listeners
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Rollouts
+from fedsched.agents.tables import table
 from fedsched.agents.trigger import Trigger, fires, uncertainties
 
 # candidates for the least distance in one pass, and passes: 16^3 distances are told apart
@@ -115,7 +116,7 @@ def recorded_sequences(policy: Policy, rollouts: Rollouts) -> Sequences | None:
     assert quiet.message is not None
     agent = torch.cat([part.agent for part in decisions.values()])
     moment = torch.cat([part.moment for part in decisions.values()])
-    listeners = torch.as_tensor(rollouts.spec.addresses.listeners, device=agent.device)
+    listeners = table(rollouts.spec.addresses.listeners, agent.device)
     unsure = uncertainties(quiet.distribution, policy.trigger.config.measure)
     unsure = listeners_need(rollouts, moment, agent, unsure)
     line, address = (listeners[agent] > 0).nonzero(as_tuple=True)

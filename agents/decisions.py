@@ -11,6 +11,7 @@ import torch
 
 from fedsched.agents.entities import Entities, Look, concatenate_entities, gather_entities
 from fedsched.agents.segments import pointers_of, rows_of, segment_of
+from fedsched.agents.tables import table
 from fedsched.envs.core import KindSpec, Tokens, Ways
 
 
@@ -160,7 +161,7 @@ def row_features(tokens: Tokens, kind: KindSpec, rows: torch.Tensor) -> torch.Te
         if actions > slots:
             concerned = concerned * (number < slots)[:, None]
     else:
-        relation = torch.as_tensor(kind.relation, device=rows.device)
+        relation = table(kind.relation, rows.device)
         live = (relation & tokens.entity_mask[:, :, None, :]).to(tokens.entities.dtype)
         concerned = (live @ tokens.entities).flatten(0, 2).index_select(0, rows)
     return torch.cat([concerned, own_action], 1)

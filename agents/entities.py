@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from fedsched.agents.segments import pointers_of, rows_of, segment_of
+from fedsched.agents.tables import table
 from fedsched.envs.core import KindSpec, Lists, Tokens, Ways
 
 Look = Literal["no", "alone", "all"]
@@ -155,7 +156,7 @@ def gather_entities(
     came, goes = None, None
     if ways is not None:
         owner = agent.index_select(0, decision)
-        came, goes = (torch.as_tensor(table, device=where.device)[owner, slot] for table in (ways.source, ways.target))
+        came, goes = (table(columns, where.device)[owner, slot] for columns in (ways.source, ways.target))
     return Entities(features, pointers_of(live.sum(1)), concerns, links, came, goes)
 
 
@@ -181,7 +182,7 @@ def _concerns(
 
 def _listed(lists: Lists, line: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The members of some lines: to which of those asked for each belongs, and which it is."""
-    members, counts = (torch.as_tensor(part, device=line.device) for part in (lists.members, lists.counts))
+    members, counts = (table(part, line.device) for part in (lists.members, lists.counts))
     places, asked = rows_of(pointers_of(counts), line)
     return segment_of(asked), members.index_select(0, places)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fedsched.agents.decisions import Heard
+from fedsched.agents.tables import table
 from fedsched.envs.core import Addresses
 
 
@@ -121,8 +122,8 @@ def most_among_listeners(values: torch.Tensor, addresses: Addresses) -> torch.Te
     """The greatest of `values` float32 [..., A] (at least 0) among those who hear each address, [..., A, L]; else 0."""
     agents, width = addresses.neighbours.shape
     device = values.device
-    neighbours = torch.as_tensor(addresses.neighbours, device=device).reshape(-1)
-    spoken_to = neighbours * addresses.count + torch.as_tensor(addresses.address, device=device).reshape(-1)
+    neighbours = table(addresses.neighbours, device).reshape(-1)
+    spoken_to = neighbours * addresses.count + table(addresses.address, device).reshape(-1)
     there = neighbours >= 0
     heard = torch.arange(agents, device=device).repeat_interleave(width)[there]
     most = values.new_zeros(*values.shape[:-1], agents * addresses.count)

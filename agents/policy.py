@@ -20,6 +20,7 @@ from fedsched.agents.network import ChoiceNetwork, KindNetwork, SoftRule
 from fedsched.agents.sharing import Union, build_networks, require_same_agents, require_same_features, sizes_of
 from fedsched.agents.speech import Always, Instant, InTraining, Judged, Sending, SendingKind, in_use
 from fedsched.agents.step import Gathered, PolicyStep
+from fedsched.agents.tables import table
 from fedsched.agents.trigger import Trigger
 from fedsched.envs.core import Observation, WorldSpec
 
@@ -193,8 +194,8 @@ class Policy(nn.Module):
         if self.config.critic != "none":
             central = self._with_memory(critic_features(observation, self.config.critic), memory)
         device = observation.time_s.device
-        neighbours = torch.as_tensor(addresses.neighbours, device=device)
-        address = torch.as_tensor(addresses.address, device=device)
+        neighbours = table(addresses.neighbours, device)
+        address = table(addresses.address, device)
         gathered, first = {}, 0
         for kind in spec.kinds:
             tokens = observation.kinds[kind.name]
@@ -274,8 +275,8 @@ class Policy(nn.Module):
         assert self.messenger is not None
         _, agents = instant.place
         addresses, device = instant.addresses, agents.device
-        possible = torch.as_tensor(addresses.listeners, device=device).index_select(0, agents) * self.messenger.rounds
-        hears = torch.as_tensor(addresses.neighbours >= 0, device=device).index_select(0, agents)
+        possible = table(addresses.listeners, device).index_select(0, agents) * self.messenger.rounds
+        hears = table(addresses.neighbours, device).index_select(0, agents) >= 0
         asked = int(hears.sum()) if sending.asks else 0
         told = asked + (int(possible.sum()) if sending.masked else 0)
         if speech is None:
