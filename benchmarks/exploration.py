@@ -31,6 +31,7 @@ WHITE = NoiseConfig(correlation=0.0)
 ARMS: dict[str, tuple[float, NoiseConfig | None]] = {
     "neither": (0.0, None),
     "entropy": (0.003, None),
+    "more entropy": (0.03, None),
     "noise": (0.0, NoiseConfig()),
     "both": (0.003, NoiseConfig()),
     "white noise": (0.0, WHITE),
