@@ -39,6 +39,8 @@ class Seat:
         array, count = np.asarray(mask).reshape(-1), len(self.layout.action.choices)
         if array.size != count:
             raise ValueError(f"the action mask has {array.size} entries, there are {count} actions")
+        if not np.isin(array, (0, 1)).all():
+            raise ValueError(f"the action mask holds {array[~np.isin(array, (0, 1))][0]}, neither 0 nor 1")
         return array
 
     def action(self, b: int) -> object:

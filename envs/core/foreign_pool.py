@@ -109,11 +109,7 @@ class CopyPool:
         for pipe in self._pipes:
             pipe.close()
         for worker in self._workers:
-            try:
-                worker.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+            _ended(worker)
         self._pipes, self._workers = [], []
 
     def _start(self, share: Share, file: int) -> None:
@@ -162,7 +158,16 @@ class CopyPool:
         return ForeignError(answer.message) if isinstance(answer, Failed) else None
 
     def _dead(self, k: int) -> ForeignError:
-        code = self._workers[k].wait(PATIENCE_S)
+        code = _ended(self._workers[k])
         first, last = self._bounds[k], self._bounds[k + 1] - 1
         rows = f"world {first}" if first == last else f"worlds {first} to {last}"
         return ForeignError(f"worker {k} ({rows}): its process is gone, exit code {code}")
+
+
+def _ended(worker: "subprocess.Popen[bytes]") -> int:
+    """The exit code of a worker; one that does not end by itself is killed."""
+    try:
+        return worker.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        return worker.wait()

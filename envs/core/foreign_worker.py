@@ -24,7 +24,7 @@ def serve(pipe: "Connection[Any, Any]", memory: mmap) -> None:
         pipe.send(None)
         while True:
             pipe.send(_follow(copies, pipe.recv()))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):  # the other end is closed
         return
     except Exception as error:  # the parent raises it: a worker must not die in silence
         pipe.send(Failed(str(error) if isinstance(error, WorldError) else traceback.format_exc()))

@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 FAULTS = (
     "nan observation", "nan reward", "no legal action", "wrong shape", "raises", "stranger", "returns", "leaves",
-    "no agents at reset", "no observation", "no reward", "dies", "wrong mask",
+    "no agents at reset", "no observation", "no reward", "dies", "wrong mask", "nan mask",
 )  # fmt: skip
 AT = 4
 """The step in which a fault shows."""
@@ -105,6 +105,8 @@ class Yard(pettingzoo.ParallelEnv):
         if agent == "helper" or self.masks_in_infos:
             return ground
         mask = self.mask()
+        if bad == "nan mask":
+            return {"observation": ground, "action_mask": np.where(mask, np.nan, 0.0)}
         return {"observation": ground, "action_mask": mask * 0 if bad == "no legal action" else mask}
 
     def mask(self) -> np.ndarray:
