@@ -150,14 +150,15 @@ def evaluate(
     other = None if scenario is None else load_scenario(scenario)
     from fedsched.sim.evaluate import evaluate_run, save
     from fedsched.sim.progress import open_progress
-    from fedsched.sim.table import table
+    from fedsched.sim.table import ALL_SITES, table, told
 
     with open_progress() as progress:
         try:
             found = evaluate_run(run, other, progress, simulator)
         except WorldSetupError as error:
             raise (locate(scenario, [], error.found) if scenario else error) from error
-    typer.echo("\n".join(table(found.rows, found.described)))
+    learned = next(row for row in found.rows if row["actor"] == "policy" and row["site"] == ALL_SITES)
+    typer.echo("\n".join([*table(found.rows, found.described), "", *told(learned)]).rstrip())
     save(found.rows, json_file, csv_file)
 
 

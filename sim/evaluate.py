@@ -81,13 +81,7 @@ def _runs(scenario: Scenario, best: Mapping[str, str]) -> list[tuple[str, Mappin
 
 
 def _record(name: str, operated: Operated, split: Split, recorder: Recorder) -> None:
-    sites = {
-        site: {
-            "actor": operated.actors[site],
-            **{figure: operated.mean(site, figure) for figure in operated.described.names},
-        }
-        for site in operated.figures
-    }
+    sites = {site: {"actor": operated.actors[site], **operated.at(site)} for site in operated.figures}
     recorder.event("operated", split=split, actor=name, sites=sites, traffic=vars(operated.traffic))
     recorder.metrics(
         [
@@ -169,9 +163,7 @@ def _require_same_agents(trained: Scenario, chosen: Scenario, origin: Mapping[st
 
 def _rows(name: str, operated: Operated) -> list[dict[str, Any]]:
     return [
-        {"site": site, "actor": name, "rule": operated.actors[site]}
-        | {figure: operated.mean(site, figure) for figure in operated.described.names}
-        for site in operated.figures
+        {"site": site, "actor": name, "rule": operated.actors[site], **operated.at(site)} for site in operated.figures
     ]
 
 

@@ -16,6 +16,7 @@ from fedsched.sim.market import bid_of, deliveries_of, make_council, settlement_
 from fedsched.sim.record import Recorder
 from fedsched.sim.scenario import Plan, Scenario
 from fedsched.sim.site import Site
+from fedsched.sim.table import SENT
 from fedsched.sim.training import Parameters
 from fedsched.sim.workers import Result, Workers
 
@@ -79,12 +80,14 @@ class Operated:
         figures: float64 [rows] by site and figure.
         described: What the figures are.
         traffic: Over the network.
+        sent: By the agents of each site, to one another.
     """
 
     actors: Mapping[str, str]
     figures: Mapping[str, Mapping[str, FloatArray]]
     described: Figures
     traffic: Traffic = field(default_factory=Traffic)
+    sent: Mapping[str, AgentTraffic] = field(default_factory=dict)
 
     def mean(self, site: str, figure: str) -> float | None:
         """A figure of a site over all rows: weighted by its jobs or trips where it is a mean over these.
@@ -96,6 +99,12 @@ class Operated:
         if known.over == "unit":
             return weighted_mean(values, self.figures[site][known.by or self.described.unit].tolist())
         return weighted_mean(values, [1.0] * len(values))
+
+    def at(self, site: str) -> dict[str, float | None]:
+        """All that is known of a site: its figures, and what its agents sent (`table.SENT`)."""
+        sent = self.sent.get(site, AgentTraffic())
+        known = {name: self.mean(site, name) for name in self.described.names}
+        return known | dict(zip(SENT, (sent.messages, sent.possible, sent.payload_bytes), strict=True))
 
     def total(self, figure: str) -> FloatArray:
         """Sum of a figure over sites, [rows]."""
@@ -151,7 +160,8 @@ class Operator:
         self._all("advance", horizon)
         outcomes: dict[str, Outcome] = self._all("outcome")
         traffic.hear(outcomes.values())
-        return Operated(actors, domain.figures(outcomes), figures_of(self._scenario), traffic)
+        sent = {site: outcome.sent for site, outcome in outcomes.items()}
+        return Operated(actors, domain.figures(outcomes), figures_of(self._scenario), traffic, sent)
 
     def _all(self, method: str, *arguments: object) -> dict[str, Result]:
         return self._workers.map(method, dict.fromkeys(self._sites, arguments))

@@ -7,7 +7,7 @@ from typing import Any
 from fedsched.sim.domains import figures_of
 from fedsched.sim.domains.figures import Figure, Figures
 from fedsched.sim.folder import Run
-from fedsched.sim.table import ALL_SITES, LABELS, rows_of, table
+from fedsched.sim.table import ALL_SITES, LABELS, rows_of, table, told
 
 _LEARNING = ("search", "round", "validation")
 """Events in which sites and server exchange something to learn."""
@@ -111,12 +111,4 @@ def _network(finished: Run, traffic: Mapping[str, Mapping[str, Any]]) -> list[st
     parts = [f"Network: {up / 1e6:.2f} MB up, {down / 1e6:.2f} MB down to learn in {rounds} rounds"]
     if "policy+plan" in traffic:
         parts.append(f"agreement {traffic['policy+plan']['consensus_bytes'] / 1e6:.2f} MB")
-    return [*(["; ".join(parts)] if up + down or len(parts) > 1 else []), *_told(traffic)]
-
-
-def _told(traffic: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    told = traffic.get("policy", {})
-    if not told.get("possible_messages"):
-        return []
-    sent = f"{told['messages']} of {told['possible_messages']} possible, {told['message_bytes'] / 1e6:.2f} MB"
-    return [f"Messages of the policy's agents: {sent}"]
+    return [*(["; ".join(parts)] if up + down or len(parts) > 1 else []), *told(traffic.get("policy", {}))]

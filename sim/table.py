@@ -10,6 +10,8 @@ Row = Mapping[str, Any]
 
 ALL_SITES = ""
 """The `site` of a row about all of them."""
+SENT = ("messages", "possible_messages", "message_bytes")
+"""What a row has beside figures: messages that agents sent, could have sent, and bytes; old runs lack it."""
 LABELS = {
     "best-rule": "best rule",
     "policy": "learned",
@@ -42,7 +44,8 @@ def with_totals(rows: Sequence[dict[str, Any]], figures: Figures) -> list[dict[s
 
 def _total(actor: str, sites: Sequence[Row], figures: Figures) -> dict[str, Any]:
     total: dict[str, Any] = {"site": ALL_SITES, "actor": actor, "rule": ""}
-    return total | {figure.name: _over(sites, figure, figures.unit) for figure in figures}
+    total |= {figure.name: _over(sites, figure, figures.unit) for figure in figures}
+    return total | {name: sum(row[name] for row in sites) for name in SENT if name in sites[0]}
 
 
 def _over(sites: Sequence[Row], figure: Figure, unit: str) -> float | None:
@@ -79,6 +82,17 @@ def table(rows: Sequence[Row], figures: Figures, short: bool = False) -> list[st
             cells = "".join(_cell(row[column.name], column) for column in columns)
             lines.append(f"  {names[row['actor']]}".ljust(width) + cells)
     return [*lines, *(line for figure in figures if figure.warning for line in _warning(figure, shown, figures.unit))]
+
+
+def told(row: Row) -> list[str]:
+    """What the agents of a row sent to one another, as a line; none where nobody could send anything."""
+    messages, possible, size = (row.get(name, 0) for name in SENT)
+    return [f"Messages of the policy's agents: {messages} of {possible} possible, {_size(size)}"] if possible else []
+
+
+def _size(count: int) -> str:
+    """Bytes in a unit that leaves something to read."""
+    return f"{count / 1e6:.2f} MB" if count >= 100_000 else f"{count / 1e3:.2f} kB"
 
 
 def _counts(column: Figure, rows: Sequence[Row]) -> bool:

@@ -6,8 +6,10 @@ import torch
 
 from fedsched.agents.collect import GreedyActor
 from fedsched.agents.decisions import AgentError
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.parameters import parameters_from_numpy
 from fedsched.agents.policy import Policy
+from fedsched.agents.speech import SendingKind
 from fedsched.envs.core import Observation, Reads, World, WorldSpec
 from fedsched.sim.domains import domain_of
 from fedsched.sim.errors import UserError
@@ -35,9 +37,30 @@ class TrainedPolicy:
         self.name, self.policy = name, policy
         self._actor: GreedyActor | None = None
 
-    def reset(self, world: World) -> None:
-        """Binds the policy to a world before an episode of its batch; the agents have heard no message yet."""
-        self._actor = GreedyActor(self.policy.to(world.device), world.spec, world.batch, world.device)
+    def reset(self, world: World, sends: SendingKind | None = None, share: float | None = None, seed: int = 0) -> None:
+        """Binds the policy to a world before an episode of its batch; the agents have heard no message yet.
+
+        Args:
+            world: Where it will act.
+            sends: Which messages: `always` all, those of the trigger (`uncertain`), or some at `random`; None: as the
+                policy was trained to.
+            share: That sends at random.
+            seed: Of that chance.
+
+        Raises:
+            UserError: There is no trigger to ask, or no share for chance.
+        """
+        policy = self.policy.to(world.device)
+        try:
+            sending = policy.use(sends, share, seed)
+        except AgentError as error:
+            raise UserError(f"{self.name}: {error}") from error
+        self._actor = GreedyActor(policy, world.spec, world.batch, world.device, sending)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the agents have sent to one another since `reset`."""
+        return Traffic() if self._actor is None else self._actor.traffic
 
     def act(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Actions for every row, int64 [B, A] by kind; the idle action for agents that need not decide.

@@ -90,8 +90,8 @@ def parallel_env(
     """The signals of a city, one agent each.
 
     Args:
-        city: A `.sumocfg`, the name of one of RESCO's maps (see `maps`), or a problem; by default a grid of nine
-            signals that is shipped.
+        city: A `.sumocfg`, the name of one of RESCO's maps (see `maps`), or a problem; by default `grid3x3`, a
+            grid of nine signals that is shipped.
         timing: When signals decide: `resco`, `sumo_rl`, `free`, or a timing of your own.
         controlled: Ids of the signals that are agents; by default all. A problem, or a map of RESCO, names its own.
         weights: Weight of every reward part that counts, see `world.REWARD_PARTS`; by default WEIGHTS.
@@ -109,7 +109,7 @@ def parallel_env(
 
 
 def _problem(city: str | Path | Problem | None, controlled: Sequence[str] | None) -> Problem:
-    if city is None:
+    if city is None or city == "grid3x3":
         return grid_problem(controlled=controlled)
     if not isinstance(city, Problem) and str(city) not in NAMES:
         return read_problem(city, controlled)

@@ -88,6 +88,15 @@ class Messages(Part):
         return 0.2 if self.trigger == "uncertain" else 0.0
 
 
+_GAE_ALONE = {
+    "discount": "compares totals and discounts nothing",
+    "tau": "compares totals and discounts nothing",
+    "gae_lambda": "has no lambda",
+    "critic": "has no critic",
+    "value_loss": "has no critic",
+}
+
+
 class Ppo(Part):
     """Proximal policy optimisation."""
 
@@ -130,8 +139,14 @@ class Ppo(Part):
             yield ("rollouts",), "a group needs at least 2 rollouts of an instance"
         if self.tau is not None and self.discount < 1:
             yield ("tau",), "discount by decision ('discount') or by elapsed time ('tau'), not both"
-        if self.advantage == "group" and self.value_loss != "squared":
-            yield ("value_loss",), "'advantage: group' has no critic; set 'advantage: gae'"
+        if self.advantage == "group":
+            yield from self._of_gae_alone()
+
+    def _of_gae_alone(self) -> Iterable[tuple[Place, str]]:
+        """Keys that would change nothing without a critic."""
+        for name, reason in _GAE_ALONE.items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                yield (name,), f"'advantage: group' {reason}; set 'advantage: gae'"
 
 
 class WaitBound(Part):

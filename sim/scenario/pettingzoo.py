@@ -37,5 +37,6 @@ class PettingZooWorld(Part):
         default=None, description="Whether agents see their number in their kind; null: where there are several"
     )
     neighbours: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] | None = Field(
-        default=None, description="Whom each agent may send messages to it, by name; null: everybody everybody"
+        default=None,
+        description="Whom each agent hears, by name; who is not named hears nobody; null: everybody everybody",
     )

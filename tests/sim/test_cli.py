@@ -19,7 +19,7 @@ from fedsched.sim.folder import make_folder, read_run
 from fedsched.sim.progress import PlainProgress, Progress
 from fedsched.sim.record import Recorder
 from fedsched.sim.scenario import Scenario, load_scenario, shipped
-from fedsched.sim.table import with_totals
+from fedsched.sim.table import SENT, with_totals
 
 
 def call(*arguments: str) -> Result:
@@ -240,6 +240,7 @@ def test_evaluate_prints_a_table_and_writes_every_figure(monkeypatch: pytest.Mon
         known = dict.fromkeys(FIGURES.names, 1.0)
         found = [
             {"site": site, "actor": "policy", "rule": "policy", **known, "bounded_slowdown": value, "jobs": jobs}
+            | dict(zip(SENT, (3, 40, 190_000), strict=True))
             for site, value, jobs in rows
         ]
         return evaluate.Evaluated(with_totals(found, FIGURES), FIGURES)
@@ -253,6 +254,7 @@ def test_evaluate_prints_a_table_and_writes_every_figure(monkeypatch: pytest.Mon
     assert result.exit_code == 0, result.output
     assert seen == [(folder, load_scenario("datacenter_protocol"), "own")]
     assert "  learned     29.66" in result.stdout
+    assert result.stdout.endswith("\n\nMessages of the policy's agents: 6 of 80 possible, 0.38 MB\n")
     rows = json.loads(Path("all.json").read_bytes())
     assert [row["site"] for row in rows] == ["north", "south", ""]
     assert rows[2]["bounded_slowdown"] == pytest.approx((29.65812 * 30 + 3 * 10) / 40)

@@ -46,6 +46,8 @@ def test_worlds_and_policies_in_own_code(finished: Path, tmp_path: Path, monkeyp
     assert names["observations"]["cluster_0"].shape == (1938,)
     again = play(names["world"], names["instances"], names["instances"], _reset(names["policy"], names["world"]).act)
     assert torch.equal(again["bounded_slowdown"], names["learned"]["bounded_slowdown"])
+    sent = names["sent"]
+    assert 0 < sent.messages < sent.possible, "a fifth of the messages, in the last turn"
     order = sorted(names["env"]._plain["cluster_0"])
     assert order == ["action_mask", "actions", "entities", "entity_mask", "own"]
     with pytest.raises(IllegalActionError):

@@ -13,6 +13,7 @@ from fedsched.sim.folder import make_folder, read_run
 from fedsched.sim.progress import PlainProgress
 from fedsched.sim.record import Recorder
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.table import SENT
 
 
 def quiet() -> PlainProgress:
@@ -28,6 +29,18 @@ def test_evaluating_a_run_gives_the_figures_it_recorded(finished: Path) -> None:
             assert {name: rows[site, event["actor"]][name] for name in FIGURES.names} == {
                 name: by_name[name] for name in FIGURES.names
             }
+
+
+def test_evaluating_a_run_tells_what_its_agents_sent(finished: Path) -> None:
+    rows = {(row["site"], row["actor"]): row for row in evaluate_run(finished, None, quiet()).rows}
+    for event in (event for event in read_run(finished).events if event["kind"] == "operated"):
+        for site, known in event["sites"].items():
+            assert [rows[site, event["actor"]][name] for name in SENT] == [known[name] for name in SENT]
+        messages, possible, size = (sum(known[name] for known in event["sites"].values()) for name in SENT)
+        assert [rows["", event["actor"]][name] for name in SENT] == [messages, possible, size]
+        assert (messages, possible) == (event["traffic"]["messages"], event["traffic"]["possible_messages"])
+        assert 0 <= size - event["traffic"]["message_bytes"] < 4, "each of the four sites rounds its bits up"
+        assert (possible > 0) == event["actor"].startswith("policy"), "rules say nothing"
 
 
 def test_a_policy_can_be_tried_in_another_scenario(finished: Path, tiny: Callable[..., Scenario]) -> None:

@@ -147,6 +147,18 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "faults without plan": (lambda d: d.update(consensus={"faults": {"north": "silent"}}), "without 'plan'"),
     "copies and groups": (lambda d: d["sites"]["north"].update(copies=9), "a multiple of agents.ppo.rollouts (8)"),
+    "critic without gae": (
+        lambda d: d.setdefault("agents", {}).update(ppo={"critic": "independent"}),
+        "agents.ppo.critic: 'advantage: group' has no critic; set 'advantage: gae'",
+    ),
+    "discount without gae": (
+        lambda d: d.setdefault("agents", {}).update(ppo={"discount": 0.9}),
+        "agents.ppo.discount: 'advantage: group' compares totals and discounts nothing",
+    ),
+    "time constant without gae": (
+        lambda d: d.setdefault("agents", {}).update(ppo={"tau": "1h"}),
+        "agents.ppo.tau: 'advantage: group' compares totals and discounts nothing",
+    ),
     "loss without a critic": (
         lambda d: d.setdefault("agents", {}).update(ppo={"value_loss": "huber"}),
         "has no critic",

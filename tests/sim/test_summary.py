@@ -39,7 +39,7 @@ def test_it_says_what_was_settled_what_was_sent_and_where_to_look(finished: Path
     told_by_policy = next(e["traffic"] for e in told.events if e.get("actor") == "policy")
     said, possible = told_by_policy["messages"], told_by_policy["possible_messages"]
     assert 0 < said <= possible
-    assert f"agents: {said} of {possible} possible, {told_by_policy['message_bytes'] / 1e6:.2f} MB" in text
+    assert f"agents: {said} of {possible} possible, {told_by_policy['message_bytes'] / 1e3:.2f} kB" in text
     assert shown[-1] == f"Run folder: {finished}"
     assert f"fedsched evaluate {finished}" in shown[-2]
     paths = (str(finished),)

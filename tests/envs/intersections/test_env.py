@@ -91,6 +91,7 @@ def test_episodes_end_by_being_cut_off_at_the_hour() -> None:
 
 def test_the_signals_that_are_named_are_the_agents() -> None:
     assert parallel_env(controlled=["A0", "C2"]).possible_agents == ["A0", "C2"]
+    assert parallel_env("grid3x3", controlled=["A0", "C2"]).possible_agents == ["A0", "C2"], "as scenarios call it"
     with pytest.raises(IntersectionsError, match="this city names its signals"):
         parallel_env(problem(), controlled=["A0"])
 
