@@ -91,6 +91,9 @@ def describe(policy: Policy, kind: KindSpec, padded: PaddedPolicy) -> dict[str, 
         "kind": kind.name,
         "agents": list(kind.agents) if policy.config.sharing == "agent" else None,
         "features": {"own": kind.own, "entities": kind.entity, "actions": kind.action},
+        "given": [
+            name for name, known in (("concerns", kind.relation_lists), ("links", kind.link_lists)) if known is not None
+        ],
         "bounds": None if kind.bounds is None else [side.tolist() for side in kind.bounds],
         "inputs": padded.inputs,
         "outputs": padded.outputs,

@@ -97,6 +97,7 @@ class ExportedPolicy:
         self.outputs: tuple[str, ...] = tuple(self.about["outputs"])
         self._sizes = {part: len(names) for part, names in self.features.items()}
         self._chooses = self.about["bounds"] is None
+        self._given: list[str] = self.about.get("given", [])  # what the world says of entities and no default can guess
 
     def run(self, given: Named) -> Named:
         """Answers to B decisions at once, by name: those in `outputs`.
@@ -136,8 +137,9 @@ class ExportedPolicy:
             actions: [N, F] of its actions; not for vector actions.
             action_mask: bool [N], which are legal; all by default.
             entity_mask: bool [E], which slots hold an entity; all by default.
-            concerns: bool [N, E], which entities an action concerns; by default action n concerns entity n.
-            links: bool [E, E], which entity looks at which; all at all by default.
+            concerns: bool [N, E], which entities an action concerns; by default action n concerns entity n, where
+                that is so in the worlds of the policy.
+            links: bool [E, E], which entity looks at which; all at all by default, where the worlds name no links.
             heard: Of each neighbour the last message [M] and how many seconds ago it was, or None; nobody by default.
             ways: int [E] each, which neighbour an entity comes from and goes to, or -1; where messages are `addressed`.
             memory: [H], from the agent's last decision in this episode; None for the first.
@@ -149,6 +151,8 @@ class ExportedPolicy:
         acts, legal = _table("actions", actions, action_mask, self._sizes["actions"])
         things, live = _table("entities", entities, entity_mask, self._sizes["entities"], _SPARE)
         seen = _Seen(_line("own", own, self._sizes["own"]), things, live, acts, legal)
+        if live.any():
+            self._require(concerns=concerns, links=links, ways=ways if heard else ())
         given = self._rows(seen, concerns) if self._chooses else _entities(seen)
         given |= {"links": _links(links, len(live))} if "links" in self.inputs else {}
         given |= self._heard(heard, ways, len(live)) | self._brought(memory, agent)
@@ -173,6 +177,13 @@ class ExportedPolicy:
         """How unsure a decision is, in [0, 1], by the trigger's measure; without one by entropy."""
         measure = self.trigger["measure"] if self.trigger else "entropy"
         return float(uncertainty(made.probabilities, made.choices, measure)) if self._chooses else 1.0
+
+    def _require(self, **known: object) -> None:
+        """Raises ExportError where something is missing that a default would make wrong in silence."""
+        asked = {"concerns": self._chooses, "links": "links" in self.inputs, "ways": "source" in self.inputs}
+        for name, value in known.items():
+            if value is None and asked[name] and (name in self._given or name == "ways"):
+                raise ExportError(f"{name}: needed by a {self.about['kind']}; its world tells it, see docs/export.md")
 
     def _rows(self, seen: "_Seen", concerns: npt.ArrayLike | None) -> Named:
         """Legal actions alone."""

@@ -130,7 +130,8 @@ def run(
 def evaluate(
     run: Path,
     scenario: Annotated[
-        str | None, typer.Option(metavar="SCENARIO", help="Evaluate in another one than the run's own.")
+        str | None,
+        typer.Option(metavar="SCENARIO", help="Evaluate in another one than the run's own; its `agents` are not read."),
     ] = None,
     simulator: Annotated[
         Literal["own", "sumo"],

@@ -16,8 +16,7 @@ _LEARNED = ("policy", "policy+plan")
 
 def summary(finished: Run) -> list[str]:
     """What a finished run achieved: sites by actors, what was settled, what was sent, and where to look."""
-    traffic = {event["actor"]: event["traffic"] for event in finished.events if event["kind"] == "operated"}
-    figures = figures_of(finished.scenario)
+    traffic, figures = _traffic(finished), figures_of(finished.scenario)
     return [
         *table(rows_of(finished.events, figures), figures, short=True),
         "",
@@ -48,20 +47,38 @@ def in_one_line(finished: Run) -> str:
 
 
 def several(runs: Mapping[str, Run]) -> list[str]:
-    """A table of several runs of one domain by what tells them apart: the learned policies over all sites."""
+    """A table of several runs of one domain by what tells them apart: the learned policies over all sites.
+
+    Where agents of any of them could talk, also the share of the possible messages that they sent, and the bytes.
+    """
     figures = figures_of(next(iter(runs.values())).scenario)
     shown, lines = _headline(figures), []
     for label, finished in runs.items():
+        traffic = _traffic(finished)
         for actor, found in _learned(finished).items():
-            lines.append((f"{label}, with plan" if actor.endswith("+plan") else label, found))
-    width = max(len(label) for label, _ in lines) + 2
+            name = f"{label}, with plan" if actor.endswith("+plan") else label
+            lines.append((name, _cells(found, shown), traffic[actor]))
+    width = max(len(label) for label, _, _ in lines) + 2
     heads = [one.title for one in shown] + [f"{one.title} x" for one in shown]
+    talk = any(sent.get("possible_messages") for _, _, sent in lines)
+    heads += ["sent %", "kB"] if talk else []
     notes = [f"Learned policies, over all {figures.unit_title}; x: relative to the best rules without a plan.", ""]
     return [
         *notes,
         " " * width + "".join(head.rjust(12) for head in heads),
-        *(label.ljust(width) + _cells(found, shown) for label, found in lines),
+        *(label.ljust(width) + cells + (_said(sent) if talk else "") for label, cells, sent in lines),
     ]
+
+
+def _traffic(finished: Run) -> dict[str, Mapping[str, Any]]:
+    """What was sent while each actor operated."""
+    return {event["actor"]: event["traffic"] for event in finished.events if event["kind"] == "operated"}
+
+
+def _said(sent: Mapping[str, Any]) -> str:
+    """Cells of what agents sent: the share of the possible messages, and the bytes."""
+    possible = sent.get("possible_messages", 0)
+    return f"{100 * sent['messages'] / possible:12.1f}{sent['message_bytes'] / 1e3:12.2f}" if possible else ""
 
 
 def _cells(found: Sequence[tuple[float, float]], shown: Sequence[Figure]) -> str:

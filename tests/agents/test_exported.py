@@ -168,6 +168,38 @@ class _Frozen:
         return type("End", (), {"observation": self._seen, "terminated": over, "truncated": torch.ones(4) > 0})()
 
 
+def test_what_only_the_world_can_tell_has_no_default(crossing: ModuleType, tmp_path: Path) -> None:
+    kind = crossing.kind()
+    spec = WorldSpec("probe", (kind,), np.full((3, 1), -1), ("part",), ())
+    policy = make(spec, messages=None, encoder=EncoderConfig("gat"))
+    tokens = crossing.tokens(kind)
+    observation = Observation(torch.zeros(4, dtype=torch.float64), {kind.name: tokens})
+    exported = export(policy, _Frozen(spec, observation), tmp_path)
+    b, a = (tokens.active & tokens.entity_mask.any(-1)).nonzero()[0].tolist()
+    parts = tuple(
+        part[b, a].numpy()
+        for part in (tokens.own, tokens.entities, tokens.actions, tokens.action_mask, tokens.entity_mask)
+    )
+    told = {"concerns": kind.relation[a], "links": kind.links[a]}
+    assert exported.decide(*parts, **told).choices > 0
+    for name in told:
+        with pytest.raises(ExportError, match=rf"^{name}: needed by a {kind.name}; its world tells it"):
+            exported.decide(*parts, **{**told, name: None})
+
+
+def test_who_hears_what_is_meant_for_it_must_know_the_ways(handover: Callable[..., Any], tmp_path: Path) -> None:
+    world = handover(4)
+    exported = export(make(world.spec, messages=MessageConfig()), world, tmp_path)
+    [kind] = world.spec.kinds
+    seen = np.zeros(len(kind.own)), np.zeros((kind.entities, len(kind.entity)))
+    given = {"actions": np.zeros((kind.actions, len(kind.action)))}
+    if not isinstance(kind.relation, str):
+        given["concerns"] = kind.relation[0]
+    assert exported.decide(*seen, **given).said is not None, "who hears nobody needs none"
+    with pytest.raises(ExportError, match=r"^ways: needed by a"):
+        exported.decide(*seen, **given, heard=[None])
+
+
 def test_an_agent_that_sees_nothing_decides(crossing: ModuleType, tmp_path: Path) -> None:
     kind = crossing.kind()
     spec = WorldSpec("probe", (kind,), np.full((3, 1), -1), ("part",), ())

@@ -141,6 +141,8 @@ def test_the_page_on_export_runs_as_it_stands(
     page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text()
     names: dict[str, Any] = {}
     for source in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        if "signal.onnx" in source:
+            continue  # the example with a city has its test in tests/sim/domains/test_intersections.py
         exec(compile(source, "example", "exec"), names)
     assert "'free_share', 'log_queue'" in capsys.readouterr().out
     assert names["made"].action in (0, 1, 2)

@@ -1,6 +1,7 @@
 """What a finished run prints."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,26 @@ def test_several_runs_are_compared_with_their_best_rules(finished: Path) -> None
         return sum(s[figure] * s["jobs"] for s in sites[actor]) / sum(s["jobs"] for s in sites[actor])
 
     ratio = mean("policy+plan", "wait_s") / mean("best-rule", "wait_s")
-    *_, learned, planned = several({"seed 0": told})
+    *_, heads, learned, planned = several({"seed 0": told})
     assert learned.split()[2:4] == [
         f"{mean('policy', 'bounded_slowdown'):.2f}",
         f"{mean('policy', 'wait_s') / 3600:.2f}",
     ]
     assert planned.startswith("seed 0, with plan ")
-    assert planned.split()[-1] == f"{ratio:.3f}"
+    assert planned.split()[-3] == f"{ratio:.3f}"
+    sent = next(e["traffic"] for e in told.events if e.get("actor") == "policy")
+    share, size = 100 * sent["messages"] / sent["possible_messages"], sent["message_bytes"] / 1e3
+    assert heads.endswith("sent %          kB")
+    assert learned.split()[-2:] == [f"{share:.1f}", f"{size:.2f}"]
     assert f"wait h {mean('policy+plan', 'wait_s') / 3600:.2f} (x{ratio:.3f})" in in_one_line(told)
+
+
+def test_runs_whose_agents_cannot_talk_have_no_columns_for_it(finished: Path) -> None:
+    told = read_run(finished)
+    events = [e | {"traffic": e["traffic"] | {"possible_messages": 0}} if "traffic" in e else e for e in told.events]
+    mute = replace(told, events=events)
+    *_, heads, learned, _ = several({"seed 0": mute})
+    assert heads.endswith("wait h x")
+    assert len(learned) == len(heads)
+    mixed = several({"mute": mute, "seed 0": told})
+    assert [len(line.split()) for line in mixed if line.startswith("mute  ")] == [5]

@@ -1,15 +1,18 @@
 """Cities in a run: their episodes, their rules, and a federated run of three with its table."""
 
 import io
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
+import pettingzoo
 import pytest
 import torch
 
 from fedsched.agents.collect import GreedyActor, play
+from fedsched.envs.core import stream
 from fedsched.envs.intersections import maps
 from fedsched.envs.intersections.generate import CITIES, WEATHERS, Grid, Traffic, write_city
 from fedsched.envs.intersections.viewer import decode_frame
@@ -21,6 +24,7 @@ from fedsched.sim.domains.intersections.site import CitySite
 from fedsched.sim.domains.intersections.worlds import RULES, CityWorlds, demands_of, play_rule
 from fedsched.sim.errors import UserError, WorldSetupError
 from fedsched.sim.evaluate import evaluate_run
+from fedsched.sim.export import export_run
 from fedsched.sim.folder import read_run
 from fedsched.sim.progress import PlainProgress
 from fedsched.sim.replay import write_replay
@@ -148,6 +152,26 @@ def test_three_cities_learn_together_and_lose_no_vehicle(finished: Path) -> None
     assert max(map(len, lines[:-2])) <= 80
     assert f"fedsched replay {finished}; " in lines[-2]
     assert load_policy(finished, "b").name == "policy of b"
+
+
+def test_the_page_on_export_drives_a_city_as_its_policy_does(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    exported = pytest.importorskip("fedsched.exported")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    export_run(finished, None, tmp_path / "RUN" / "export", PlainProgress(io.StringIO()))
+    page = (Path(__file__).resolve().parents[3] / "docs" / "export.md").read_text()
+    [source] = [b for b in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE) if "signal.onnx" in b]
+    names: dict[str, Any] = {"pettingzoo": pettingzoo, "ExportedPolicy": exported.ExportedPolicy}
+    exec(compile(source, "example", "exec"), names)
+    world, policy = names["env"].world, load_policy(finished)
+    mine, instance = world.metrics()["resco_delay_s"].clone(), int(stream(0, "intersections/env").integers(8))
+    policy.reset(world)
+    right = play(world, torch.tensor([instance]), torch.tensor([0]), policy.act)
+    assert torch.equal(mine, right["resco_delay_s"])
+    assert policy.traffic.messages > 0
 
 
 def test_evaluating_the_run_gives_the_figures_it_recorded(finished: Path) -> None:
