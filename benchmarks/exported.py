@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks import report
@@ -44,6 +45,7 @@ class Moment:
     tokens: Tokens
     block: Block
     file: ExportedPolicy
+    kind: KindSpec
 
 
 def moment(place: str, encoder: str, folder: Path) -> Moment:
@@ -58,7 +60,7 @@ def moment(place: str, encoder: str, folder: Path) -> Moment:
     recorded.add(block)
     path = folder / f"{place}-{encoder}.onnx"
     path.write_bytes(export_kind(policy, kind, recorded, {}).model)
-    return Moment(policy, step, tokens, block, ExportedPolicy(path))
+    return Moment(policy, step, tokens, block, ExportedPolicy(path), kind)
 
 
 @torch.no_grad()
@@ -108,7 +110,7 @@ def measure(place: str, encoder: str, folder: Path) -> dict[str, Any]:
     with torch.no_grad():
         figures = {
             "torch, 1": cost_us(partial(in_turn, lambda k: made.policy.judge({kind: single[k]}), forever(256))),
-            "decide, 1": cost_us(partial(in_turn, lambda k: made.file.decide(*seen[k]), forever(256))),
+            "decide, 1": cost_us(partial(in_turn, lambda k: made.file.decide(*seen[k][0], **seen[k][1]), forever(256))),
             "run, 1": cost_us(partial(in_turn, lambda k: made.file.run(lines[k]), forever(256))),
             "torch, 1024": cost_us(lambda: len(made.policy.judge({kind: decisions}).distribution) * BATCH),
             "run, 1024": cost_us(lambda: len(made.file.run(given)["probabilities"])),
@@ -117,12 +119,17 @@ def measure(place: str, encoder: str, folder: Path) -> dict[str, Any]:
     return {"world": place, "encoder": encoder, "legal_actions": rows, "padded_to": given["rows"].shape[1], **figures}
 
 
-def _seen(made: Moment) -> list[tuple[Any, ...]]:
-    """What single agents see, as numpy arrays."""
+def _seen(made: Moment) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What single agents see, as numpy arrays, and what their world tells of it."""
     tokens = made.tokens
     parts = (tokens.own, tokens.entities, tokens.actions, tokens.action_mask, tokens.entity_mask)
     where = tokens.active.nonzero()
-    return [tuple(part[b, a].clone().numpy() for part in parts) for b, a in where.tolist()]
+    tables = {"concerns": made.kind.relation, "links": made.kind.links}
+    told = {name: table for name, table in tables.items() if isinstance(table, np.ndarray)}
+    return [
+        (tuple(part[b, a].clone().numpy() for part in parts), {name: table[a] for name, table in told.items()})
+        for b, a in where.tolist()
+    ]
 
 
 def main() -> None:
