@@ -58,7 +58,7 @@ def decisions_of(kind: KindSpec, batch: int) -> Decisions:
         active=everyone,
         alive=everyone,
     )
-    return gather(tokens, kind, 0, True, None)[0]
+    return gather(tokens, kind, 0, "all", None)[0]
 
 
 def least_ms(run: Callable[[], object], repeats: int) -> float:
