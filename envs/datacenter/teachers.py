@@ -1,10 +1,9 @@
 """Dispatch rules that read what the agents see and nothing else: whoever imitates them can do as they do."""
 
-import difflib
-
 import torch
 
 from fedsched.envs.core import Observation, Reads, World
+from fedsched.envs.core.names import unknown_name
 from fedsched.envs.datacenter.model import DatacenterError
 from fedsched.envs.datacenter.rules import EASY
 from fedsched.envs.datacenter.world import HOLD_ACTION, JOB_FEATURES, KIND, OWN_FEATURES, DatacenterWorld
@@ -32,9 +31,7 @@ class SeenRule:
 
     def __init__(self, name: str) -> None:
         if name not in TEACHERS:
-            near = difflib.get_close_matches(name, TEACHERS, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise DatacenterError(f"no teacher {name!r}{hint}; there are {', '.join(TEACHERS)}")
+            raise DatacenterError(unknown_name("teacher", name, TEACHERS))
         self.name = name
         self._rule, self._easy = name.removesuffix(EASY), name.endswith(EASY)
 

@@ -1,10 +1,9 @@
 """Signal controllers that read what the signals see and nothing else: whoever imitates them can do as they do."""
 
-import difflib
-
 import torch
 
 from fedsched.envs.core import Observation, Reads, World, WorldError
+from fedsched.envs.core.names import unknown_name
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.world import KIND, MOVEMENT_FEATURES, PHASE_FEATURES, IntersectionsWorld
 
@@ -34,9 +33,7 @@ class SeenPressure:
 
     def __init__(self, name: str) -> None:
         if name not in _COUNTED:
-            near = difflib.get_close_matches(name, TEACHERS, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise IntersectionsError(f"no teacher {name!r}{hint}; there are {', '.join(TEACHERS)}")
+            raise IntersectionsError(unknown_name("teacher", name, TEACHERS))
         self.name = name
         self._before, self._behind = _COUNTED[name]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from fedsched.agents.calibration import calibrate, recorded_sequences
 from fedsched.agents.collect import collect
 from fedsched.agents.config import MessageConfig, PolicyConfig, TriggerConfig
 from fedsched.agents.decisions import AgentError, Heard, Speech
+from fedsched.agents.distribution import RaggedCategorical
 from fedsched.agents.learner import Learner, LearnerConfig
 from fedsched.agents.mailbox import Mailbox, Traffic
 from fedsched.agents.messages import GAUSSIAN_LIMIT, Messenger, gaussian_kl, quantise
@@ -276,15 +277,18 @@ def test_the_calibrated_trigger_comes_nearer_to_always_than_chance_at_equal_rate
     assert 0.5 < calibrate(policy.trigger, recorded) <= 0.65
     told: dict[str, list[torch.Tensor]] = {}
     traffic: dict[str, Traffic] = {}
-    for how in ("always", "uncertain", "random"):
+    ways: tuple[Literal["always", "uncertain", "random"], ...] = ("always", "uncertain", "random")
+    for how in ways:
         share = traffic["uncertain"].share if traffic.get("uncertain") else None
-        sending = policy.use(how, share)  # type: ignore[arg-type]
+        sending = policy.use(how, share)
         observation, mailbox = world.reset(rows + 10**6, rows), policy.mailbox(world.spec, 32)
         told[how], traffic[how] = [], Traffic()
         for _ in range(40):
             step = policy(world.spec, observation, None, mailbox, sending)
             mailbox, traffic[how] = step.mailbox, traffic[how] + step.traffic
-            told[how].append(step.distribution["doer"].log_probs.detach())  # type: ignore[attr-defined]
+            choice = step.distribution["doer"]
+            assert isinstance(choice, RaggedCategorical)
+            told[how].append(choice.log_probs.detach())
             observation = world.step({"teller": rows[:, None] * 0, "doer": rows[:, None] * 0}).observation
     error = {how: float((torch.cat(said) - torch.cat(told["always"])).abs().mean()) for how, said in told.items()}
     assert 0.4 < traffic["uncertain"].share < 0.7
