@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.spread                 # IPPO and MAPPO, three seeds, 300,000 steps each
 
 64 copies play whole episodes of 25 steps; 5 passes of 4 minibatches. Return is the sum of rewards over an episode,
-averaged over the agents (`local_ratio` 0.5), of greedy actions on 2,000 episodes that nothing was learned from; -19.5 is
-the gate of the slow tests.
+averaged over the agents (`local_ratio` 0.5), of greedy actions on 2,000 episodes that nothing was learned from; -19.5
+is the gate of the slow tests.
 """
 
 import itertools
