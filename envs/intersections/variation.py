@@ -1,0 +1,93 @@
+"""Other days in the same city: demands that differ from a given one, so that nobody learns one hour by heart.
+
+A varied demand has the given trips as many times over or as rarely as its volume says, each departing a little earlier or
+later, and perhaps lanes that are closed for a while.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsched.envs.core.streams import stream
+from fedsched.envs.intersections.demand import Demand, Trip
+from fedsched.envs.intersections.generate.incidents import close, draw_incidents
+from fedsched.envs.intersections.network import IntersectionsError
+from fedsched.envs.intersections.problem import Problem, make_problem
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How much demands differ from a given one.
+
+    Attributes:
+        volume: Largest relative difference of the number of trips, drawn uniformly for each demand: 0.3 is 70 to 130 %.
+        scale: Factor on the number of trips of all demands; 1.5 is half as much again.
+        jitter_s: Largest difference of a departure, s, drawn uniformly for each trip.
+        incidents: Lanes, or roads of one lane, that are closed for a while in every demand.
+    """
+
+    volume: float = 0.3
+    scale: float = 1.0
+    jitter_s: float = 60.0
+    incidents: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises IntersectionsError for a value out of its bounds."""
+        if not 0.0 <= self.volume < 1.0:
+            raise IntersectionsError(f"Variation: volume={self.volume:g}; write 0 or more and less than 1")
+        if not 0.0 < self.scale <= 10.0:
+            raise IntersectionsError(f"Variation: scale={self.scale:g}; write more than 0 and at most 10")
+        if not 0.0 <= self.jitter_s <= 86_400.0:
+            raise IntersectionsError(f"Variation: jitter_s={self.jitter_s:g}; write 0 to 86400")
+        if self.incidents < 0:
+            raise IntersectionsError(f"Variation: incidents={self.incidents}; write 0 or more")
+
+
+def varied_problem(problem: Problem, variation: Variation, demands: int, seed: int = 0) -> Problem:
+    """The same streets and signals with so many varied demands.
+
+    Args:
+        problem: Demand k varies its demand k modulo their number.
+        variation: How.
+        demands: How many; demand k is the same for every number of them.
+        seed: Of the draws.
+
+    Raises:
+        IntersectionsError: Fewer than one demand.
+    """
+    drawn = [_varied(problem, variation, seed, number) for number in range(demands)]
+    controlled = [signal.id for signal in problem.signals]
+    return make_problem(problem.network, drawn, problem.begin_s, problem.end_s, controlled, problem.name)
+
+
+def _varied(problem: Problem, variation: Variation, seed: int, number: int) -> Demand:
+    base = problem.demands[number % len(problem.demands)]
+    rng = stream(seed, "intersections/variation", number)
+    factor = variation.scale * float(rng.uniform(1.0 - variation.volume, 1.0 + variation.volume))
+    trips = sorted(_trips(base, factor, variation.jitter_s, problem, rng), key=lambda trip: trip.depart_s)
+    length = problem.end_s - problem.begin_s
+    incidents = draw_incidents(problem.network, variation.incidents, length, seed, number)
+    closed = close(problem.network, incidents)
+    closures = tuple(
+        dataclasses.replace(one, begin_s=one.begin_s + problem.begin_s, end_s=one.end_s + problem.begin_s)
+        for one in closed
+    )
+    told = repr((base.digest, variation, seed, number))
+    digest = hashlib.sha256(told.encode()).hexdigest()
+    return dataclasses.replace(base, trips=tuple(trips), digest=digest, closures=(*base.closures, *closures))
+
+
+def _trips(
+    base: Demand, factor: float, jitter_s: float, problem: Problem, rng: np.random.Generator
+) -> Iterator[Trip]:
+    """Each trip `factor` times in the mean, at times that stay within the episode."""
+    copies = np.floor(factor + rng.random(len(base.trips))).astype(int)
+    for trip, count in zip(base.trips, copies.tolist(), strict=True):
+        for copy in range(count):
+            moved = trip.depart_s + (float(rng.uniform(-jitter_s, jitter_s)) if jitter_s else 0.0)
+            depart_s = min(max(moved, problem.begin_s), max(trip.depart_s, problem.end_s - 1.0))
+            name = trip.id if copy == 0 else f"{trip.id}#{copy}"
+            yield dataclasses.replace(trip, id=name, depart_s=depart_s)
