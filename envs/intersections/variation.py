@@ -1,7 +1,7 @@
 """Other days in the same city: demands that differ from a given one, so that nobody learns one hour by heart.
 
-A varied demand has the given trips as many times over or as rarely as its volume says, each departing a little earlier or
-later, and perhaps lanes that are closed for a while.
+A varied demand has the given trips as many times over or as rarely as its volume says, each departing a little earlier
+or later, and perhaps lanes that are closed for a while.
 """
 
 import dataclasses
@@ -80,9 +80,7 @@ def _varied(problem: Problem, variation: Variation, seed: int, number: int) -> D
     return dataclasses.replace(base, trips=tuple(trips), digest=digest, closures=(*base.closures, *closures))
 
 
-def _trips(
-    base: Demand, factor: float, jitter_s: float, problem: Problem, rng: np.random.Generator
-) -> Iterator[Trip]:
+def _trips(base: Demand, factor: float, jitter_s: float, problem: Problem, rng: np.random.Generator) -> Iterator[Trip]:
     """Each trip `factor` times in the mean, at times that stay within the episode."""
     copies = np.floor(factor + rng.random(len(base.trips))).astype(int)
     for trip, count in zip(base.trips, copies.tolist(), strict=True):
