@@ -14,8 +14,8 @@ class Published:
     """Of one map; None where nothing is published.
 
     Attributes:
-        bar_s: To be reached in SUMO 1.28: delay of the strongest simple controller there on seeds 0 to 2, scaled by best
-            published learner / greedy in SUMO 1.9 and rounded; judgement on cologne3 and ingolstadt21.
+        bar_s: To be reached in SUMO 1.28: delay of the strongest simple controller there on seeds 0 to 2, scaled by the
+            best published learner / greedy in SUMO 1.9 and rounded; judgement on cologne3 and ingolstadt21.
         learner: Name of the learner with the best episode.
         best_s: Delay of that episode, mean over its trials.
         last_s: Mean of the last ten episodes of the same runs.
