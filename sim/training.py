@@ -145,7 +145,7 @@ class Trainer:
         order = list(scenario.sites).index(self._sites[0].name)
         noise = int(stream(scenario.seed, "sim/learner", order, len(self._sites)).integers(1 << 31))
         self.policy = make_policy(scenario, self._sites[0].spec, self._sites[0].device)
-        self._kind = self._sites[0].spec.kinds[0].name
+        self._kinds = [kind.name for kind in self._sites[0].spec.kinds]
         self.learner = Learner(self.policy, self._config, noise)
         imitation = imitation_config(scenario)
         self._imitator = None if imitation is None else Imitator(self.policy, imitation, noise + 1)
@@ -196,13 +196,13 @@ class Trainer:
         return worlds.trial(self.policy, candidates, generation)
 
     def linear(self) -> FloatArray:
-        """The linear scores [n] that the policy starts from."""
-        return linear_weights(self.policy, self._kind)
+        """The linear scores [n] of all kinds that the policy starts from."""
+        return linear_weights(self.policy, *self._kinds)
 
     def start_from(self, weights: FloatArray) -> Parameters:
         """Gives the policy other linear scores [n] to start from; returns its parameters."""
         for policy in (self.policy, self.learner.averaged):
-            set_linear_weights(policy, self._kind, weights)
+            set_linear_weights(policy, self._kinds, weights)
         return self.parameters
 
     def state(self) -> dict[str, Any]:

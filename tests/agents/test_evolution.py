@@ -65,5 +65,5 @@ def test_what_a_population_cannot_play_is_named(queue: Callable[..., Any], relay
     rows = torch.arange(4)
     with pytest.raises(AgentError, match="3 candidates cannot share 7 rows"):
         play_population(Policy(world.spec, PolicyConfig()), np.zeros((3, 3)), world, rows, rows)
-    with pytest.raises(AgentError, match="relay has 2 kinds"):
+    with pytest.raises(AgentError, match="1 linear weights; the policy has"):
         play_population(Policy(pair.spec, PolicyConfig()), np.zeros((2, 1)), pair, rows, rows)

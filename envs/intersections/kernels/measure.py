@@ -51,6 +51,7 @@ class CountArrays:
     standing_s: wp.array2d[wp.int32]  # s that these have been standing, summed
     pace: wp.array2d[real]  # sum of speed / desired speed of all within 200 m
     last_green: wp.array2d[wp.int32]  # s
+    passed: wp.array2d[wp.int32]  # vehicles over the stop line in the episode
     out_seen: wp.array2d[wp.int32]  # [B, O] vehicles on the first 200 m
     out_halting: wp.array2d[wp.int32]
     out_used: wp.array2d[real]  # m
@@ -97,6 +98,7 @@ def charge_driving(v: Sight, m: Count, t: Traffic, b: int, s: int, a: int):
     kind, speed = t.vehicle[b, s].kind, t.vehicle[b, s].speed
     before = t.vehicle[b, s].signal
     if before >= 0 and speed > t.vehicle[b, s].stop_line:
+        m.passed[b, before] = m.passed[b, before] + 1
         other = v.link_agent[before]
         if other >= 0:
             m.total[b, other, THROUGHPUT] = m.total[b, other, THROUGHPUT] + wp.float64(1.0)
