@@ -36,7 +36,7 @@ from fedsched.envs.intersections.programs import green_wave, webster
 from fedsched.envs.intersections.variation import Variation, varied_problem
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
-TEST, TRAIN, WINDOWS, POPULATION, SIGMA, PERIOD_S = 8, 24, 2, 12, 4.0, 300
+TEST, TRAIN, WINDOWS, POPULATION, SIGMA, PERIOD_S = 12, 24, 2, 12, 4.0, 180
 AVERAGE = 0.1
 """Weight of a generation's centre in the running average that a search ends with."""
 GREEDY = {"log_near": 40.0, "current": 2.0}
@@ -51,9 +51,9 @@ Act = Callable[[Observation], Mapping[str, torch.Tensor]]
 def problem_of(name: str) -> Problem:
     """The city of a case; its first `TEST` demands are for tests."""
     if name == "arterial":
-        return generated_problem(Arterial(crossings=6), Traffic(vehicles_per_h=5000.0), 1, TEST + TRAIN)
+        return generated_problem(Arterial(crossings=4, lanes=2), Traffic(3600.0, seconds=900), 1, TEST + TRAIN)
     if name == "grid":
-        return generated_problem(Grid(), Traffic(vehicles_per_h=6000.0), 1, TEST + TRAIN)
+        return generated_problem(Grid(), Traffic(5500.0, seconds=900), 1, TEST + TRAIN)
     return varied_problem(resco_problem(name), Variation(), TEST + TRAIN)
 
 
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = parser(__doc__, "hierarchy")
     made.add_argument("cases", nargs="*", default=["arterial", "grid"], help="arterial, grid, or a map of RESCO's")
     made.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], help="of the searches")
-    made.add_argument("--generations", type=int, default=15, help="%(default)s; 0: no search")
+    made.add_argument("--generations", type=int, default=12, help="%(default)s; 0: no search")
     made.add_argument("--test", type=int, default=TEST, help="test demands, %(default)s")
     options = made.parse_args(arguments)
     results: dict[str, object] = {}

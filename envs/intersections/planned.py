@@ -9,7 +9,7 @@ from fedsched.envs.core import IllegalActionError, Observation, Snapshot, Tokens
 from fedsched.envs.intersections.corridors import find_corridors
 from fedsched.envs.intersections.planned_view import PLANNER, PlannerView, planned_spec, with_plan
 from fedsched.envs.intersections.plans import PLANS, Planner, window_overlap
-from fedsched.envs.intersections.world import KIND, IntersectionsWorld
+from fedsched.envs.intersections.world import KIND, MOVEMENT_FEATURES, IntersectionsWorld
 
 Columns = dict[str, torch.Tensor]
 
@@ -29,6 +29,7 @@ class PlannedWorld:
 
     Attributes:
         corridors: One for each planner.
+        state: What changes beside the streets, by name; `shown`, `cycle` and `offset` are of the plan that runs.
 
     Raises:
         WorldError: A period under a second, or signals that run their programs.
@@ -49,7 +50,7 @@ class PlannedWorld:
         self._planner = Planner(world.problem, self.corridors, world.timing, self.device)
         self._view = PlannerView(self._planner, self.corridors, self.device)
         self._place = _places(world, self.device)
-        self._state = self._empty()
+        self.state = self._empty()
 
     def reset(
         self,
@@ -63,7 +64,7 @@ class PlannedWorld:
         go = torch.ones(self.batch, dtype=torch.bool) if where is None else where
         start = torch.zeros(self.batch, dtype=torch.float64, device=self.device)
         observation = self._driven.reset(instances, seeds, where, start)
-        for column in self._state.values():
+        for column in self.state.values():
             column[go.to(self.device)] = 0
         self._measure(observation)
         return self._observe(observation)
@@ -71,7 +72,7 @@ class PlannedWorld:
     def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
         """Takes new plans where planners decide; runs to the next decision of a signal or planner, or to `until_s`."""
         self._adopt(actions)
-        until = self._state["next_s"].clone()
+        until = self.state["next_s"].clone()
         if until_s is not None:
             until = torch.minimum(until, until_s.to(self.device))
         moved = self._driven.step({name: chosen for name, chosen in actions.items() if name != PLANNER}, until)
@@ -99,7 +100,7 @@ class PlannedWorld:
     def snapshot(self) -> Snapshot:
         """The exact state of all rows, streets and plans."""
         inner = self._driven.snapshot()
-        own = {f"planned.{name}": column.cpu().numpy().copy() for name, column in self._state.items()}
+        own = {f"planned.{name}": column.cpu().numpy().copy() for name, column in self.state.items()}
         return Snapshot({**inner.arrays, **own}, {**inner.extra, "period_s": self.period_s})
 
     def restore(self, snapshot: Snapshot) -> Observation:
@@ -112,7 +113,7 @@ class PlannedWorld:
             raise WorldError(f"the snapshot is not of a world with plans every {self.period_s} s")
         observation = self._driven.restore(snapshot)
         exact = self.spec.exact
-        for name, column in self._state.items():
+        for name, column in self.state.items():
             column.copy_(torch.as_tensor(snapshot.arrays[f"planned.{name}"])) if exact else column.zero_()
         if not exact:  # SUMO has started its episodes anew
             self._measure(observation)
@@ -127,8 +128,8 @@ class PlannedWorld:
         if source.period_s != self.period_s:
             raise WorldError(f"a branch continues a world with plans every {self.period_s} s")
         observation = self.world.branch(source.world, rows)
-        for name, column in self._state.items():
-            column.copy_(source._state[name].index_select(0, rows))
+        for name, column in self.state.items():
+            column.copy_(source.state[name].index_select(0, rows))
         return self._observe(observation)
 
     def _empty(self) -> Columns:
@@ -139,6 +140,7 @@ class PlannedWorld:
         whole = {
             "chosen": (planners,), "shown": (agents, phases), "cycle": (agents,), "offset": (agents,),
             "got": (agents, phases), "since": (agents,), "passed": (agents, movements),
+            "halted": (agents, movements), "samples": (agents,),
             "shown_by": (agents, len(PLANS), phases), "cycle_by": (agents, len(PLANS)),
             "offset_by": (agents, len(PLANS)),
         }  # fmt: skip
@@ -146,7 +148,7 @@ class PlannedWorld:
             "own": (planners, len(kinds.own)), "entities": (planners, most, len(kinds.entity)),
             "actions": (planners, kinds.actions, len(kinds.action)),
         }  # fmt: skip
-        timed: dict[str, tuple[int, ...]] = {"next_s": (), "queue_s": (agents, movements)}
+        timed: dict[str, tuple[int, ...]] = {"next_s": ()}
         shapes = ((torch.int64, whole), (torch.float32, seen), (torch.float64, timed))
         return {
             name: torch.zeros((self.batch, *shape), dtype=dtype, device=self.device)
@@ -157,7 +159,7 @@ class PlannedWorld:
     def _due(self) -> torch.Tensor:
         """Rows in which planners must decide now, bool [B]."""
         now, ended = self.world.control["time_s"], self.world.control["ended"]
-        return (now >= self._state["next_s"]) & ~ended
+        return (now >= self.state["next_s"]) & ~ended
 
     def _adopt(self, actions: Mapping[str, torch.Tensor]) -> None:
         """Lets the planners' choices run from now on."""
@@ -167,7 +169,7 @@ class PlannedWorld:
         rows = self._due().nonzero().flatten()
         if not len(rows):
             return
-        s, chosen = self._state, actions[PLANNER][rows]
+        s, chosen = self.state, actions[PLANNER][rows]
         s["chosen"][rows] = chosen
         of = chosen[:, self._planner.corridor][..., None]
         cycle, offset = (s[f"{name}_by"][rows].gather(2, of)[..., 0] for name in ("cycle", "offset"))
@@ -175,7 +177,7 @@ class PlannedWorld:
         s["cycle"][rows], s["offset"][rows], s["got"][rows] = cycle, offset, 0
         now = self.world.control["time_s"][rows].long()
         s["since"][rows] = _position(now, offset, cycle)
-        s["passed"][rows], s["queue_s"][rows] = self._passed()[rows], 0.0
+        s["passed"][rows], s["halted"][rows], s["samples"][rows] = self._passed()[rows], 0, 0
         s["next_s"][rows] += self.period_s
 
     def _check(self, chosen: torch.Tensor) -> None:
@@ -191,8 +193,8 @@ class PlannedWorld:
             raise IllegalActionError(f"world {b}, {name}: plan {int(chosen[b, p])} is illegal; legal: {allowed}")
 
     def _account(self, moved: Transition) -> None:
-        """Adds what signals have shown, and who has halted, since the last stop."""
-        s, elapsed = self._state, moved.elapsed_s.long()[:, None]
+        """Adds what signals have shown since the last stop, and who halts where they decide."""
+        s, elapsed = self.state, moved.elapsed_s.long()[:, None]
         now, target = moved.observation.time_s.long(), self.world.control["target"].long()
         at = _position(now, s["offset"], s["cycle"])
         begun = (at < elapsed) & (s["cycle"] > 0)  # a cycle began on the way
@@ -200,19 +202,19 @@ class PlannedWorld:
         s["since"].masked_fill_(begun, 0)
         shown = torch.where(s["cycle"] > 0, torch.minimum(at, elapsed.expand_as(at)), 0)
         s["got"].scatter_add_(2, target[..., None], shown[..., None])
-        halting = moved.observation.kinds[KIND].entities[..., 0]
-        s["queue_s"] += (4.0 * halting.double()).expm1() * elapsed[..., None]
+        signals = moved.observation.kinds[KIND]  # where they decide alone: other stops must change nothing
+        s["halted"] += _halting(signals) * signals.active[..., None]
+        s["samples"] += signals.active
 
     def _measure(self, observation: Observation) -> None:
         """Makes the plans to choose from, where planners must decide."""
         rows = self._due().nonzero().flatten()
         if not len(rows):
             return
-        s, now = self._state, observation.time_s[rows]
+        s, now = self.state, observation.time_s[rows]
         past = torch.where(now > 0, float(self.period_s), 1.0)[:, None, None]
-        halting = (4.0 * observation.kinds[KIND].entities[rows][..., 0].double()).expm1().round()
-        flow = ((self._passed()[rows] - s["passed"][rows]) + halting) / past
-        queue = s["queue_s"][rows] / past
+        flow = (self._passed() - s["passed"] + _halting(observation.kinds[KIND]))[rows] / past
+        queue = s["halted"][rows].double() / s["samples"][rows].clamp(min=1)[..., None]
         plans, load = self._planner.plans(flow, queue)
         s["shown_by"][rows], s["cycle_by"][rows], s["offset_by"][rows] = plans.shown, plans.cycle, plans.offset
         own, s["entities"][rows] = self._view.own_and_signals(flow, queue, load)
@@ -223,7 +225,7 @@ class PlannedWorld:
     def _passed(self) -> torch.Tensor:
         """Vehicles that have passed the stop line on each movement since the episode began, int64 [B, A, E]."""
         counts = self.world.counts["passed"].long()
-        agents, movements = self._state["passed"].shape[1:]
+        agents, movements = self.state["passed"].shape[1:]
         found = torch.zeros((self.batch, agents * movements + 1), dtype=torch.int64, device=self.device)
         return found.index_add_(1, self._place, counts)[:, :-1].reshape(self.batch, agents, movements)
 
@@ -236,7 +238,7 @@ class PlannedWorld:
         return torch.where(due, legal, idle)
 
     def _observe(self, observation: Observation) -> Observation:
-        s, signals = self._state, observation.kinds[KIND]
+        s, signals = self.state, observation.kinds[KIND]
         at = _position(observation.time_s.long(), s["offset"], s["cycle"])
         planned = window_overlap(s["shown"], at, at + 1).float()
         owed = (window_overlap(s["shown"], s["since"], at) - s["got"]) / s["cycle"].clamp(min=1)[..., None]
@@ -250,6 +252,11 @@ class PlannedWorld:
 def _position(now: torch.Tensor, offset: torch.Tensor, cycle: torch.Tensor) -> torch.Tensor:
     """The second of the cycle, [B, A], at `now` [B]; 0 without a plan."""
     return torch.where(cycle > 0, (now[:, None] - offset) % cycle.clamp(min=1), 0)
+
+
+def _halting(signals: Tokens) -> torch.Tensor:
+    """Vehicles that halt before each movement now, int64 [B, A, E], from what the signals see of them."""
+    return (4.0 * signals.entities[..., MOVEMENT_FEATURES.index("log_queue")].double()).expm1().round().long()
 
 
 def _places(world: IntersectionsWorld, device: str) -> torch.Tensor:

@@ -44,6 +44,24 @@ def test_a_candidate_of_a_population_plays_like_the_policy_with_its_weights(queu
         np.testing.assert_allclose(evaluate(policy, single, instances, seeds)["wait"], waits, rtol=1e-6)
 
 
+def test_a_candidate_of_several_kinds_plays_like_the_policy_with_its_weights(relay: Callable[..., Any]) -> None:
+    population, single = relay(12), relay(4)
+    policy = Policy(single.spec, PolicyConfig(messages=None), {"doer": SoftRule(gates=single.spec.kind("doer").own)})
+    for kind in ("teller", "doer"):
+        with torch.no_grad():
+            policy.network(kind).score.weight.zero_()
+    sizes = [linear_weights(policy, kind).shape[0] for kind in ("teller", "doer")]
+    assert linear_weights(policy, "teller", "doer").shape == (sum(sizes),)
+    candidates = np.random.default_rng(0).normal(size=(3, sum(sizes)))
+    instances, seeds = torch.arange(4), torch.arange(4)
+    together = play_population(policy, candidates, population, instances, seeds)["right"]
+    assert len(together.mean(1).unique()) > 1
+    for candidate, right in zip(candidates, together, strict=True):
+        set_linear_weights(policy, ["teller", "doer"], candidate)
+        np.testing.assert_allclose(linear_weights(policy, "doer"), candidate[sizes[0] :], rtol=1e-6)
+        np.testing.assert_allclose(evaluate(policy, single, instances, seeds)["right"], right, rtol=1e-6)
+
+
 def test_evolution_finds_shortest_job_first(queue: Callable[..., Any]) -> None:
     world = queue(8 * 16, jobs=5)
     policy = Policy(world.spec, PolicyConfig(messages=None), {"server": SoftRule({"size": 2.0})})
