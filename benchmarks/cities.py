@@ -6,8 +6,8 @@
 
 The scenarios are benchmarks/cities_four.yaml and cities_pair.yaml; every arm has as many local updates, on as many
 episodes of each city; for messages each city learns alone. Delay is RESCO's, in our world, the mean over eight test
-episodes under the policy that the run ends with. A difference is relative to the arm it is compared with, paired by seed, with the 95 % interval (Student's
-t). Runs that the JSON holds are not made again.
+episodes under the policy that the run ends with. A difference is relative to the arm it is compared with, paired by
+seed, with the 95 % interval (Student's t). Runs that the JSON holds are not made again.
 """
 
 import json
