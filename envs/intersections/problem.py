@@ -201,8 +201,13 @@ def merge(demands: Sequence[Demand]) -> Demand:
     for demand in demands:
         kind = [types.setdefault(value, len(types)) for value in demand.types]
         route = [routes.setdefault(value, len(routes)) for value in demand.routes]
-        trips += [dataclasses.replace(trip, type=kind[trip.type], route=route[trip.route]) for trip in demand.trips]
+        trips += [_numbered(trip, kind[trip.type], route[trip.route]) for trip in demand.trips]
     return Demand(tuple(types), tuple(routes), tuple(trips), "")
+
+
+def _numbered(trip: Trip, kind: int, route: int) -> Trip:
+    """The trip with these numbers; itself where it has them, since millions of copies would take seconds."""
+    return trip if (trip.type, trip.route) == (kind, route) else dataclasses.replace(trip, type=kind, route=route)
 
 
 def _has_green(signal: Signal) -> bool:

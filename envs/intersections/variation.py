@@ -6,7 +6,7 @@ or later, and perhaps lanes that are closed for a while.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,11 @@ class Variation:
         if self.incidents < 0:
             raise IntersectionsError(f"Variation: incidents={self.incidents}; write 0 or more")
 
+    @property
+    def changes(self) -> bool:
+        """Whether a varied demand is another than the given one."""
+        return bool(self.volume or self.jitter_s or self.incidents) or self.scale != 1.0
+
 
 def varied_problem(problem: Problem, variation: Variation, demands: int, seed: int = 0) -> Problem:
     """The same streets and signals with so many varied demands.
@@ -58,13 +63,31 @@ def varied_problem(problem: Problem, variation: Variation, demands: int, seed: i
     Raises:
         IntersectionsError: Fewer than one demand.
     """
-    drawn = [_varied(problem, variation, seed, number) for number in range(demands)]
+    return with_demands(problem, [varied_demand(problem, variation, number, seed) for number in range(demands)])
+
+
+def with_demands(problem: Problem, demands: Sequence[Demand]) -> Problem:
+    """The same streets, signals and hour with other demands.
+
+    Raises:
+        IntersectionsError: No demand.
+    """
     controlled = [signal.id for signal in problem.signals]
-    return make_problem(problem.network, drawn, problem.begin_s, problem.end_s, controlled, problem.name)
+    return make_problem(problem.network, demands, problem.begin_s, problem.end_s, controlled, problem.name)
 
 
-def _varied(problem: Problem, variation: Variation, seed: int, number: int) -> Demand:
+def varied_demand(problem: Problem, variation: Variation, number: int, seed: int = 0) -> Demand:
+    """One varied demand; the given one where the variation changes nothing.
+
+    Args:
+        problem: Demand k varies its demand k modulo their number.
+        variation: How.
+        number: Which demand k.
+        seed: Of the draws.
+    """
     base = problem.demands[number % len(problem.demands)]
+    if not variation.changes:
+        return base
     rng = stream(seed, "intersections/variation", number)
     factor = variation.scale * float(rng.uniform(1.0 - variation.volume, 1.0 + variation.volume))
     trips = sorted(_trips(base, factor, variation.jitter_s, problem, rng), key=lambda trip: trip.depart_s)
@@ -83,9 +106,9 @@ def _varied(problem: Problem, variation: Variation, seed: int, number: int) -> D
 def _trips(base: Demand, factor: float, jitter_s: float, problem: Problem, rng: np.random.Generator) -> Iterator[Trip]:
     """Each trip `factor` times in the mean, at times that stay within the episode."""
     copies = np.floor(factor + rng.random(len(base.trips))).astype(int)
+    later_s = iter(rng.uniform(-jitter_s, jitter_s, int(copies.sum())).tolist())
     for trip, count in zip(base.trips, copies.tolist(), strict=True):
         for copy in range(count):
-            moved = trip.depart_s + (float(rng.uniform(-jitter_s, jitter_s)) if jitter_s else 0.0)
-            depart_s = min(max(moved, problem.begin_s), max(trip.depart_s, problem.end_s - 1.0))
+            depart_s = min(max(trip.depart_s + next(later_s), problem.begin_s), max(trip.depart_s, problem.end_s - 1.0))
             name = trip.id if copy == 0 else f"{trip.id}#{copy}"
             yield dataclasses.replace(trip, id=name, depart_s=depart_s)
