@@ -137,3 +137,23 @@ def test_values_out_of_their_bounds_are_refused(values: dict[str, float], messag
 def test_no_demand_at_all_is_refused(later: Problem) -> None:
     with pytest.raises(IntersectionsError, match="a problem needs at least one demand"):
         varied_problem(later, Variation(), 0)
+
+
+def test_detours_change_the_ways_of_half_of_those_whose_file_gives_no_route(later: Problem) -> None:
+    [given] = later.demands
+    plain, detoured = (Variation(volume=0.0, jitter_s=0.0, scale=1.2, detours=share) for share in (0.0, 2.0))
+    assert Variation(volume=0.0, jitter_s=0.0, detours=0.3).changes
+    of = {trip.id: given.routes[trip.route] for trip in given.trips}
+    changed = []
+    for number in range(8):
+        same, other = (varied_demand(later, variation, number) for variation in (plain, detoured))
+        assert [replace(trip, route=0) for trip in same.trips] == [replace(trip, route=0) for trip in other.trips]
+        ways = [(of[origin(trip.id)], other.routes[trip.route], trip.places) for trip in other.trips]
+        assert all((way[0], way[-1]) == (places[0], places[-1]) for _, way, places in ways)
+        changed.append(sum(way != usual for usual, way, _ in ways) / len(ways))
+        assert len({(places, way) for _, way, places in ways}) <= 2 * len({places for *_, places in ways})
+    assert 0.0 < sum(changed) / 8 < 0.5
+    assert len(set(changed)) > 1
+    fixed = replace(given, trips=tuple(replace(trip, places=()) for trip in given.trips))
+    held = varied_demand(make_problem(later.network, [fixed], later.begin_s, later.end_s), detoured, 0)
+    assert all(held.routes[trip.route] == of[origin(trip.id)] for trip in held.trips)
