@@ -1,6 +1,7 @@
 """The intersections world: B copies of one city, driven by Warp kernels (docs/intersections.md states the rules)."""
 
 from collections.abc import Mapping
+from typing import Self
 
 import numpy as np
 import torch
@@ -216,6 +217,26 @@ class IntersectionsWorld:
             for name, column in own.items():
                 column.copy_(torch.as_tensor(snapshot.arrays[f"{t}.{name}"]))
         return self.observe()
+
+    def branch(self, source: Self, rows: torch.Tensor) -> Observation:
+        """Makes row b an exact copy of `source`'s row `rows[b]`, int64 [B]: what follows depends on actions alone.
+
+        Raises:
+            WorldError: `source` has another problem, other districts or other slots.
+        """
+        if source._identity != self._identity or source.slots != self.slots:
+            raise WorldError("a branch continues a world of the same problem, districts and slots")
+        for t, own in self._tables().items():
+            there = source._tables()[t]
+            for name, column in own.items():
+                column.copy_(there[name].index_select(0, rows))
+        return self.observe()
+
+    def lost(self) -> torch.Tensor:
+        """Time loss and departure delay of all who were due, float64 [B], vehicle s: RESCO's delay times trips."""
+        found = metrics.of_world(self)
+        due = found["completed"] + found["running"] + found["never_inserted"]
+        return found["resco_delay_s"].nan_to_num() * due
 
     def observe(self) -> Observation:
         """What the signals see now."""

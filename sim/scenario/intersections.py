@@ -104,6 +104,10 @@ class DemandVariation(Part):
     scale: float = Field(
         default=1.0, gt=0, le=10, description="Factor on the number of trips of all demands, those of tests as well"
     )
+    detours: float = Field(
+        default=0.0, ge=0, le=10,
+        description="Up to which share drivers whose file gives no route think that a road takes longer",
+    )  # fmt: skip
 
 
 class IntersectionsWorld(Part):
