@@ -113,4 +113,5 @@ def test_actors_that_jam_can_be_left_out_of_the_correlation() -> None:
     theirs = [*ours[:18], -1.0, -2.0]
     told = agreement(ours, theirs, [*[False] * 18, True, True])
     assert told.without_jams == pytest.approx(1.0)
-    assert told.rho == pytest.approx(float(spearmanr(ours, theirs).statistic)) < 0.9
+    assert told.rho == pytest.approx(float(spearmanr(ours, theirs).statistic))
+    assert told.rho < 0.5
