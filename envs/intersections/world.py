@@ -1,6 +1,6 @@
 """The intersections world: B copies of one city, driven by Warp kernels (docs/intersections.md states the rules)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -35,7 +35,9 @@ from fedsched.envs.intersections.kernels.actuated import Greens, Loops
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
 from fedsched.envs.intersections.kernels.measure import Count, Sight
 from fedsched.envs.intersections.kernels.observe import View
+from fedsched.envs.intersections.kernels.priorities import Priorities
 from fedsched.envs.intersections.kernels.state import FLAG_FULL, FLAG_PLANS, bind
+from fedsched.envs.intersections.priorities import Priority, priority_columns, set_priorities, stored_priorities
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.signal_arrays import (
     control_columns,
@@ -99,6 +101,7 @@ class IntersectionsWorld:
         device: `cpu` or a CUDA device.
         slots: Room for vehicles on the road at once; by default as many as there can be.
         districts: Of this problem: its sites, and the gates between them, see `inflow`.
+        priorities: Room for so many in each row, see `prioritise`.
 
     Raises:
         IntersectionsError: An unknown timing.
@@ -113,6 +116,7 @@ class IntersectionsWorld:
         device: str = "cpu",
         slots: int | None = None,
         districts: Districts | None = None,
+        priorities: int = 0,
     ) -> None:
         if batch < 1:
             raise WorldError(f"a world needs at least one copy, got batch={batch}")
@@ -131,6 +135,7 @@ class IntersectionsWorld:
         self.counts = count_columns(problem, batch, parts, device)
         features = len(OWN_FEATURES), len(MOVEMENT_FEATURES)
         self.view = view_columns(problem, batch, *features, device, self.road["link_gate"].cpu().numpy())
+        self.priorities = priority_columns(problem, batch, priorities, device)
         self._plan, self._numbers = plan_columns(problem, self.timing, device)
         self._actuation = make_actuation(problem, self.timing)
         self._loops = loop_columns(self._actuation, len(problem.tables.lanes.length), device)
@@ -192,6 +197,15 @@ class IntersectionsWorld:
     ) -> Observation:
         """Lets so many vehicles [B, G] cross each gate between districts until `until_s` [B]; see `inflow`."""
         inflow.begin_epoch(self, vehicles, until_s, where)
+        return self._look()
+
+    def prioritise(self, wanted: Mapping[int, Sequence[Priority]]) -> Observation:
+        """Lets signals serve some movements first, by row; replaces what was asked of these; see `priorities`."""
+        set_priorities(self, wanted)
+        return self._look()
+
+    def _look(self) -> Observation:
+        """What the signals see after something has changed from outside."""
         wp.launch(observe.observe, tuple(self._chosen.shape), inputs=self._bound(), device=self.device)
         return self.observe()
 
@@ -236,7 +250,7 @@ class IntersectionsWorld:
     def _tables(self) -> dict[str, dict[str, torch.Tensor]]:
         shown = {name: self.view[name] for name in ("own", "entities", "actions", "action_mask")}
         own = {"traffic": stored(self.traffic), "control": self.control, "counts": self.counts, "view": shown}
-        return {**own, "greens": self._greens}
+        return {**own, "greens": self._greens, "priorities": stored_priorities(self.priorities)}
 
     def _clear_control(self, rows: torch.Tensor) -> None:
         for columns in (self.control, self.counts):
@@ -248,6 +262,7 @@ class IntersectionsWorld:
         ):
             fill(column, rows, value)
         start_greens(self._greens, self._actuation, self.problem, rows)
+        fill(self.priorities["signal"], rows, -1)
         if self.timing.period_s:
             shown = self._plan["green"][self._plan["phase_first"][:-1].long()]
             self.traffic["forced"][rows[:, None], self._plan["signal"].long()] = shown
@@ -296,12 +311,12 @@ class IntersectionsWorld:
         if self._graph is None:
             for module in (second, observe):  # loaded before the capture, since a capture compiles nothing
                 wp.load_module(module, device=self.device)
-            *shared, view = self._bound()
+            *shared, view, asked = self._bound()
             actuated = [bind(Loops, self._loops), bind(Greens, self._greens)]
             inputs = [wp.from_torch(self._go), wp.from_torch(self._chosen), wp.from_torch(self._until)]
             with wp.ScopedCapture(device=self.device) as capture:
                 wp.launch(second.run_to_decision, self.batch, inputs=[*shared, *actuated, *inputs], device=self.device)
-                wp.launch(observe.observe, tuple(self._chosen.shape), inputs=[*shared, view], device=self.device)
+                wp.launch(observe.observe, tuple(self._chosen.shape), inputs=[*shared, view, asked], device=self.device)
             self._graph = capture.graph
         return self._graph
 
@@ -310,7 +325,15 @@ class IntersectionsWorld:
         plan, control = bind(Plan, {**self._plan, **self._numbers}), bind(Control, self.control)
         sight, counts = bind(Sight, self._sight), bind(Count, self.counts)
         view = bind(View, {**self.view, "begin_s": self.problem.begin_s})
-        return [*structs(self.road, self.traffic), plan, control, sight, counts, view]
+        return [
+            *structs(self.road, self.traffic),
+            plan,
+            control,
+            sight,
+            counts,
+            view,
+            bind(Priorities, self.priorities),
+        ]
 
 
 def fold(seed: int) -> int:

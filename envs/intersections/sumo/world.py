@@ -52,6 +52,7 @@ class SumoWorld(IntersectionsWorld):
         batch: Number of copies B.
         timing: When signals decide, by name or as it is.
         districts: Of this problem: its sites, and the gates at which crossings are counted.
+        priorities: Room for so many in each row.
 
     Raises:
         SumoError: SUMO is missing.
@@ -65,6 +66,7 @@ class SumoWorld(IntersectionsWorld):
         batch: int,
         timing: str | Timing = "resco",
         districts: Districts | None = None,
+        priorities: int = 0,
     ) -> None:
         if problem.begin_s != round(problem.begin_s):
             raise IntersectionsError(
@@ -72,7 +74,7 @@ class SumoWorld(IntersectionsWorld):
             )
         self._batch = SumoBatch()
         trips = int(np.diff(problem.first_trip).max(initial=1))
-        super().__init__(problem, batch, timing, slots=max(1, trips), districts=districts)
+        super().__init__(problem, batch, timing, slots=max(1, trips), districts=districts, priorities=priorities)
         self.spec = replace(self.spec, exact=False)
         self._folder = tempfile.TemporaryDirectory(prefix="fedsched-sumo-")
         self._end = weakref.finalize(self, _end, self._batch, self._folder)
@@ -134,7 +136,8 @@ class SumoWorld(IntersectionsWorld):
         """The kernels' structs over the arrays, which stay where they are."""
         for module in (replay, observe):
             wp.load_module(module, device=self.device)
-        *self._world, self._bound_view = self._bound()
+        *self._world, view, asked = self._bound()
+        self._seen = view, asked
         self._bound_memory = bind(replay.Memory, {"vehicle": self._memory})
         self._go_array = wp.from_torch(self._go)
 
@@ -171,7 +174,7 @@ class SumoWorld(IntersectionsWorld):
         inputs = [*self._world, film, self._bound_memory, self._go_array]
         wp.launch(replay.replay, self.batch, inputs=inputs, device=self.device)
         shape = tuple(self._chosen.shape)
-        wp.launch(observe.observe, shape, inputs=[*self._world, self._bound_view], device=self.device)
+        wp.launch(observe.observe, shape, inputs=[*self._world, *self._seen], device=self.device)
         over = [row for row in sorted(self._driving) if bool(self.control["ended"][row])]
         self._finish(over)
 
