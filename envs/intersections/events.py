@@ -121,7 +121,10 @@ def _departing(problem: Problem, instance: int, begin_s: float, end_s: float) ->
 
 
 def corridor(problem: Problem, instance: int, event: Event) -> list[Passage]:
-    """The stop lines on the way of an event's vehicles: of one in order, of several those that most pass first."""
+    """The stop lines on the way of an event's vehicles.
+
+    Of one vehicle all, in order; of several one movement at each signal, those that most pass first.
+    """
     demand, edge_s = problem.demands[instance], limit_times(problem)
     crossing = {
         (move.source, move.target): (a, e)
@@ -139,7 +142,7 @@ def corridor(problem: Problem, instance: int, event: Event) -> list[Passage]:
 
 
 def _together(passages: Sequence[Passage]) -> list[Passage]:
-    """Those at the same movement as one."""
+    """At each signal the movement that most pass, as one: others there would take the green from it."""
     groups: dict[tuple[int, int], list[Passage]] = {}
     for one in passages:
         groups.setdefault((one.signal, one.movement), []).append(one)
@@ -147,4 +150,6 @@ def _together(passages: Sequence[Passage]) -> list[Passage]:
         Passage(*key, EVERYBODY, 0, min(one.first_s for one in own), max(one.last_s for one in own), len(own))
         for key, own in groups.items()
     ]
-    return sorted(joined, key=lambda one: (-one.vehicles, one.signal, one.movement))
+    joined.sort(key=lambda one: (-one.vehicles, one.signal, one.movement))
+    most = {one.signal: one for one in reversed(joined)}
+    return [one for one in joined if most[one.signal] is one]

@@ -68,8 +68,9 @@ def priority_columns(problem: Problem, batch: int, room: int, device: str) -> Co
     kept["signal"].fill_(-1)
     served = problem.served if room else np.zeros((0, 0, 0), dtype=np.int32)
     along = along_s(problem) if room else np.zeros(0)
-    static = {"serves": served, "along_s": along, "link_movement": link_movements(problem)}
-    return {**kept, **{name: to_tensor(values, device) for name, values in static.items()}}
+    kept["serves"], kept["along_s"] = to_tensor(served, device), to_tensor(along, device)
+    kept["link_movement"] = to_tensor(link_movements(problem), device)
+    return kept
 
 
 def stored_priorities(columns: Columns) -> Columns:
