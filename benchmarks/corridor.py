@@ -1,7 +1,7 @@
 """Emergency corridors: what an event's vehicles gain by a settled plan, and what everybody else pays.
 
-    python -m benchmarks.corridor                                               # generated cities
-    python -m benchmarks.corridor arterial grid cologne8 surge closure sumo ingolstadt21
+    python -m benchmarks.corridor                                   # generated cities
+    python -m benchmarks.corridor cologne8 ingolstadt21 sumo        # other cases, beside those in the JSON already
 
 Names are cases: ambulances in a generated city or on one of RESCO's maps (FEDSCHED_MAPS), a surge, a closed road;
 `sumo`: ambulances on the arterial in SUMO 1.28.
@@ -14,6 +14,7 @@ and the signals keep what is settled. Off and on are the same episodes; differen
 delay of everybody else in an episode, vehicle hours. *granted*: of the stop lines or green units asked for.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ CONTROLLERS = {"greedy": greedy, "max_pressure": max_pressure}
 WEIGHTS = 1.0, 10.0, 30.0
 FLOW_WEIGHTS = (1.0,)
 USUAL = 30.0
-SEED, ROWS, SUMO_ROWS = 7, 32, 12
+SEED, ROWS, SUMO_ROWS = 7, 32, 6
 EPOCH_S = {"vehicle": 60, "closure": 120, "surge": 120}
 AHEAD_S = 60
 
@@ -186,12 +187,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made.add_argument("cases", nargs="*", default=["arterial", "grid", *FLOWS], help="default: %(default)s")
     made.add_argument("--rows", type=int, default=ROWS, help="events of each case, %(default)s")
     options = made.parse_args(arguments)
-    rows: list[tuple[object, ...]] = []
     for name in options.cases:
         found = measured(name, options.rows)
         table(COLUMNS, found)
-        rows += found
-        save(options.out, rows)
+        save(options.out, name, found)
 
 
 def measured(name: str, rows: int) -> list[tuple[object, ...]]:
@@ -204,9 +203,10 @@ def measured(name: str, rows: int) -> list[tuple[object, ...]]:
     return cells(ambulances(name, rows, SEED), dict.fromkeys(CONTROLLERS, weights))
 
 
-def save(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Writes what has been measured so far."""
-    write(path, {"parts": PARTS, "rows": [dict(zip(COLUMNS, row, strict=True)) for row in rows]})
+def save(path: Path, name: str, rows: Sequence[Sequence[object]]) -> None:
+    """Writes a case beside those that the file has."""
+    known = json.loads(path.read_text())["cases"] if path.exists() else {}
+    write(path, {"parts": PARTS, "cases": {**known, name: [dict(zip(COLUMNS, row, strict=True)) for row in rows]}})
 
 
 if __name__ == "__main__":
