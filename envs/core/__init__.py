@@ -4,6 +4,7 @@ from fedsched.envs.core.addresses import Addresses, Ways
 from fedsched.envs.core.exchange import Cargo, Delivery, Exchange, Lot
 from fedsched.envs.core.streams import stream
 from fedsched.envs.core.world import (
+    Branching,
     Controller,
     Flow,
     IllegalActionError,
@@ -21,6 +22,7 @@ from fedsched.envs.core.world import (
 
 __all__ = [
     "Addresses",
+    "Branching",
     "Cargo",
     "Controller",
     "Delivery",

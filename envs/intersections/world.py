@@ -1,6 +1,7 @@
 """The intersections world: B copies of one city, driven by Warp kernels (docs/intersections.md states the rules)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -126,13 +127,12 @@ class IntersectionsWorld:
         self.timing = named_timing(timing, problem.name) if isinstance(timing, str) else timing
         self.spec = world_spec(problem, districts)
         self._identity = problem.digest + (districts.digest if districts else "")
-        self.slots = most_vehicles(problem) if slots is None else slots
+        self.slots = problem.most_vehicles if slots is None else slots
         trips = int(np.diff(problem.first_trip).max())
-        parts = len(REWARD_PARTS)
         self.road = road_columns(problem.tables, problem.begin_s, device, districts, self.timing)
         self.traffic = traffic_columns(problem.tables, batch, self.slots, device, trips, districts)
         self.control = control_columns(problem, batch, device)
-        self.counts = count_columns(problem, batch, parts, device)
+        self.counts = count_columns(problem, batch, len(REWARD_PARTS), device)
         features = len(OWN_FEATURES), len(MOVEMENT_FEATURES)
         self.view = view_columns(problem, batch, *features, device, self.road["link_gate"].cpu().numpy())
         self.priorities = priority_columns(problem, batch, priorities, device)
@@ -231,6 +231,24 @@ class IntersectionsWorld:
                 column.copy_(torch.as_tensor(snapshot.arrays[f"{t}.{name}"]))
         return self.observe()
 
+    def branch(self, source: Self, rows: torch.Tensor) -> Observation:
+        """Makes row b an exact copy of `source`'s row `rows[b]`, int64 [B]: what follows depends on actions alone.
+
+        Raises:
+            WorldError: `source` has another problem, other districts or other slots.
+        """
+        if source._identity != self._identity or source.slots != self.slots:
+            raise WorldError("a branch continues a world of the same problem, districts and slots")
+        for t, own in self._tables().items():
+            there = source._tables()[t]
+            for name, column in own.items():
+                column.copy_(there[name].index_select(0, rows))
+        return self.observe()
+
+    def lost(self) -> torch.Tensor:
+        """Time loss and departure delay of all who were due, float64 [B], vehicle s: RESCO's delay times trips."""
+        return metrics.delays(self).sum(1)
+
     def observe(self) -> Observation:
         """What the signals see now."""
         view, control = self.view, self.control
@@ -256,11 +274,8 @@ class IntersectionsWorld:
         for columns in (self.control, self.counts):
             for column in columns.values():
                 fill(column, rows, 0)
-        for column, value in (
-            (self.control["changed_at"], LONG_AGO),
-            (self.control["decided"], -1),
-        ):
-            fill(column, rows, value)
+        fill(self.control["changed_at"], rows, LONG_AGO)
+        fill(self.control["decided"], rows, -1)
         start_greens(self._greens, self._actuation, self.problem, rows)
         fill(self.priorities["signal"], rows, -1)
         if self.timing.period_s:
@@ -325,25 +340,10 @@ class IntersectionsWorld:
         plan, control = bind(Plan, {**self._plan, **self._numbers}), bind(Control, self.control)
         sight, counts = bind(Sight, self._sight), bind(Count, self.counts)
         view = bind(View, {**self.view, "begin_s": self.problem.begin_s})
-        return [
-            *structs(self.road, self.traffic),
-            plan,
-            control,
-            sight,
-            counts,
-            view,
-            bind(Priorities, self.priorities),
-        ]
+        asked = bind(Priorities, self.priorities)
+        return [*structs(self.road, self.traffic), plan, control, sight, counts, view, asked]
 
 
 def fold(seed: int) -> int:
     """A seed as the kernels hold it: itself where it fits."""
     return seed if 0 <= seed < 1 << 31 else int(stream(seed, "intersections/seed").integers(1 << 31))
-
-
-def most_vehicles(problem: Problem) -> int:
-    """Room for everyone: no more than depart, and no more than stand bumper to bumper on all lanes."""
-    trips = int(np.diff(problem.first_trip).max(initial=1))
-    shortest = float(problem.tables.types.length.min(initial=5.0))
-    standing = np.floor(problem.tables.lanes.length / shortest) + 1
-    return max(1, min(trips, int(standing.sum())))
