@@ -4,10 +4,10 @@
     python -m benchmarks.hierarchy arterial4x4 --generations 0    # a map of RESCO's, without the search
 
 Delay (RESCO's) on test demands that no search has seen. Rules are the classical ones. *fixed*: the scores that searches
-start from, and the same plan in all periods and corridors. *search*: linear scores by CMA-ES on training demands, the
+start from, and the same plan in all periods and chains. *search*: linear scores by CMA-ES on training demands, the
 same generations, population and episodes with and without the slower level; without it the two features of the plan
 are missing, all else is alike. *oracle*: the signals as searched beside the plan (or as they start), and in every
-period that plan for all corridors which loses least until the next one, tried in copies of the world. Differences are
+period that plan for all chains which loses least until the next one, tried in copies of the world. Differences are
 paired by demand and search seed, with 95 % intervals.
 """
 
@@ -91,7 +91,7 @@ def rules(problem: Problem, test: int) -> dict[str, FloatArray]:
 
 
 def with_plan(act: Act, plan: torch.Tensor) -> Act:
-    """The same with a plan, int64 [B], in place of what planners choose; `none` where a corridor cannot have it."""
+    """The same with a plan, int64 [B], in place of what planners choose; `none` where a chain cannot have it."""
 
     def acts(observation: Observation) -> Mapping[str, torch.Tensor]:
         planners = observation.kinds[PLANNER]

@@ -1,113 +1,188 @@
-"""Corridors: the signals along one road, one after another, that a plan can coordinate."""
+"""Corridors as a matter of districts: who asks for which stop lines, what granting costs, what the signals then keep.
 
-from collections.abc import Mapping, Sequence
+The district in which an event begins asks for every passage of its corridor in other districts; each of these offers
+its own. The resource is `corridor <event> <number of the passage>`, a value is milli-currency, that is delay at
+`CorridorRules.delay_value`.
+
+**A vehicle.** One unit is one stop line, from `lead_s` before the vehicle is expected at the speed limits to `late_s`
+after. It is worth weight x `saved_s`.
+
+**Many vehicles.** One unit is `slot_s` of green while anybody is there; as many are asked for as the vehicles of the
+window need at saturation, at most `share` of the time. It is worth weight x `saved_s` x vehicles in a unit.
+
+**Offers.** What the others bear: vehicles now within 200 m whose movements no phase serves together with this one, each
+held for half of `lead_s` or `slot_s`. A district decides by the same rule about stop lines of its own.
+"""
+
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from fedsched.envs.intersections.network import Turn
+import numpy as np
+
+from fedsched.envs.core import Delivery, Lot
+from fedsched.envs.intersections.districts import Districts
+from fedsched.envs.intersections.events import Event, Passage, corridor
+from fedsched.envs.intersections.exchange import SATURATION_PER_S
+from fedsched.envs.intersections.priorities import EVERYBODY, Priority
 from fedsched.envs.intersections.problem import Problem
-from fedsched.envs.intersections.stretches import Stretch
+from fedsched.envs.intersections.tables import Flags
+from fedsched.envs.intersections.world import IntersectionsWorld
 
-Ways = Mapping[tuple[int, int], Stretch]
-"""The fastest way from one signal to the next, by these two."""
+MOST_LOTS = 16
+"""Passages of one corridor that can be asked for at once: as many as fit into a bid."""
 
+FOREVER = 1 << 30
+_MILLI = 1000.0
+_HOUR = 3600.0
 
-@dataclass(frozen=True)
-class Direction:
-    """One direction of a corridor, in the order of the corridor's signals.
-
-    Attributes:
-        movement: The movement of each signal that drives on along the corridor; -1: none does.
-        due_s: When those who pass the direction's first signal at second 0 come to each signal, at the speed limits.
-        whole: Whether there is a way from every signal to the next.
-    """
-
-    movement: tuple[int, ...]
-    due_s: tuple[float, ...]
-    whole: bool
+Window = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Corridor:
-    """Signals along a road; a signal on no such road is a corridor by itself.
+class CorridorRules:
+    """How long priorities last, and what they are taken to be worth.
 
     Attributes:
-        signals: Indices of the agents, one after another.
-        along: From the first to the last.
-        against: From the last to the first.
+        lead_s: A vehicle's movement is served from so long before it gets there at the speed limits: the yellow, the
+            time until the signal decides, and the queue before it.
+        late_s: How much later than at the speed limits it may come.
+        saved_s: What a vehicle loses at a stop line without a priority (benchmarks.corridor: 6 to 9 s).
+        slot_s: A unit of green.
+        share: Of the time that the vehicles of an event may have first at one movement.
+        delay_value: Currency per vehicle and hour, as `exchange.Market.delay_value`.
     """
 
-    signals: tuple[int, ...]
-    along: Direction
-    against: Direction
+    lead_s: int = 20
+    late_s: int = 180
+    saved_s: float = 8.0
+    slot_s: int = 20
+    share: float = 0.5
+    delay_value: float = 10.0
 
 
-def find_corridors(problem: Problem, site: Sequence[int] | None = None) -> tuple[Corridor, ...]:
-    """Every signal in one corridor: neighbours are joined along the widest roads first, where these lead straight on.
+class CorridorExchange:
+    """One event's corridor in the worlds of one city: lots of all districts, and what becomes of a settled plan.
 
     Args:
-        problem: Streets and signals.
-        site: Owner of every signal: corridors do not cross from one to another; None where one owns all.
+        problem: The whole city.
+        districts: Of the city.
+        instance: In which the event happens.
+        event: What happens.
+        rules: Lead, values.
     """
-    ways = {(way.source, way.target): way for way in problem.between}
-    pairs = {(min(pair), max(pair)) for pair in ways}
-    if site is not None:
-        pairs = {(a, b) for a, b in pairs if site[a] == site[b]}
-    chains = [[a] for a in range(len(problem.signals))]
-    of = dict(enumerate(chains))
-    for a, b in sorted(pairs, key=lambda pair: (*_rank(ways, pair), pair)):
-        one, other = of[a], of[b]
-        if one is other or a not in (one[0], one[-1]) or b not in (other[0], other[-1]):
-            continue
-        joined = [*(one if one[-1] == a else one[::-1]), *(other if other[0] == b else other[::-1])]
-        at = joined.index(a)
-        if all(_straight(problem, ways, joined[k - 1 : k + 2]) for k in (at, at + 1) if 0 < k < len(joined) - 1):
-            of.update(dict.fromkeys(joined, joined))
-    found = {min(chain): chain if chain[0] <= chain[-1] else chain[::-1] for chain in of.values()}
-    return tuple(_corridor(problem, ways, found[first]) for first in sorted(found))
+
+    def __init__(
+        self,
+        problem: Problem,
+        districts: Districts,
+        instance: int,
+        event: Event,
+        rules: CorridorRules = CorridorRules(),
+    ) -> None:
+        self.event, self.rules = event, rules
+        self.home = districts.names[int(districts.edge[event.edge])]
+        self.passages = corridor(problem, instance, event)
+        self._district = [districts.names[int(districts.site[one.signal])] for one in self.passages]
+        self._held = [held_links(problem, one) for one in self.passages]
+        self._lanes = [len(problem.signals[one.signal].movements[one.movement].lanes) for one in self.passages]
+
+    def lots(self, world: IntersectionsWorld, row: int, window: Window) -> dict[str, list[Lot]]:
+        """What each district asks for and offers for this corridor in a window of time, by name."""
+        found: dict[str, list[Lot]] = {}
+        for n in self._open(window):
+            if self._district[n] == self.home:
+                continue
+            if len(found.setdefault(self.home, [])) == MOST_LOTS:
+                break
+            quantity, span = self._quantity(n, window), self._span(n, window)
+            found[self.home].append(Lot("ask", self.resource(n), quantity, self._worth(n, window), span))
+            offer = Lot("offer", self.resource(n), quantity, self._cost(world, row, n), span)
+            found.setdefault(self._district[n], []).append(offer)
+        return found
+
+    def priorities(
+        self, world: IntersectionsWorld, row: int, window: Window, settled: Sequence[Delivery]
+    ) -> list[Priority]:
+        """What the signals serve first: the own district's stop lines that are worth it, and those that were settled.
+
+        Args:
+            world: As it was when lots were stated.
+            row: Which one.
+            window: As in `lots`.
+            settled: What the home district was granted.
+        """
+        granted = {delivery.resource: delivery.quantity for delivery in settled}
+        found = []
+        for n in self._open(window):
+            quantity = granted.get(self.resource(n), 0)
+            if self._district[n] == self.home:
+                wanted = self._quantity(n, window)
+                quantity = wanted if self._worth(n, window) > self._cost(world, row, n) else 0
+            if quantity:
+                found.append(self._priority(n, quantity, window))
+        return found
+
+    def resource(self, number: int) -> str:
+        """What is traded for a passage."""
+        return f"corridor {self.event.id} {number}"
+
+    def _open(self, window: Window) -> list[int]:
+        """Passages that fall into a window."""
+        late = self.rules.late_s
+        return [n for n, one in enumerate(self.passages) if one.first_s < window[1] and one.last_s + late > window[0]]
+
+    def _span(self, n: int, window: Window) -> Window:
+        """From when until when a passage is asked for."""
+        one, lead = self.passages[n], self.rules.lead_s
+        begin = max(window[0], math.floor(one.first_s) - lead)
+        return begin, max(begin + 1, min(window[1], math.ceil(one.last_s) + self.rules.late_s))
+
+    def _quantity(self, n: int, window: Window) -> int:
+        if self.passages[n].trip != EVERYBODY:
+            return 1
+        begin, end = self._span(n, window)
+        most = math.floor(self.rules.share * (end - begin) / self.rules.slot_s)
+        return max(1, min(math.ceil(self._vehicles(n, window) / self._room(n)), most))
+
+    def _worth(self, n: int, window: Window) -> int:
+        """Of one unit."""
+        served = min(self._vehicles(n, window) / self._quantity(n, window), self._room(n))
+        return self._value(self.event.weight * self.rules.saved_s * served)
+
+    def _vehicles(self, n: int, window: Window) -> float:
+        """Of the event in this window, if they come evenly."""
+        begin, end = self._span(n, window)
+        whole = self._span(n, (0, FOREVER))
+        return self.passages[n].vehicles * (end - begin) / (whole[1] - whole[0])
+
+    def _room(self, n: int) -> float:
+        """Vehicles that a unit of green serves."""
+        return max(1.0, SATURATION_PER_S * self._lanes[n] * self.rules.slot_s)
+
+    def _cost(self, world: IntersectionsWorld, row: int, n: int) -> int:
+        held = float(world.counts["seen"][row].cpu().numpy()[self._held[n]].sum())
+        each_s = self.rules.lead_s if self.passages[n].trip != EVERYBODY else self.rules.slot_s
+        return self._value(held * each_s / 2)
+
+    def _value(self, delay_s: float) -> int:
+        return round(_MILLI * self.rules.delay_value * delay_s / _HOUR)
+
+    def _priority(self, n: int, quantity: int, window: Window) -> Priority:
+        one, rules = self.passages[n], self.rules
+        begin, end = self._span(n, window)
+        if one.trip != EVERYBODY:
+            return Priority(one.signal, one.movement, begin, end, one.trip, one.place, rules.lead_s)
+        every = max(rules.slot_s, (end - begin) // quantity)
+        return Priority(one.signal, one.movement, begin, end, every=every, lasts=rules.slot_s)
 
 
-def _rank(ways: Ways, pair: tuple[int, int]) -> tuple[int, float]:
-    """Wide roads first, then short ones."""
-    both = [ways[ends] for ends in (pair, pair[::-1]) if ends in ways]
-    return -max(way.lanes for way in both), min(way.time_s for way in both)
-
-
-def _straight(problem: Problem, ways: Ways, three: Sequence[int]) -> bool:
-    """Whether the road from the first to the last of three signals goes straight on at the middle one."""
-    for one, middle, other in (three, three[::-1]):
-        e = _movement(problem, ways.get((one, middle)), ways.get((middle, other)), middle)
-        if e >= 0 and (one, middle) in ways and (middle, other) in ways:
-            return problem.signals[middle].movements[e].turn == Turn.STRAIGHT
-    return False
-
-
-def _movement(problem: Problem, before: Stretch | None, behind: Stretch | None, a: int) -> int:
-    """The movement of a signal from one way to another, the straight one where only one of them is there; -1: none."""
-    moves = problem.signals[a].movements
-    fits = [
-        e
-        for e, move in enumerate(moves)
-        if (before is None or move.source == before.last) and (behind is None or move.target == behind.first)
-    ]
-    if not fits or (before is None and behind is None):
-        return -1
-    return min(fits, key=lambda e: (moves[e].turn != Turn.STRAIGHT, e))
-
-
-def _corridor(problem: Problem, ways: Ways, chain: Sequence[int]) -> Corridor:
-    back = _direction(problem, ways, chain[::-1])
-    against = Direction(back.movement[::-1], back.due_s[::-1], back.whole)
-    return Corridor(tuple(chain), _direction(problem, ways, chain), against)
-
-
-def _direction(problem: Problem, ways: Ways, chain: Sequence[int]) -> Direction:
-    between = [ways.get(pair) for pair in pairwise(chain)]
-    movement = [
-        _movement(problem, before, behind, a)
-        for a, before, behind in zip(chain, [None, *between], [*between, None], strict=True)
-    ]
-    due_s = [0.0]
-    for way in between:
-        due_s.append(due_s[-1] + (0.0 if way is None else way.time_s))
-    return Direction(tuple(movement), tuple(due_s), None not in between)
+def held_links(problem: Problem, passage: Passage) -> Flags:
+    """Which signal links no phase serves together with a passage, among the phases that serve it best, [Q]."""
+    served = problem.served[passage.signal]
+    best = served[:, passage.movement] == served[:, passage.movement].max()
+    held = ~(served[best] > 0).any(0)
+    signal = problem.signals[passage.signal]
+    links = [link for e, own in enumerate(signal.links) if held[e] for link in own]
+    found: Flags = np.isin(problem.signal_links, links)
+    return found

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 
 from fedsched.envs.core import IllegalActionError, Observation, Snapshot, Tokens, Transition, World, WorldError
-from fedsched.envs.intersections.corridors import find_corridors
+from fedsched.envs.intersections.chains import find_chains
 from fedsched.envs.intersections.planned_view import PLANNER, PlannerView, planned_spec, with_plan
 from fedsched.envs.intersections.plans import PLANS, Planner, window_overlap
 from fedsched.envs.intersections.world import KIND, MOVEMENT_FEATURES, IntersectionsWorld
@@ -17,10 +17,10 @@ Columns = dict[str, torch.Tensor]
 class PlannedWorld:
     """B copies of one city in which a slower level plans; the streets and what signals may do stay as they are.
 
-    A planner stands for a corridor (`corridors`). It decides at second 0 and every `period_s` after, from flows and
-    queues since its last decision, and chooses one of `PLANS`, made for that moment (`plans`). Signals see of each
-    phase whether the plan shows it now and what it still owes; they are free to do otherwise. What planners decide,
-    signals see at their next decision.
+    A planner stands for a chain of signals along a road (`chains`). It decides at second 0 and every `period_s` after,
+    from flows and queues since its last decision, and chooses one of `PLANS`, made for that moment (`plans`). Signals
+    see of each phase whether the plan shows it now and what it still owes; they are free to do otherwise. What
+    planners decide, signals see at their next decision.
 
     Args:
         world: The streets; driven through this wrapper alone.
@@ -28,7 +28,7 @@ class PlannedWorld:
         through: What is stepped instead of `world`: a view of it, such as a `RecordedWorld`.
 
     Attributes:
-        corridors: One for each planner.
+        chains: One for each planner.
         state: What changes beside the streets, by name; `shown`, `cycle` and `offset` are of the plan that runs.
 
     Raises:
@@ -45,10 +45,10 @@ class PlannedWorld:
         self.world, self.period_s, self._driven = world, period_s, world if through is None else through
         self.batch, self.device = world.batch, world.device
         site = None if world.spec.site is None else world.spec.site.tolist()
-        self.corridors = find_corridors(world.problem, site)
-        self.spec = planned_spec(world.spec, self.corridors)
-        self._planner = Planner(world.problem, self.corridors, world.timing, self.device)
-        self._view = PlannerView(self._planner, self.corridors, self.device)
+        self.chains = find_chains(world.problem, site)
+        self.spec = planned_spec(world.spec, self.chains)
+        self._planner = Planner(world.problem, self.chains, world.timing, self.device)
+        self._view = PlannerView(self._planner, self.chains, self.device)
         self._place = _places(world, self.device)
         self.state = self._empty()
 
@@ -79,11 +79,11 @@ class PlannedWorld:
         self._account(moved)
         self._measure(moved.observation)
         reward = moved.reward[KIND]
-        earned = torch.zeros((self.batch, len(self.corridors), reward.shape[2]), device=self.device)
-        never = torch.zeros((self.batch, len(self.corridors)), dtype=torch.bool, device=self.device)
+        earned = torch.zeros((self.batch, len(self.chains), reward.shape[2]), device=self.device)
+        never = torch.zeros((self.batch, len(self.chains)), dtype=torch.bool, device=self.device)
         return Transition(
             observation=self._observe(moved.observation),
-            reward={KIND: reward, PLANNER: earned.index_add_(1, self._planner.corridor, reward)},
+            reward={KIND: reward, PLANNER: earned.index_add_(1, self._planner.chain, reward)},
             elapsed_s=moved.elapsed_s,
             terminated={**moved.terminated, PLANNER: never},
             truncated=moved.truncated,
@@ -134,9 +134,9 @@ class PlannedWorld:
 
     def _empty(self) -> Columns:
         """Everything that changes; seconds are whole."""
-        agents, planners, phases = len(self.world.problem.signals), len(self.corridors), self.world.problem.phases
+        agents, planners, phases = len(self.world.problem.signals), len(self.chains), self.world.problem.phases
         movements = self.world.problem.movements
-        most, kinds = max(len(way.signals) for way in self.corridors), self.spec.kind(PLANNER)
+        most, kinds = max(len(way.signals) for way in self.chains), self.spec.kind(PLANNER)
         whole = {
             "chosen": (planners,), "shown": (agents, phases), "cycle": (agents,), "offset": (agents,),
             "got": (agents, phases), "since": (agents,), "passed": (agents, movements),
@@ -171,7 +171,7 @@ class PlannedWorld:
             return
         s, chosen = self.state, actions[PLANNER][rows]
         s["chosen"][rows] = chosen
-        of = chosen[:, self._planner.corridor][..., None]
+        of = chosen[:, self._planner.chain][..., None]
         cycle, offset = (s[f"{name}_by"][rows].gather(2, of)[..., 0] for name in ("cycle", "offset"))
         s["shown"][rows] = s["shown_by"][rows].gather(2, of[..., None].expand(-1, -1, -1, s["shown"].shape[2]))[:, :, 0]
         s["cycle"][rows], s["offset"][rows], s["got"][rows] = cycle, offset, 0
@@ -242,7 +242,7 @@ class PlannedWorld:
         at = _position(observation.time_s.long(), s["offset"], s["cycle"])
         planned = window_overlap(s["shown"], at, at + 1).float()
         owed = (window_overlap(s["shown"], s["since"], at) - s["got"]) / s["cycle"].clamp(min=1)[..., None]
-        alive = signals.alive[:, :1].expand(-1, len(self.corridors))
+        alive = signals.alive[:, :1].expand(-1, len(self.chains))
         there = self._view.there.expand(self.batch, -1, -1)
         due = self._due()[:, None].expand_as(alive)
         tokens = Tokens(s["own"], s["entities"], there, s["actions"], self._mask(), due, alive)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fedsched.envs.core import KindSpec, Tokens, WorldSpec
-from fedsched.envs.intersections.corridors import Corridor
+from fedsched.envs.intersections.chains import Chain
 from fedsched.envs.intersections.plans import PLANS, SPLITS, WAVES, Planner, Plans
 
 PLANNER = "planner"
@@ -16,21 +16,21 @@ PLAN_FEATURES = ("planned", "owed")
 OWN_FEATURES = ("flow", "log_queue", "load", "signals", "hour_sin", "hour_cos")
 SIGNAL_FEATURES = ("flow", "log_queue", "load", "main_share", "along_share")
 CHOICE_FEATURES = ("current", "none", *SPLITS[1:], *WAVES[1:], "cycle", "load", "led")
-"""Of a plan: flags, cycle in 100 s, greatest share of its green that a movement needs, share of the corridor's traffic
+"""Of a plan: flags, cycle in 100 s, greatest share of its green that a movement needs, share of the chain's traffic
 in the direction of the wave."""
 
 
-def planned_spec(spec: WorldSpec, corridors: Sequence[Corridor]) -> WorldSpec:
+def planned_spec(spec: WorldSpec, chains: Sequence[Chain]) -> WorldSpec:
     """The spec of a world of signals with planners beside them."""
     [signal] = spec.kinds
     signal = replace(signal, action=(*signal.action, *PLAN_FEATURES))
-    most = max(len(way.signals) for way in corridors)
-    relation = np.zeros((len(corridors), len(PLANS) + 1, most), dtype=np.bool_)
-    for p, way in enumerate(corridors):
+    most = max(len(way.signals) for way in chains)
+    relation = np.zeros((len(chains), len(PLANS) + 1, most), dtype=np.bool_)
+    for p, way in enumerate(chains):
         relation[p, 1 : len(PLANS), : len(way.signals)] = True
     planner = KindSpec(
         name=PLANNER,
-        agents=tuple(f"corridor {signal.agents[way.signals[0]]}" for way in corridors),
+        agents=tuple(f"chain {signal.agents[way.signals[0]]}" for way in chains),
         own=OWN_FEATURES,
         entity=SIGNAL_FEATURES,
         entities=most,
@@ -39,29 +39,29 @@ def planned_spec(spec: WorldSpec, corridors: Sequence[Corridor]) -> WorldSpec:
         idle=len(PLANS),
         relation=relation,
     )
-    neighbours = np.pad(spec.neighbours, ((0, len(corridors)), (0, 0)), constant_values=-1)
+    neighbours = np.pad(spec.neighbours, ((0, len(chains)), (0, 0)), constant_values=-1)
     site = spec.site
     if site is not None:
-        site = np.concatenate([site, site[[way.signals[0] for way in corridors]]])
+        site = np.concatenate([site, site[[way.signals[0] for way in chains]]])
     return replace(spec, kinds=(signal, planner), neighbours=neighbours, site=site)
 
 
 class PlannerView:
-    """Makes the tokens of planners; P corridors of up to E signals.
+    """Makes the tokens of planners; P chains of up to E signals.
 
     Args:
         planner: Of the signals.
-        corridors: Of these.
+        chains: Of these.
         device: Where it computes.
     """
 
-    def __init__(self, planner: Planner, corridors: Sequence[Corridor], device: str = "cpu") -> None:
+    def __init__(self, planner: Planner, chains: Sequence[Chain], device: str = "cpu") -> None:
         self._planner = planner
-        most = max(len(way.signals) for way in corridors)
-        place = [[*way.signals, *[0] * (most - len(way.signals))] for way in corridors]
+        most = max(len(way.signals) for way in chains)
+        place = [[*way.signals, *[0] * (most - len(way.signals))] for way in chains]
         self._place = torch.tensor(place, device=device)
-        self.there = torch.tensor([[n < len(way.signals) for n in range(most)] for way in corridors], device=device)
-        legal = torch.ones((len(corridors), len(PLANS)), dtype=torch.bool)
+        self.there = torch.tensor([[n < len(way.signals) for n in range(most)] for way in chains], device=device)
+        legal = torch.ones((len(chains), len(PLANS)), dtype=torch.bool)
         legal[:, 1:] = planner.waves.cpu().repeat(1, len(SPLITS))
         self.legal = legal.to(device)
         flags = torch.zeros((len(PLANS), len(CHOICE_FEATURES)), device=device)
@@ -108,8 +108,8 @@ class PlannerView:
 
     def choices(self, plans: Plans, flow: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         """Features of all plans and of `keep`, float32 [B, P, K + 1, Fa]; `chosen` int64 [B, P] runs now."""
-        batch, corridors = chosen.shape
-        found = self._flags.expand(batch, corridors, -1, -1).clone()
+        batch, chains = chosen.shape
+        found = self._flags.expand(batch, chains, -1, -1).clone()
         found.scatter_(2, chosen[:, :, None, None].expand(-1, -1, -1, 1), 1.0)  # `current` is the first
         there = self.there[..., None]
         cycle = (plans.cycle[:, self._place] * there).sum(2) / there.sum(1)

@@ -6,21 +6,21 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from fedsched.envs.intersections.corridors import Corridor
+from fedsched.envs.intersections.chains import Chain
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.programs import Webster
 from fedsched.envs.intersections.splits import fair_shares, total_load, used_phases, webster_cycle, whole_seconds
 from fedsched.envs.intersections.timing import Timing
 
 SPLITS = ("flow", "queue", "even", "main")
-"""Green by what wants to pass, by queues, alike for all, by flow with more for those who stay on the corridor."""
+"""Green by what wants to pass, by queues, alike for all, by flow with more for those who stay on the chain."""
 WAVES = ("apart", "along", "against")
-"""Each signal with its own cycle, or all of the corridor with one cycle and a green wave in that direction."""
+"""Each signal with its own cycle, or all of the chain with one cycle and a green wave in that direction."""
 PLANS = ("none", *(f"{split}-{wave}" for split in SPLITS for wave in WAVES))
 PERMISSIVE = 0.5
 """Capacity of a permissive green, of a protected one; our assumption."""
 MAIN = 1.5
-"""How many times those who stay on the corridor count for the split `main`."""
+"""How many times those who stay on the chain count for the split `main`."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,21 @@ class Planner:
 
     Args:
         problem: Streets and signals.
-        corridors: Of these signals; each has one plan for all of its own.
+        chains: Of these signals; each has one plan for all of its own.
         timing: For the yellow and the shortest green.
         device: Where it computes.
         method: Saturation flow, shortest green, and longest cycle; Webster's defaults without.
 
     Attributes:
         serves: float64 [A, N, E], capacity of each movement in each phase.
-        main: bool [2, A, E], the movement on along the corridor, and against its direction.
-        waves: bool [P, 3], which of `WAVES` there can be in each corridor.
+        main: bool [2, A, E], the movement on along the chain, and against its direction.
+        waves: bool [P, 3], which of `WAVES` there can be in each chain.
     """
 
     def __init__(
         self,
         problem: Problem,
-        corridors: Sequence[Corridor],
+        chains: Sequence[Chain],
         timing: Timing,
         device: str = "cpu",
         method: Webster | None = None,
@@ -85,7 +85,7 @@ class Planner:
         due = np.zeros((2, len(problem.signals)))
         for a, signal in enumerate(problem.signals):
             lanes[a, : len(signal.movements)] = [len(move.lanes) for move in signal.movements]
-        for way in corridors:
+        for way in chains:
             for d, direction in enumerate((way.along, way.against)):
                 for a, e, due_s in zip(way.signals, direction.movement, direction.due_s, strict=True):
                     due[d, a] = due_s
@@ -93,10 +93,10 @@ class Planner:
         self._lanes = torch.as_tensor(lanes, device=device)
         self.main = torch.as_tensor(main, device=device)
         self._due = torch.as_tensor(due, device=device)
-        self.corridor = torch.zeros(len(problem.signals), dtype=torch.int64, device=device)
-        for p, way in enumerate(corridors):
-            self.corridor[list(way.signals)] = p
-        several = [[True, *(len(w.signals) > 1 and d.whole for d in (w.along, w.against))] for w in corridors]
+        self.chain = torch.zeros(len(problem.signals), dtype=torch.int64, device=device)
+        for p, way in enumerate(chains):
+            self.chain[list(way.signals)] = p
+        several = [[True, *(len(w.signals) > 1 and d.whole for d in (w.along, w.against))] for w in chains]
         self.waves = torch.tensor(several, device=device)
 
     def loads(self, flow: torch.Tensor) -> torch.Tensor:
@@ -132,7 +132,7 @@ class Planner:
         offset = torch.zeros_like(cycle)
         if wave:
             common = torch.zeros((*cycle.shape[:-1], len(self.waves)), dtype=torch.int64, device=cycle.device)
-            at = self.corridor.expand_as(cycle)
+            at = self.chain.expand_as(cycle)
             cycle = common.scatter_reduce(-1, at, cycle, "amax").gather(-1, at)
         shown = whole_seconds(share, used, cycle, self._lost_s, self._shortest_s)
         if wave:

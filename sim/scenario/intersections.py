@@ -104,6 +104,16 @@ class DemandVariation(Part):
     scale: float = Field(
         default=1.0, gt=0, le=10, description="Factor on the number of trips of all demands, those of tests as well"
     )
+    detours: float = Field(
+        default=0.0, ge=0, le=10,
+        description="Up to which share drivers whose file gives no route think that a road takes longer",
+    )  # fmt: skip
+
+
+class Hierarchy(Part):
+    """A slower level: planners choose splits and green waves for the signals along a road, who decide beside them."""
+
+    period: Seconds = Field(default=300.0, ge=1, description="From plan to plan")
 
 
 class IntersectionsWorld(Part):
@@ -131,6 +141,9 @@ class IntersectionsWorld(Part):
     timing: Literal["resco", "sumo_rl", "free"] = Field(
         default="resco",
         description="When signals decide: resco: every 10 s; sumo_rl: every 5 s; free: each by itself, every second",
+    )
+    hierarchy: Hierarchy | None = Field(
+        default=None, description="A slower level that plans for the signals along a road; null: none"
     )
     controlled: tuple[str, ...] | None = Field(
         default=None, strict=False, description="Ids of the signals that decide; null: all that have a green phase"

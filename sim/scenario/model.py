@@ -180,6 +180,8 @@ class Scenario(Part):
             yield from self._market_problems()
         if self.domain == "pettingzoo":
             yield from self._foreign_problems()
+        if self.domain == "intersections":
+            yield from self._hierarchy_problems()
 
     def _imitation_problems(self) -> Iterable[tuple[Place, str]]:
         imitation, planned = self.agents.imitation, self.federation.rounds * self.federation.local_updates
@@ -207,6 +209,16 @@ class Scenario(Part):
         if vine.updates + imitated > planned:
             message = f"federation plans {planned} local updates (rounds * local_updates), {imitated} of them imitate"
             yield ("agents", "vine", "updates"), f"{message}; got {vine.updates}"
+
+    def _hierarchy_problems(self) -> Iterable[tuple[Place, str]]:
+        """Planners in all cities or in none, and no teacher, since none plans."""
+        planned = {n: site.world.domain == "intersections" and site.world.hierarchy for n, site in self.sites.items()}
+        for name, settings in planned.items():
+            if not settings and any(planned.values()):
+                message = "sites of a scenario share a policy: give all cities a 'hierarchy', or none"
+                yield ("sites", name, "world", "hierarchy"), message
+        if any(planned.values()) and self.agents.imitation is not None:
+            yield ("agents", "imitation"), "teachers do not plan; remove it, or the 'hierarchy' of the cities"
 
     def _replay_problems(self) -> Iterable[tuple[Place, str]]:
         if self.evaluation.replay is not None and self.evaluation.replay % 1:

@@ -10,6 +10,8 @@ import numpy as np
 from fedsched.agents.network import SoftRule
 from fedsched.envs.core import Flow, KindSpec, WorldSpec
 from fedsched.envs.intersections import metrics
+from fedsched.envs.intersections.chains import ALONE
+from fedsched.envs.intersections.planned_view import planned_spec
 from fedsched.envs.intersections.replay_page import replay_html
 from fedsched.envs.intersections.sumo.simulation import SumoError, load_libsumo
 from fedsched.envs.intersections.viewer import Picture, decode_frame
@@ -24,7 +26,8 @@ from fedsched.sim.domains.base import FloatArray, Notice, Scene, Simulator, chec
 from fedsched.sim.domains.intersections.operation import Outcome
 from fedsched.sim.domains.intersections.site import CitySite
 from fedsched.sim.errors import UserError
-from fedsched.sim.scenario import Scenario
+from fedsched.sim.scenario import IntersectionsWorld as WorldSettings
+from fedsched.sim.scenario import Scenario, as_kind
 
 _SOFT_RULES = {
     "greedy": {"log_near": 40.0, "current": 2.0},
@@ -60,8 +63,7 @@ class IntersectionsDomain:
             raise UserError(f"--simulator {simulator}: {scenario.name} needs it, but {error}") from error
 
     def policy_spec(self, scenario: Scenario) -> WorldSpec:
-        """Of a city with one signal: features are the same at all."""
-        del scenario
+        """Of a city with one signal, and its planner if there are some: features are the same at all."""
         kind = KindSpec(
             name=KIND,
             agents=("signal",),
@@ -74,7 +76,9 @@ class IntersectionsDomain:
             relation=np.array([[[True], [False]]]),
             flow=Flow(np.full((1, 1), -1), np.full((1, 1), -1)),
         )
-        return WorldSpec("intersections", (kind,), np.full((1, 1), -1), REWARD_PARTS, metrics.NAMES)
+        spec = WorldSpec("intersections", (kind,), np.full((1, 1), -1), REWARD_PARTS, metrics.NAMES)
+        worlds = [site.world for site in scenario.sites.values()]
+        return planned_spec(spec, [ALONE]) if any(as_kind(one, WorldSettings).hierarchy for one in worlds) else spec
 
     def soft_rules(self, start: str) -> dict[str, SoftRule]:
         """The soft rule that prefers the phases that `start` would."""

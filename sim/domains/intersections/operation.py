@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedsched.agents.collect import GreedyActor
 from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy
+from fedsched.envs.intersections.planned import PlannedWorld
 from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.sim.domains.base import Episodes, FloatArray, Simulator
 from fedsched.sim.domains.intersections.figures import FIGURES
 from fedsched.sim.domains.intersections.worlds import CityWorlds
 from fedsched.sim.domains.operation import Drive
+
+if TYPE_CHECKING:
+    from fedsched.envs.core import World
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class CityOperation:
     ) -> None:
         rows = len(episodes)
         self._actor: GreedyActor | None = None
+        self.world: World
         if policy is None:
             self.world, controller = worlds.controlled(actor, rows, simulator)
             controller.reset(self.world)
@@ -59,5 +65,6 @@ class CityOperation:
 
     def close(self) -> None:
         """Ends SUMO's processes, where it has been SUMO."""
-        if isinstance(self.world, SumoWorld):
-            self.world.close()
+        streets = self.world.world if isinstance(self.world, PlannedWorld) else self.world
+        if isinstance(streets, SumoWorld):
+            streets.close()

@@ -10,10 +10,13 @@ from fedsched.agents.collect import evaluate
 from fedsched.agents.policy import Policy
 from fedsched.agents.population import play_population
 from fedsched.agents.rollout import Reference
-from fedsched.envs.core import WorldSpec
+from fedsched.envs.core import World, WorldSpec
+from fedsched.envs.intersections.chains import find_chains
+from fedsched.envs.intersections.planned import PlannedWorld
+from fedsched.envs.intersections.planned_view import planned_spec
 from fedsched.envs.intersections.teachers import SeenPressure
 from fedsched.envs.intersections.viewer import RecordedWorld, make_picture
-from fedsched.envs.intersections.world import IntersectionsWorld, world_spec
+from fedsched.envs.intersections.world import world_spec
 from fedsched.sim.domains.base import Episodes, FloatArray, Judgement, Scene, Simulator, Split
 from fedsched.sim.domains.intersections.operation import CityOperation
 from fedsched.sim.domains.intersections.worlds import CityWorlds
@@ -29,12 +32,13 @@ class CitySite(CityWorlds):
     def __init__(self, scenario: Scenario, name: str, device: str = "cpu") -> None:
         super().__init__(scenario, name, device)
         self._search = scenario.agents.search
-        self._kept: dict[str, IntersectionsWorld] = {}
+        self._kept: dict[str, World] = {}
 
     @property
     def spec(self) -> WorldSpec:
         """What is static about its worlds."""
-        return world_spec(self.problem)
+        spec = world_spec(self.problem)
+        return spec if self.settings.hierarchy is None else planned_spec(spec, find_chains(self.problem))
 
     def reference(self, episodes: Episodes) -> Reference | None:
         """Nothing: costs are rates of the same streets in all rows of a group."""
@@ -81,13 +85,17 @@ class CitySite(CityWorlds):
 
     def replay(self, split: Split, policy: Policy, every_s: int) -> list[Scene]:
         """The first episode of a split under a policy: the streets, then what moves on them."""
-        episodes, recorded = self.draw(split, 1), RecordedWorld(self.world(1), every_s)
-        evaluate(policy, recorded, episodes.instances, episodes.seeds)
+        episodes, streets, hierarchy = self.draw(split, 1), self.streets(1), self.settings.hierarchy
+        recorded = RecordedWorld(streets, every_s)
+        world: World = recorded
+        if hierarchy is not None:
+            world = PlannedWorld(streets, round(hierarchy.period), through=recorded)
+        evaluate(policy, world, episodes.instances, episodes.seeds)
         picture = msgspec.msgpack.encode(make_picture(self.problem))
         frames = [Scene(frame.time_s, "frame", frame.encode()) for frame in recorded.frames]
         return [Scene(0.0, "picture", picture), *frames]
 
-    def _world(self, purpose: str, batch: int) -> IntersectionsWorld:
+    def _world(self, purpose: str, batch: int) -> World:
         if purpose not in self._kept:
             self._kept[purpose] = self.world(batch)
         return self._kept[purpose]

@@ -60,7 +60,7 @@ def with_variation(given: Problem, settings: DemandVariation, demands: int) -> t
     Returns:
         The problem, and how many of its demands are kept apart (`demands_of`).
     """
-    varied = Variation(settings.volume, settings.scale, settings.jitter, settings.incidents)
+    varied = Variation(settings.volume, settings.scale, settings.jitter, settings.incidents, settings.detours)
     scaled = Variation(volume=0.0, scale=settings.scale, jitter_s=0.0)
     count = len(given.demands)
     apart = 0 if count >= ENOUGH else count

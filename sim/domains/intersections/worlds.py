@@ -9,6 +9,7 @@ import torch
 from fedsched.agents.collect import play
 from fedsched.envs.core import Controller, World, WorldError, stream
 from fedsched.envs.intersections import controllers
+from fedsched.envs.intersections.planned import PlannedWorld
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.programs import green_wave, webster
 from fedsched.envs.intersections.sumo.world import SumoWorld
@@ -69,8 +70,13 @@ class CityWorlds:
         except WorldError as error:
             raise WorldSetupError([Finding(("sites", self.name, "world", "city"), str(error))]) from error
 
-    def world(self, batch: int, simulator: Simulator = "own") -> IntersectionsWorld:
-        """A batch in which signals decide as the scenario says."""
+    def world(self, batch: int, simulator: Simulator = "own") -> IntersectionsWorld | PlannedWorld:
+        """A batch in which signals decide as the scenario says, beside planners if it has some."""
+        streets, hierarchy = self.streets(batch, simulator), self.settings.hierarchy
+        return streets if hierarchy is None else PlannedWorld(streets, round(hierarchy.period))
+
+    def streets(self, batch: int, simulator: Simulator = "own") -> IntersectionsWorld:
+        """The same without planners."""
         return self._in(simulator, self.problem, batch, self.settings.timing)
 
     def draw(self, split: Split, count: int, *keys: int) -> Episodes:
@@ -89,7 +95,7 @@ class CityWorlds:
             problem = _PROGRAMS[rule](self.problem)
             timing = "actuated" if rule == "actuated" else "program"
             return self._in(simulator, problem, batch, timing), controllers.ProgramController()
-        return self.world(batch, simulator), _CONTROLLERS[rule]()
+        return self.streets(batch, simulator), _CONTROLLERS[rule]()
 
     def _in(self, simulator: Simulator, problem: Problem, batch: int, timing: str) -> IntersectionsWorld:
         if simulator == "sumo":

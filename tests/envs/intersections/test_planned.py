@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 
 from fedsched.envs.core import IllegalActionError, WorldError
 from fedsched.envs.core.check import check_world
-from fedsched.envs.intersections.corridors import find_corridors
+from fedsched.envs.intersections.chains import find_chains
 from fedsched.envs.intersections.generate import Arterial, Traffic, generated_problem
 from fedsched.envs.intersections.planned import PlannedWorld
 from fedsched.envs.intersections.planned_view import CHOICE_FEATURES, PLANNER, SIGNAL_FEATURES
@@ -137,7 +137,7 @@ def test_planners_see_what_has_passed_and_what_stands() -> None:
 
 def test_plans_fill_their_cycles_and_serve_everybody() -> None:
     own, generator = problem(), torch.Generator().manual_seed(0)
-    planner = Planner(own, find_corridors(own), named_timing("resco"))
+    planner = Planner(own, find_chains(own), named_timing("resco"))
     shape = (4, len(own.signals), own.movements)
     flow = 0.4 * torch.rand(shape, generator=generator, dtype=torch.float64) ** 2
     plans, load = planner.plans(flow, 20 * torch.rand(shape, generator=generator, dtype=torch.float64))
@@ -157,29 +157,28 @@ def test_plans_fill_their_cycles_and_serve_everybody() -> None:
 @pytest.mark.parametrize(("wave", "order"), [("along", 1), ("against", -1)])
 def test_greens_of_a_wave_begin_when_those_come_who_started_with_the_last(wave: str, order: int) -> None:
     own = generated_problem(Arterial(crossings=4, unevenness=0.4), Traffic(seconds=60), seed=3)
-    [corridor] = find_corridors(own)
-    planner = Planner(own, [corridor], named_timing("resco"))
+    [chain] = find_chains(own)
+    planner = Planner(own, [chain], named_timing("resco"))
     flow = torch.full((1, 4, own.movements), 0.05, dtype=torch.float64)
     plans, _ = planner.plans(flow, flow)
     k = PLANS.index(f"main-{wave}")
     starts = []
-    direction = corridor.along if order > 0 else corridor.against
-    for a, e in zip(corridor.signals, direction.movement, strict=True):
+    direction = chain.along if order > 0 else chain.against
+    for a, e in zip(chain.signals, direction.movement, strict=True):
         shown = plans.shown[0, a, k].tolist()
         n = max(range(len(shown)), key=lambda n, a=a, e=e, shown=shown: shown[n] * float(planner.serves[a, n, e]))
         starts.append(int(plans.offset[0, a, k]) + sum(shown[:n]))
     cycle = int(plans.cycle[0, 0, k])
     times = {(way.source, way.target): way.time_s for way in own.between}
-    chain = corridor.signals[::order]
-    for one, other in pairwise(chain):
-        places = corridor.signals.index(one), corridor.signals.index(other)
+    for one, other in pairwise(chain.signals[::order]):
+        places = chain.signals.index(one), chain.signals.index(other)
         gap = (starts[places[1]] - starts[places[0]] - times[one, other]) % cycle
         assert min(gap, cycle - gap) <= 1.0, (one, other)  # whole seconds
 
 
-def test_corridors_are_the_roads_that_lead_straight_on() -> None:
-    assert [way.signals for way in find_corridors(problem())] == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
-    apart = find_corridors(problem(), [0, 0, 1, 0, 0, 1, 0, 0, 1])
+def test_chains_are_the_roads_that_lead_straight_on() -> None:
+    assert [way.signals for way in find_chains(problem())] == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
+    apart = find_chains(problem(), [0, 0, 1, 0, 0, 1, 0, 0, 1])
     assert [way.signals for way in apart] == [(0, 1), (2, 5, 8), (3, 4), (6, 7)]
     for way in apart:
         for direction, chain in ((way.along, way.signals), (way.against, way.signals[::-1])):
@@ -201,7 +200,7 @@ def test_shares_are_websters_where_phases_do_not_overlap() -> None:
 
 def test_shares_of_overlapping_phases_are_nearly_the_best() -> None:
     own, generator = problem(), np.random.default_rng(0)
-    planner = Planner(own, find_corridors(own), named_timing("resco"))
+    planner = Planner(own, find_chains(own), named_timing("resco"))
     load = torch.as_tensor(generator.uniform(0.02, 0.5, (20, len(own.signals), own.movements)))
     share = fair_shares(load, planner.serves)
     green = (share[..., None] * planner.serves).sum(-2)
@@ -239,5 +238,5 @@ def test_what_cannot_be_planned_is_named() -> None:
     actions = act(world, observation, 1, 0)
     with pytest.raises(IllegalActionError, match="planners act, too"):
         world.step({KIND: actions[KIND]})
-    with pytest.raises(IllegalActionError, match=r"world 0, corridor .*: plan 13 is illegal; legal: \[0, 1, 2"):
+    with pytest.raises(IllegalActionError, match=r"world 0, chain .*: plan 13 is illegal; legal: \[0, 1, 2"):
         world.step({**actions, PLANNER: torch.full((1, 3), KEEP)})
