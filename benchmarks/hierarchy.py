@@ -1,6 +1,6 @@
 """Where a slower level of plans pays: signals alone against signals beside a plan, both searched alike.
 
-    python -m benchmarks.hierarchy                       # a generated arterial near saturation, and a grid
+    python -m benchmarks.hierarchy                       # a generated arterial near and over saturation, and a grid
     python -m benchmarks.hierarchy arterial4x4 --generations 0    # a map of RESCO's, without the search
 
 Delay (RESCO's) on test demands that no search has seen. Rules are the classical ones. *fixed*: the scores that searches
@@ -44,16 +44,21 @@ STARTS: Mapping[str, dict[str, SoftRule]] = {
     "signals": {KIND: SoftRule(GREEDY)},
     "plan": {KIND: SoftRule({**GREEDY, "owed": 20.0}), PLANNER: SoftRule({"queue": 4.0})},
 }
+GENERATED = {
+    "arterial": (Arterial(crossings=4, lanes=2), 3600.0),
+    "grid": (Grid(), 5500.0),
+    "overload": (Arterial(crossings=4, lanes=2), 4800.0),
+}
+"""Shapes and vehicles/h of the generated cases."""
 FIXED = ("none", "flow-apart", "flow-along", "queue-apart", "queue-along", "queue-against", "main-along")
 Act = Callable[[Observation], Mapping[str, torch.Tensor]]
 
 
 def problem_of(name: str) -> Problem:
     """The city of a case; its first `TEST` demands are for tests."""
-    if name == "arterial":
-        return generated_problem(Arterial(crossings=4, lanes=2), Traffic(3600.0, seconds=900), 1, TEST + TRAIN)
-    if name == "grid":
-        return generated_problem(Grid(), Traffic(5500.0, seconds=900), 1, TEST + TRAIN)
+    if name in GENERATED:
+        city, vehicles_per_h = GENERATED[name]
+        return generated_problem(city, Traffic(vehicles_per_h, seconds=900), 1, TEST + TRAIN)
     return varied_problem(resco_problem(name), Variation(), TEST + TRAIN)
 
 
@@ -203,7 +208,7 @@ def _spread(values: FloatArray) -> tuple[float, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the tables and writes JSON, anew after every case."""
     made = parser(__doc__, "hierarchy")
-    made.add_argument("cases", nargs="*", default=["arterial", "grid"], help="arterial, grid, or a map of RESCO's")
+    made.add_argument("cases", nargs="*", default=list(GENERATED), help="%(default)s, or maps of RESCO's")
     made.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], help="of the searches")
     made.add_argument("--generations", type=int, default=12, help="%(default)s; 0: no search")
     made.add_argument("--test", type=int, default=TEST, help="test demands, %(default)s")

@@ -156,24 +156,28 @@ def test_plans_fill_their_cycles_and_serve_everybody() -> None:
 
 @pytest.mark.parametrize(("wave", "order"), [("along", 1), ("against", -1)])
 def test_greens_of_a_wave_begin_when_those_come_who_started_with_the_last(wave: str, order: int) -> None:
-    own = generated_problem(Arterial(crossings=4, unevenness=0.4), Traffic(seconds=60), seed=3)
-    [chain] = find_chains(own)
-    planner = Planner(own, [chain], named_timing("resco"))
-    flow = torch.full((1, 4, own.movements), 0.05, dtype=torch.float64)
-    plans, _ = planner.plans(flow, flow)
-    k = PLANS.index(f"main-{wave}")
-    starts = []
-    direction = chain.along if order > 0 else chain.against
-    for a, e in zip(chain.signals, direction.movement, strict=True):
-        shown = plans.shown[0, a, k].tolist()
-        n = max(range(len(shown)), key=lambda n, a=a, e=e, shown=shown: shown[n] * float(planner.serves[a, n, e]))
-        starts.append(int(plans.offset[0, a, k]) + sum(shown[:n]))
-    cycle = int(plans.cycle[0, 0, k])
-    times = {(way.source, way.target): way.time_s for way in own.between}
-    for one, other in pairwise(chain.signals[::order]):
-        places = chain.signals.index(one), chain.signals.index(other)
-        gap = (starts[places[1]] - starts[places[0]] - times[one, other]) % cycle
-        assert min(gap, cycle - gap) <= 1.0, (one, other)  # whole seconds
+    uneven = generated_problem(Arterial(crossings=4, unevenness=0.4), Traffic(seconds=60), seed=3)
+    begins = set()
+    for own in (uneven, problem()):
+        chains = find_chains(own)
+        planner = Planner(own, chains, named_timing("resco"))
+        shape = (1, len(own.signals), own.movements)
+        flow = 0.02 + 0.2 * torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        plans, k = planner.plans(flow, flow)[0], PLANS.index(f"main-{wave}")
+        times = {(way.source, way.target): way.time_s for way in own.between}
+        for chain in chains:
+            starts, direction = {}, chain.along if order > 0 else chain.against
+            for a, e in zip(chain.signals, direction.movement, strict=True):
+                shown = plans.shown[0, a, k].tolist()
+                served = [shown[n] * float(planner.serves[a, n, e]) for n in range(len(shown))]
+                begin = sum(shown[: served.index(max(served))])
+                begins.add(begin)
+                starts[a] = int(plans.offset[0, a, k]) + begin
+            cycle = int(plans.cycle[0, chain.signals[0], k])
+            for one, other in pairwise(chain.signals[::order]):
+                gap = (starts[other] - starts[one] - times[one, other]) % cycle
+                assert min(gap, cycle - gap) <= 1.0, (one, other)  # whole seconds
+    assert len(begins) > 3
 
 
 def test_chains_are_the_roads_that_lead_straight_on() -> None:
