@@ -46,8 +46,8 @@ STARTS: Mapping[str, dict[str, SoftRule]] = {
 }
 GENERATED = {
     "arterial": (Arterial(crossings=4, lanes=2), 3600.0),
-    "grid": (Grid(), 5500.0),
     "overload": (Arterial(crossings=4, lanes=2), 4800.0),
+    "grid": (Grid(), 5500.0),
 }
 """Shapes and vehicles/h of the generated cases."""
 FIXED = ("none", "flow-apart", "flow-along", "queue-apart", "queue-along", "queue-against", "main-along")
@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = parser(__doc__, "hierarchy")
     made.add_argument("cases", nargs="*", default=list(GENERATED), help="%(default)s, or maps of RESCO's")
     made.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], help="of the searches")
-    made.add_argument("--generations", type=int, default=12, help="%(default)s; 0: no search")
+    made.add_argument("--generations", type=int, default=10, help="%(default)s; 0: no search")
     made.add_argument("--test", type=int, default=TEST, help="test demands, %(default)s")
     options = made.parse_args(arguments)
     results: dict[str, object] = {}
