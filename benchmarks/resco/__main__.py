@@ -1,6 +1,7 @@
 """Signal control on RESCO's maps: trained in our world, judged in SUMO.
 
     python -m benchmarks.resco train cologne1 grid4x4 --seeds 0-2     # checkpoints, by benchmarks/resco/<map>.yaml
+    python -m benchmarks.resco train universal                        # one policy, by five of the maps
     python -m benchmarks.resco table --seeds 10 11 12                 # RESCO's protocol, from the checkpoints alone
     python -m benchmarks.resco ranks cologne1 grid4x4                 # do SUMO and our world rank actors alike?
 
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import NEW
+from benchmarks.resco.hour import UNIVERSAL
 from benchmarks.resco.page import resco_table
 from benchmarks.resco.published import PUBLISHED
 from benchmarks.resco.ranks import ranks
@@ -28,7 +30,8 @@ def main() -> None:
     """Runs the verb."""
     options = _options()
     chosen = options.parse_args()
-    if unknown := sorted(set(chosen.maps) - set(PUBLISHED)):
+    known = {*PUBLISHED, UNIVERSAL} if chosen.verb == "train" else {*PUBLISHED}
+    if unknown := sorted(set(chosen.maps) - known):
         options.error(f"no map {unknown[0]!r}; there are {', '.join(PUBLISHED)}")
     torch.set_num_threads(1)
     maps, seeds = chosen.maps or list(PUBLISHED), [seed for part in chosen.seeds for seed in part]

@@ -5,15 +5,19 @@ from pathlib import Path
 
 from fedsched.envs.intersections.maps import resco_maps
 from fedsched.sim.domains.intersections.worlds import CityWorlds
-from fedsched.sim.scenario import Scenario, load_scenario
+from fedsched.sim.scenario import IntersectionsWorld, Scenario, as_kind, load_scenario
 
 FOLDER = Path(__file__).parent
 SITE = "city"
 """Name of the one site of each scenario here."""
 
 
+UNIVERSAL = "universal"
+"""The scenario whose policy is for all maps, and trained on some of them."""
+
+
 def scenario_of(name: str, seed: int = 0) -> Scenario:
-    """The scenario by which agents train on a map."""
+    """The scenario by which agents train on a map, or on several."""
     return Scenario.model_validate(load_scenario(FOLDER / f"{name}.yaml").model_dump(mode="json") | {"seed": seed})
 
 
@@ -25,9 +29,15 @@ def hour_of(name: str) -> CityWorlds:
     return CityWorlds(Scenario.model_validate(data), SITE)
 
 
-def file_digests(name: str) -> dict[str, str]:
-    """SHA-256 of a map's uncompressed files by name; the network is the one that ends in `.net.xml`."""
-    return dict(resco_maps()[name].digests)
+def trained_on(scenario: Scenario) -> tuple[str, ...]:
+    """The maps of a scenario."""
+    return tuple(as_kind(site.world, IntersectionsWorld).city for site in scenario.sites.values())
+
+
+def file_digests(scenario: Scenario) -> dict[str, str]:
+    """SHA-256 of the maps' uncompressed files by name; networks are those that end in `.net.xml`."""
+    maps = resco_maps()
+    return {file: digest for name in trained_on(scenario) for file, digest in maps[name].digests.items()}
 
 
 def network_digest(name: str) -> str:

@@ -11,8 +11,9 @@ from benchmarks.report import table, write
 from benchmarks.resco.actors import Actor, Learned, Rule
 from benchmarks.resco.checkpoints import digest, found, load
 from benchmarks.resco.episodes import Episode, Episodes
-from benchmarks.resco.hour import network_digest
+from benchmarks.resco.hour import UNIVERSAL, network_digest, trained_on
 from benchmarks.resco.published import PUBLISHED
+from fedsched.sim.scenario import Scenario
 
 RULES = ("program", "max-pressure", "max-pressure-all", "greedy")
 COLUMNS = (
@@ -29,9 +30,11 @@ def resco_table(maps: Sequence[str], seeds: Sequence[int], path: Path, rows: int
     for name in maps:
         policies = found(name)
         actors: list[Actor] = [*(Rule(rule) for rule in RULES)]
-        actors += [Learned(f"policy {place.stem.rpartition('-')[2]}", place) for place in policies]
+        actors += [Learned(f"policy {_seed(place)}", place) for place in policies]
+        actors += [Learned(_universal(place, name), place) for place in found(UNIVERSAL)]
         lines += [_line(name, actor, episodes.of(name, actor, seeds)) for actor in actors]
         trained += [_trained(place) for place in policies]
+    trained += [_trained(place) for place in found(UNIVERSAL)]
     theirs = [_published(name) for name in maps]
     table(COLUMNS, lines)
     if trained:
@@ -56,6 +59,16 @@ def _line(name: str, actor: Actor, played: Sequence[Episode]) -> tuple[object, .
         mean, " ".join(f"{delay:.1f}" for delay in delays), jams, inserted, never, bar,
         ("yes" if mean <= bar and not jams else "no") if learned else "",
     )  # fmt: skip
+
+
+def _seed(place: Path) -> str:
+    return place.stem.rpartition("-")[2]
+
+
+def _universal(place: Path, name: str) -> str:
+    """Whether it has seen the map stands in the name."""
+    maps = trained_on(Scenario.model_validate(dict(load(place).scenario)))
+    return f"universal {_seed(place)}" + (", seen" if name in maps else ", unseen")
 
 
 def _trained(place: Path) -> tuple[object, ...]:

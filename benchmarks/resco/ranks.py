@@ -70,7 +70,7 @@ def _rho(ours: FloatArray, theirs: FloatArray) -> FloatArray:
 
 
 def policies(name: str, path: Path) -> list[Linear]:
-    """Linear policies of a map from good to bad: random ones, and centres along a search; kept in the file."""
+    """Linear policies of a map, from good to bad: centres along a search, and random ones; kept in the file."""
     record = json.loads(path.read_bytes()) if path.exists() else {}
     scenario = scenario_of(name)
     if name not in record.get("policies", {}):
@@ -88,15 +88,15 @@ def _made(scenario: Scenario) -> dict[str, FloatArray]:
     trainer = Trainer(searched, [site])
     start = trainer.linear()
     found = {"start": start}
-    for number, spread in enumerate(SPREADS):
-        noise = stream(0, "benchmarks/ranks/random", number).standard_normal(len(start))
-        found[f"random {number}"] = start + spread * noise
     search = Cma(start, SEARCH.sigma, SEARCH.population, seed=0)
     for generation in range(SEARCH.generations):
         candidates = search.ask()
         search.tell(candidates, trainer.trial(site, candidates, generation))
         if generation + 1 in AFTER:
             found[f"generation {generation + 1}"] = search.mean.copy()
+    for number, spread in enumerate(SPREADS):
+        noise = stream(0, "benchmarks/ranks/random", number).standard_normal(len(start))
+        found[f"random {number}"] = start + spread * noise
     return found
 
 

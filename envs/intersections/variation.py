@@ -18,6 +18,9 @@ from fedsched.envs.intersections.network import IntersectionsError, Network
 from fedsched.envs.intersections.problem import Problem, make_problem
 from fedsched.envs.intersections.routing import Router
 
+OPINIONS = 2
+"""About how long roads take, in a demand with detours."""
+
 
 @dataclass(frozen=True)
 class Variation:
@@ -28,8 +31,8 @@ class Variation:
         scale: Factor on the number of trips of all demands; 1.5 is half as much again.
         jitter_s: Largest difference of a departure, s, drawn uniformly for each trip.
         incidents: Lanes, or roads of one lane, that are closed for a while in every demand.
-        detours: Up to which share half the drivers whose file gives no route (`Trip.places`) think that a road takes
-            longer than it does; in every demand others. SUMO routes such trips as traffic is.
+        detours: Up to which share drivers whose file gives no route (`Trip.places`) think that a road takes longer than
+            it does: in every demand `OPINIONS`, in equal shares. SUMO routes such trips as traffic is.
     """
 
     volume: float = 0.3
@@ -113,17 +116,18 @@ def varied_demand(problem: Problem, variation: Variation, number: int, seed: int
 
 
 def _detoured(demand: Demand, network: Network, detours: float, rng: np.random.Generator) -> Demand:
-    """The same with other ways for half of those whose file gives no route."""
-    factors = 1.0 + rng.uniform(0.0, detours, sum(not edge.internal for edge in network.edges))
-    router, others = Router(network, factors.tolist()), rng.random(len(demand.trips)) < 0.5
+    """The same with other ways for those whose file gives no route."""
+    factors = 1.0 + rng.uniform(0.0, detours, (OPINIONS, sum(not edge.internal for edge in network.edges)))
+    routers = [Router(network, row.tolist()) for row in factors]
+    opinions = rng.integers(OPINIONS, size=len(demand.trips))
     routes = {route: n for n, route in enumerate(demand.routes)}
-    found: dict[tuple[tuple[int, ...], int], int] = {}
+    found: dict[tuple[tuple[int, ...], int, int], int] = {}
     trips = []
-    for trip, other in zip(demand.trips, others.tolist(), strict=True):
-        if other and trip.places:
-            key, kind = (trip.places, trip.type), demand.types[trip.type]
+    for trip, opinion in zip(demand.trips, opinions.tolist(), strict=True):
+        if trip.places:
+            key, kind = (trip.places, trip.type, opinion), demand.types[trip.type]
             if key not in found:
-                way = router.through(trip.places, kind.vehicle_class, kind.max_speed)
+                way = routers[opinion].through(trip.places, kind.vehicle_class, kind.max_speed)
                 found[key] = trip.route if way is None else routes.setdefault(way, len(routes))
             trip = dataclasses.replace(trip, route=found[key])
         trips.append(trip)

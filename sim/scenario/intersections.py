@@ -106,7 +106,7 @@ class DemandVariation(Part):
     )
     detours: float = Field(
         default=0.0, ge=0, le=10,
-        description="Up to which share half the drivers whose file gives no route think that a road takes longer",
+        description="Up to which share drivers whose file gives no route think that a road takes longer",
     )  # fmt: skip
 
 
