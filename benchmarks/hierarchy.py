@@ -4,7 +4,7 @@
     python -m benchmarks.hierarchy arterial4x4 --generations 0    # a map of RESCO's, without the search
 
 Delay (RESCO's) on test demands that no search has seen. Rules are the classical ones. *fixed*: the scores that searches
-start from, and the same plan in all periods and chains. *search*: linear scores by CMA-ES on training demands, the
+start from, and the same plan in all periods and chains; *kept*: to the letter. *search*: linear scores by CMA-ES on training demands, the
 same generations, population and episodes with and without the slower level; without it the two features of the plan
 are missing, all else is alike. *oracle*: the signals as searched beside the plan (or as they start), and in every
 period that plan for all chains which loses least until the next one, tried in copies of the world. Differences are
@@ -51,6 +51,7 @@ GENERATED = {
 }
 """Shapes and vehicles/h of the generated cases."""
 FIXED = ("none", "flow-apart", "flow-along", "queue-apart", "queue-along", "queue-against", "main-along")
+KEPT = ("flow-apart", "flow-along", "queue-along")
 Act = Callable[[Observation], Mapping[str, torch.Tensor]]
 
 
@@ -109,14 +110,22 @@ def with_plan(act: Act, plan: torch.Tensor) -> Act:
 
 
 def fixed(problem: Problem, test: int) -> dict[str, FloatArray]:
-    """The start of the search beside one and the same plan."""
-    world = world_of(problem, "plan", test * len(FIXED))
-    policy = policy_of(world, "plan")
-    start = linear_weights(policy, KIND, PLANNER)[None]
-    plan = torch.tensor([PLANS.index(name) for name in FIXED]).repeat_interleave(test)
-    act = with_plan(LinearPopulation(policy, world.spec, world.batch, start, "cpu"), plan)
-    found = delays(world, torch.arange(test).repeat(len(FIXED)), act)
-    return {f"fixed {name}": values for name, values in zip(FIXED, found.reshape(-1, test), strict=True)}
+    """The start of the search beside one and the same plan; and signals that keep it to the letter."""
+    found = _beside(problem, test, FIXED, {})
+    kept = _beside(problem, test, KEPT, {"planned": 1000.0})
+    return {f"fixed {name}": row for name, row in found.items()} | {f"kept {name}": row for name, row in kept.items()}
+
+
+def _beside(problem: Problem, test: int, plans: Sequence[str], more: Mapping[str, float]) -> dict[str, FloatArray]:
+    """The start of the search with more weights, beside each of these plans."""
+    world = world_of(problem, "plan", test * len(plans))
+    rule = SoftRule({**STARTS["plan"][KIND].weights, **more})
+    policy = Policy(world.spec, PolicyConfig(messages=None), {KIND: rule})
+    weights = linear_weights(policy, KIND, PLANNER)[None]
+    plan = torch.tensor([PLANS.index(name) for name in plans]).repeat_interleave(test)
+    act = with_plan(LinearPopulation(policy, world.spec, world.batch, weights, "cpu"), plan)
+    found = delays(world, torch.arange(test).repeat(len(plans)), act)
+    return dict(zip(plans, found.reshape(-1, test), strict=True))
 
 
 def search(problem: Problem, arm: str, seed: int, generations: int) -> FloatArray:
