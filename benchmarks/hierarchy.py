@@ -4,11 +4,11 @@
     python -m benchmarks.hierarchy arterial4x4 --generations 0    # a map of RESCO's, without the search
 
 Delay (RESCO's) on test demands that no search has seen. Rules are the classical ones. *fixed*: the scores that searches
-start from, and the same plan in all periods and chains; *kept*: to the letter. *search*: linear scores by CMA-ES on training demands, the
-same generations, population and episodes with and without the slower level; without it the two features of the plan
-are missing, all else is alike. *oracle*: the signals as searched beside the plan (or as they start), and in every
-period that plan for all chains which loses least until the next one, tried in copies of the world. Differences are
-paired by demand and search seed, with 95 % intervals.
+start from, and the same plan in all periods and chains; *kept*: the same to the letter. *search*: linear scores by
+CMA-ES on training demands, the same generations, population and episodes with and without the slower level; without it
+the two features of the plan are missing, all else is alike. *oracle*: the signals as searched beside the plan (or as
+they start), and in every period that plan for all chains which loses least until the next one, tried in copies of the
+world. Differences are paired by demand and search seed, with 95 % intervals.
 """
 
 from collections.abc import Callable, Mapping, Sequence

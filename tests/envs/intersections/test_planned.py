@@ -1,5 +1,6 @@
 """A slower level of plans beside the signals keeps the contract of worlds and its own laws."""
 
+import importlib.util
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
@@ -15,10 +16,11 @@ from fedsched.envs.core.check import check_world
 from fedsched.envs.intersections.chains import find_chains
 from fedsched.envs.intersections.generate import Arterial, Traffic, generated_problem
 from fedsched.envs.intersections.planned import PlannedWorld
-from fedsched.envs.intersections.planned_view import CHOICE_FEATURES, PLANNER, SIGNAL_FEATURES
+from fedsched.envs.intersections.planned_view import CHOICE_FEATURES, OWN_FEATURES, PLANNER, SIGNAL_FEATURES
 from fedsched.envs.intersections.plans import PLANS, Planner
 from fedsched.envs.intersections.problem import Problem, grid_problem
 from fedsched.envs.intersections.splits import fair_shares, used_phases, whole_seconds
+from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.envs.intersections.timing import named_timing
 from fedsched.envs.intersections.world import KIND, REWARD_PARTS, IntersectionsWorld
 
@@ -230,6 +232,24 @@ def test_a_branch_goes_on_as_its_source() -> None:
     assert torch.equal(copies.lost(), world.lost()[rows])
     with pytest.raises(WorldError, match="plans every 30 s"):
         make(4, "resco", 30).branch(world, rows)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libsumo") is None, reason="the extra `sumo` is not installed")
+def test_plans_run_beside_sumo() -> None:
+    own = generated_problem(Arterial(crossings=2), Traffic(vehicles_per_h=2400.0, seconds=120), seed=3)
+    with SumoWorld(own, 1, "resco") as streets:
+        world = PlannedWorld(streets, 40)
+        observation = first = world.reset(torch.tensor([0]), torch.tensor([5]))
+        kept = {name: {f: v.clone() for f, v in vars(tokens).items()} for name, tokens in first.kinds.items()}
+        for step in range(6):
+            observation = world.step(act(world, observation, PLANS.index("flow-along"), step)).observation
+        planners = observation.kinds[PLANNER]
+        assert float(planners.own[0, 0, OWN_FEATURES.index("flow")]) > 0
+        assert bool((world.state["cycle"] > 0).all())
+        restored = world.restore(world.snapshot())
+        for name, fields in kept.items():
+            for field, value in fields.items():
+                assert torch.equal(getattr(restored.kinds[name], field), value), (name, field)
 
 
 def test_what_cannot_be_planned_is_named() -> None:
