@@ -8,11 +8,13 @@ start from, and the same plan in all periods and chains; *kept*: the same to the
 CMA-ES on training demands, the same generations, population and episodes with and without the slower level; without it
 the two features of the plan are missing, all else is alike. *oracle*: the signals as searched beside the plan (or as
 they start), and in every period that plan for all chains which loses least until the next one, tried in copies of the
-world. Differences are paired by demand and search seed, with 95 % intervals.
+world. Differences are paired, with 95 % intervals over search seeds and over demands: the former say what another
+search might find, the latter what these found on other days. A case that `--out` holds already is not measured again.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -177,34 +179,45 @@ def run_until(world: PlannedWorld, observation: Observation, act: Act, until_s: 
     return observation
 
 
-def measure(
-    name: str, seeds: Sequence[int], generations: int, test: int, say: Callable[[str], None]
-) -> dict[str, object]:
-    """All figures of a case: delays by row, and paired differences."""
-    problem = problem_of(name)
+def measure(problem: Problem, name: str, seeds: Sequence[int], generations: int, test: int) -> dict[str, FloatArray]:
+    """Delays of a case: by demand, [T], and of what was searched by search seed and demand, [S, T]."""
     rows = {**rules(problem, test), **fixed(problem, test)}
-    found: dict[str, list[FloatArray]] = {"signals": [], "plan": [], "oracle": []}
+    found: dict[str, list[FloatArray]] = {"search signals": [], "search plan": [], "oracle": []}
     for seed in seeds if generations else ():
         for arm in STARTS:
             weights = search(problem, arm, seed, generations)
-            found[arm].append(judge(problem, arm, weights, test))
-            say(f"{name}: seed {seed}: {arm} {found[arm][-1].mean():.2f} s")
+            found[f"search {arm}"].append(judge(problem, arm, weights, test))
+            print(f"{name}: seed {seed}: {arm} {found[f'search {arm}'][-1].mean():.2f} s", flush=True)
         found["oracle"].append(oracle(problem, weights, test))
     if not generations:
         rows["oracle over the start"] = oracle(problem, None, test)
-    searched = {f"search {arm}" if arm in STARTS else arm: np.stack(values) for arm, values in found.items() if values}
-    shown = [(row, float(values.mean()), *_spread(values)) for row, values in (rows | searched).items()]
-    table((f"{name}: delay s", "mean", "least", "most"), shown)
-    differences = {}
-    if searched:
-        flat = {row: values.reshape(-1).tolist() for row, values in searched.items()}
-        pairs = (("search plan", "search signals"), ("oracle", "search plan"))
-        differences = {f"{one} - {other}": paired(flat[one], flat[other]) for one, other in pairs}
-        table(("difference, s", "mean and interval"), list(differences.items()))
+    return rows | {row: np.stack(values) for row, values in found.items() if values}
+
+
+def compared(name: str, delay_s: Mapping[str, FloatArray]) -> dict[str, dict[str, str]]:
+    """Prints a case; differences over search seeds (means of demands) and over demands (means of search seeds)."""
+    table(
+        (f"{name}: delay s", "mean", "least", "most"), [(r, float(v.mean()), *_spread(v)) for r, v in delay_s.items()]
+    )
+    found = {}
+    for one, other in (("search plan", "search signals"), ("oracle", "search plan")):
+        if other in delay_s:
+            by = [[delay_s[row].mean(axis).tolist() for row in (one, other)] for axis in (1, 0)]
+            found[f"{one} - {other}"] = {"seeds": paired(*by[0]), "demands": paired(*by[1])}
+    if found:
+        rows = [(row, both["seeds"], both["demands"]) for row, both in found.items()]
+        table(("difference, s", "over search seeds", "over demands"), rows)
+    return found
+
+
+def _known(path: Path, settings: Mapping[str, object]) -> dict[str, dict[str, FloatArray]]:
+    """Delays that a JSON holds for the same settings, by the digest of the problem."""
+    told = json.loads(path.read_text()) if path.exists() else {}
+    if told.get("settings") != settings:
+        return {}
     return {
-        "problem": problem.digest,
-        "delay_s": {row: values.tolist() for row, values in (rows | searched).items()},
-        "differences": differences,
+        case["problem"]: {row: np.array(values) for row, values in case["delay_s"].items()}
+        for case in told["cases"].values()
     }
 
 
@@ -222,12 +235,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made.add_argument("--generations", type=int, default=10, help="%(default)s; 0: no search")
     made.add_argument("--test", type=int, default=TEST, help="test demands, %(default)s")
     options = made.parse_args(arguments)
-    results: dict[str, object] = {}
+    seeds, generations, test = options.seeds, options.generations, min(options.test, TEST)
+    settings: dict[str, object] = {
+        "generations": generations, "population": POPULATION, "windows": WINDOWS, "sigma": SIGMA, "seeds": seeds,
+        "test": test, "period_s": PERIOD_S,
+    }  # fmt: skip
+    known, results = _known(options.out, settings), {}
     for name in options.cases:
-        say = partial(print, flush=True)
-        results[name] = measure(name, options.seeds, options.generations, min(options.test, TEST), say)
-        settings = {"generations": options.generations, "population": POPULATION, "windows": WINDOWS, "sigma": SIGMA}
-        write(options.out, {"settings": settings, "period_s": PERIOD_S, "cases": results})
+        problem = problem_of(name)
+        delay_s = known.get(problem.digest)
+        if delay_s is None:
+            delay_s = measure(problem, name, seeds, generations, test)
+        differences = compared(name, delay_s)
+        told = {row: values.tolist() for row, values in delay_s.items()}
+        results[name] = {"problem": problem.digest, "delay_s": told, "differences": differences}
+        write(options.out, {"settings": settings, "cases": results})
 
 
 if __name__ == "__main__":
