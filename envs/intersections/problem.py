@@ -70,6 +70,14 @@ class Problem:
         """Most movements of a signal."""
         return max(len(signal.movements) for signal in self.signals)
 
+    @property
+    def most_vehicles(self) -> int:
+        """Room for everyone: no more than depart, and no more than stand bumper to bumper on all lanes."""
+        trips = int(np.diff(self.first_trip).max(initial=1))
+        shortest = float(self.tables.types.length.min(initial=5.0))
+        standing = np.floor(self.tables.lanes.length / shortest) + 1
+        return max(1, min(trips, int(standing.sum())))
+
     @cached_property
     def served(self) -> I32:
         """What phase n gives movement e: 0 red, 1 permissive, 2 protected green, [A, N, E]."""

@@ -8,7 +8,7 @@ their routes where its files give them.
 import tempfile
 import weakref
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ from fedsched.envs.intersections.kernels import observe, replay
 from fedsched.envs.intersections.kernels.state import Vehicle, bind, layout
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.netwriter import write_network
+from fedsched.envs.intersections.priorities import Priority
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.routefile import write_routes
 from fedsched.envs.intersections.signal_arrays import see_ways
@@ -59,6 +60,7 @@ class SumoWorld(IntersectionsWorld):
         batch: Number of copies B.
         timing: When signals decide, by name or as it is.
         districts: Of this problem: its sites, and the gates at which crossings are counted.
+        priorities: Room for so many in each row.
 
     Raises:
         SumoError: SUMO is missing.
@@ -72,6 +74,7 @@ class SumoWorld(IntersectionsWorld):
         batch: int,
         timing: str | Timing = "resco",
         districts: Districts | None = None,
+        priorities: int = 0,
     ) -> None:
         if problem.begin_s != round(problem.begin_s):
             raise IntersectionsError(
@@ -79,7 +82,7 @@ class SumoWorld(IntersectionsWorld):
             )
         self._batch = SumoBatch()
         trips = int(np.diff(problem.first_trip).max(initial=1))
-        super().__init__(problem, batch, timing, slots=max(1, trips), districts=districts)
+        super().__init__(problem, batch, timing, slots=max(1, trips), districts=districts, priorities=priorities)
         self.spec = replace(self.spec, exact=False)
         self._folder = tempfile.TemporaryDirectory(prefix="fedsched-sumo-")
         self._end = weakref.finalize(self, _end, self._batch, self._folder)
@@ -111,6 +114,18 @@ class SumoWorld(IntersectionsWorld):
         if bool((vehicles >= 0).any()):
             raise WorldError("SUMO's signals keep no inflow limits; evaluate plans in an IntersectionsWorld")
         return super().limit_inflow(vehicles, until_s, where)
+
+    def prioritise(self, wanted: Mapping[int, Sequence[Priority]]) -> Observation:
+        """Lets signals serve some movements first, see `IntersectionsWorld.prioritise`.
+
+        Raises:
+            WorldError: One for a trip that SUMO routes: it need not come by; or what `set_priorities` refuses.
+        """
+        for row, own in wanted.items():
+            trips = self.problem.demands[int(self._episodes[row, 0])].trips if row < self.batch else ()
+            if free := [one.trip for one in own if 0 <= one.trip < len(trips) and trips[one.trip].places]:
+                raise WorldError(f"row {row}: SUMO finds the route of trip {free[0]} itself; give it one in the demand")
+        return super().prioritise(wanted)
 
     @property
     def ways(self) -> Ways:
@@ -148,7 +163,8 @@ class SumoWorld(IntersectionsWorld):
         """The kernels' structs over the arrays, which stay where they are."""
         for module in (replay, observe):
             wp.load_module(module, device=self.device)
-        *self._world, self._bound_view = self._bound()
+        *self._world, view, asked = self._bound()
+        self._seen = view, asked
         self._bound_memory = bind(replay.Memory, {"vehicle": self._memory, "key": self._keys})
         self._go_array = wp.from_torch(self._go)
 
@@ -185,7 +201,7 @@ class SumoWorld(IntersectionsWorld):
         inputs = [*self._world, film, self._bound_memory, self._go_array]
         wp.launch(replay.replay, self.batch, inputs=inputs, device=self.device)
         shape = tuple(self._chosen.shape)
-        wp.launch(observe.observe, shape, inputs=[*self._world, self._bound_view], device=self.device)
+        wp.launch(observe.observe, shape, inputs=[*self._world, *self._seen], device=self.device)
         over = [row for row in sorted(self._driving) if bool(self.control["ended"][row])]
         self._finish(over)
 
