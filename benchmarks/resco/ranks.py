@@ -30,7 +30,8 @@ AFTER = (1, 2, 3, 4, 6, 8, 10, 12)
 SPREADS = (2.0, 2.0, 8.0, 8.0, 32.0, 32.0)
 """Standard deviations of random scores around the start, in units of score."""
 COLUMNS = (
-    "map", "files", "actors", "seeds", "rho", "95 % from", "to", "better half", "best in SUMO s", "our best there s",
+    "map", "files", "actors", "seeds", "rho", "95 % from", "to", "jam here", "jam in SUMO", "rho without",
+    "better half", "best in SUMO s", "our best there s",
 )  # fmt: skip
 
 
@@ -42,24 +43,26 @@ class Agreement:
         rho: Spearman's rank correlation.
         low: Of its 95 % interval, a percentile bootstrap over actors.
         high: Likewise.
-        better_half: Rank correlation of the half that has less delay in SUMO.
+        without_jams: Rank correlation of the actors that jam on neither side.
+        better_half: Of the half that has less delay in SUMO.
     """
 
     rho: float
     low: float
     high: float
+    without_jams: float
     better_half: float
 
 
-def agreement(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Agreement:
+def agreement(ours: Sequence[float], theirs: Sequence[float], jammed: Sequence[bool], seed: int = 0) -> Agreement:
     """Compares the delays of the same actors on both sides; ties share their rank."""
-    pair = np.array([ours, theirs], dtype=np.float64)
+    pair, sound = np.array([ours, theirs], dtype=np.float64), ~np.array(jammed, dtype=np.bool_)
     count = pair.shape[1]
     chosen = stream(seed, "benchmarks/ranks").integers(count, size=(DRAWS, count))
     low, high = np.percentile(_rho(pair[0, chosen], pair[1, chosen]), [2.5, 97.5])
     better = pair[:, np.argsort(pair[1], kind="stable")[: (count + 1) // 2]]
-    whole, half = (float(_rho(*sides[:, None, :])[0]) for sides in (pair, better))
-    return Agreement(whole, float(low), float(high), half)
+    whole, free, half = (float(_rho(*sides[:, None, :])[0]) for sides in (pair, pair[:, sound], better))
+    return Agreement(whole, float(low), float(high), free, half)
 
 
 def _rho(ours: FloatArray, theirs: FloatArray) -> FloatArray:
@@ -106,17 +109,20 @@ def ranks(maps: Sequence[str], seeds: Sequence[int], path: Path, rows: int) -> N
     for name in maps:
         actors: list[Actor] = [*(Rule(rule) for rule in RULES), *policies(name, path)]
         actors += [Learned(f"trained {place.stem}", place) for place in found(name)]
-        episodes, delays = Episodes(path, rows), []
-        for actor in actors:
-            sides = episodes.of(name, actor, seeds, "own"), episodes.of(name, actor, seeds)
-            delays.append([float(np.mean([one.delay_s for one in side])) for side in sides])
-            files = sides[0][0].problem
-        ours, theirs = np.array(delays).T
-        told = agreement(ours, theirs)
-        lines.append((
-            name, files[:8], len(actors), len(seeds), told.rho, told.low, told.high, told.better_half,
-            float(theirs.min()), float(theirs[ours.argmin()]),
-        ))  # fmt: skip
+        lines.append(_line(name, actors, Episodes(path, rows), seeds))
         table(COLUMNS, lines)
     record = json.loads(path.read_bytes())
     write(path, {"columns": COLUMNS, "rows": lines, "policies": record["policies"], "episodes": record["episodes"]})
+
+
+def _line(name: str, actors: Sequence[Actor], episodes: Episodes, seeds: Sequence[int]) -> tuple[object, ...]:
+    played = [(episodes.of(name, actor, seeds, "own"), episodes.of(name, actor, seeds)) for actor in actors]
+    delay = np.array([[np.mean([one.delay_s for one in side]) for side in sides] for sides in played])
+    jams = np.array([[any(one.gridlock for one in side) for side in sides] for sides in played])
+    ours, theirs = delay.T
+    told = agreement(ours.tolist(), theirs.tolist(), jams.any(1).tolist())
+    return (
+        name, played[0][0][0].problem[:8], len(actors), len(seeds), told.rho, told.low, told.high,
+        int(jams[:, 0].sum()), int(jams[:, 1].sum()), told.without_jams, told.better_half,
+        float(theirs.min()), float(theirs[ours.argmin()]),
+    )  # fmt: skip

@@ -96,13 +96,22 @@ def test_an_episode_is_played_once(
 
 def test_rank_correlations_are_spearmans() -> None:
     rng = torch.Generator().manual_seed(0)
-    ours = torch.rand(24, generator=rng).tolist()
-    assert agreement(ours, [value**3 for value in ours]).rho == pytest.approx(1.0)
-    assert agreement(ours, [-value for value in ours]).rho == pytest.approx(-1.0)
+    ours, sound = torch.rand(24, generator=rng).tolist(), [False] * 24
+    assert agreement(ours, [value**3 for value in ours], sound).rho == pytest.approx(1.0)
+    assert agreement(ours, [-value for value in ours], sound).rho == pytest.approx(-1.0)
     noisy = [value + 0.2 * float(torch.randn(1, generator=rng)) for value in ours]
-    told = agreement(ours, noisy)
-    assert told.rho == pytest.approx(float(spearmanr(ours, noisy).statistic))
+    told = agreement(ours, noisy, sound)
+    assert told.rho == told.without_jams == pytest.approx(float(spearmanr(ours, noisy).statistic))
     ties = [round(value, 1) for value in ours]
-    assert agreement(ours, ties).rho == pytest.approx(float(spearmanr(ours, ties).statistic))
+    assert agreement(ours, ties, sound).rho == pytest.approx(float(spearmanr(ours, ties).statistic))
     assert -1.0 <= told.low < told.rho < told.high <= 1.0
     assert told.better_half < told.rho
+
+
+def test_actors_that_jam_can_be_left_out_of_the_correlation() -> None:
+    ours = [float(value) for value in range(20)]
+    theirs = [*ours[:18], -1.0, -2.0]
+    told = agreement(ours, theirs, [*[False] * 18, True, True])
+    assert told.without_jams == pytest.approx(1.0)
+    assert told.rho == pytest.approx(float(spearmanr(ours, theirs).statistic))
+    assert told.rho < 0.5
