@@ -136,7 +136,7 @@ def interval(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[floa
 
 COLUMNS = (
     "case", "controller", "weight", "rows", "trip off s", "trip on s", "own off s", "own on s", "change s", "+-",
-    "saved %", "others off h", "change % ", "+- %", "net h", "granted %", "jams off", "jams on",
+    "saved %", "others off h", "others %", "others +- %", "net h", "granted %", "jams off", "jams on",
 )  # fmt: skip
 
 

@@ -193,7 +193,9 @@ def test_what_cannot_be_kept_is_refused_and_nothing_of_it_is_set() -> None:
 @needs_sumo
 def test_signals_of_sumo_keep_them_too() -> None:
     grid = problem()
-    short = make_problem(grid.network, grid.demands, 0.0, 240.0, name=grid.name)
+    given = [dataclasses.replace(trip, places=()) for trip in grid.demands[0].trips]
+    fixed = dataclasses.replace(grid.demands[0], trips=tuple(given))
+    short = make_problem(grid.network, [fixed], 0.0, 240.0, name=grid.name)
     trip = travellers(0, 1)[0]
     wanted = asked(0, trip)
     edge_s, narrowed = limit_times(short).tolist(), 0
@@ -213,3 +215,11 @@ def test_signals_of_sumo_keep_them_too() -> None:
                 narrowed += len(own) < len(signal.phases)
         assert int(world.traffic["trip_arrived"][0, trip]) > 0
     assert narrowed > 2
+
+
+@needs_sumo
+def test_a_trip_that_sumo_routes_gets_no_corridor_there() -> None:
+    with SumoWorld(problem(), 1, "resco", priorities=ROOM) as world:
+        start(world)
+        with pytest.raises(WorldError, match="route of trip"):
+            world.prioritise({0: asked(0, travellers(0, 1)[0])})
