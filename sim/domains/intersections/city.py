@@ -2,6 +2,9 @@
 
 import math
 
+from fedsched.envs.intersections.balance import balanced
+from fedsched.envs.intersections.districts import Districts
+from fedsched.envs.intersections.entrances import with_entrances
 from fedsched.envs.intersections.generate import (
     Incident,
     Surge,
@@ -30,6 +33,17 @@ def city_problem(settings: IntersectionsWorld) -> Problem:
         found = problem_in_weather(_given(settings), settings.weather)
     _check_demands(found, settings)
     return found
+
+
+def whole_city(settings: IntersectionsWorld) -> tuple[Problem, Districts]:
+    """The city that a site is a district of, and all its districts, `d1` to `d<of>`, with gates to the outside.
+
+    Raises:
+        IntersectionsError: As `city_problem`; or fewer signals than districts.
+    """
+    assert settings.district is not None, "the scenario has been checked"
+    problem = city_problem(settings)
+    return problem, with_entrances(problem, balanced(problem, settings.district.of, by=settings.district.by))
 
 
 def _check_demands(found: Problem, settings: IntersectionsWorld) -> None:
