@@ -17,7 +17,7 @@ from fedsched.agents.collect import Ended, idle_actions, quieten
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.gaussian import sample_of
 from fedsched.agents.inputs import check_step
-from fedsched.agents.labelled import Labelled, labelled_from, merge_labelled, to_plain
+from fedsched.agents.labelled import Labelled, merge_labelled, record_from, to_plain
 from fedsched.agents.minibatches import minibatches
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Recorder
@@ -296,7 +296,7 @@ class Imitator:
         self._adam.load_state_dict(copy.deepcopy(state["adam"]))
         self._generator.set_state(state["generator"])
         self.updates, self._moments = state["updates"], state["moments"]
-        self._labelled = {name: labelled_from(part) for name, part in state["labelled"].items()}
+        self._labelled = {name: record_from(Labelled, part) for name, part in state["labelled"].items()}
 
     def _step(self, piece: Mapping[str, Labelled]) -> torch.Tensor:
         judged = self.policy.judge({name: part.decisions for name, part in piece.items()})

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 
 from fedsched.agents.decisions import Decisions, concatenate
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ def to_plain(record: object) -> object:
     return {field.name: to_plain(getattr(record, field.name)) for field in fields(record)}
 
 
-def labelled_from(state: Mapping[str, Any]) -> Labelled:
-    """The labelled decisions that `to_plain` made mappings of."""
-    return Labelled(**_fields(Labelled, state))
+def record_from(kind: type[Record], state: Mapping[str, Any]) -> Record:
+    """The record that `to_plain` made mappings of."""
+    return kind(**_fields(kind, state))
 
 
 def _fields(kind: type, state: Mapping[str, Any]) -> dict[str, Any]:

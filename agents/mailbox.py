@@ -1,6 +1,6 @@
 """What agents last said, and what saying it cost."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -64,6 +64,10 @@ class Mailbox:
             silent=silent.index_put(place, torch.zeros_like(said)),
             unsure=self.unsure,
         )
+
+    def rows(self, chosen: torch.Tensor) -> "Mailbox":
+        """The mailboxes of some worlds, `chosen` int64 [C], in any order and also several times."""
+        return Mailbox(*(getattr(self, part.name).index_select(0, chosen) for part in fields(self)))
 
     def with_unsure(self, rows: torch.Tensor, agents: torch.Tensor, unsure: torch.Tensor) -> "Mailbox":
         """The same with what deciding agents told of their uncertainty, [D]."""

@@ -56,7 +56,7 @@ def paired(mine: Sequence[float], other: Sequence[float]) -> str:
 def write(path: Path, results: Mapping[str, object]) -> None:
     """Writes results with versions, machine, load and command."""
     record = {
-        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"benchmarks.{_program()}", *sys.argv[1:]]),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "git": git_state(),
@@ -66,6 +66,12 @@ def write(path: Path, results: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(f"Written: {path}")
+
+
+def _program() -> str:
+    """Name of the file that runs, or of the folder whose `__main__.py` does."""
+    place = Path(sys.argv[0])
+    return place.parent.name if place.stem == "__main__" else place.stem
 
 
 def _cpu() -> str:

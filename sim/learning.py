@@ -288,4 +288,4 @@ def _attempt(
             searches[k].tell(asked[k], np.mean(heard, axis=0))
             centres[k] += AVERAGE * (searches[k].mean - centres[k])
         after_generation(generation + 1, tried)
-    return {site: centres[k] for k, group in enumerate(shared) for site in group}
+    return {site: centres[k] / settings.softness for k, group in enumerate(shared) for site in group}

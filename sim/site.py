@@ -16,6 +16,7 @@ from fedsched.agents.imitation import Lesson
 from fedsched.agents.mailbox import Traffic
 from fedsched.agents.parameters import parameters_from_numpy
 from fedsched.agents.ppo import Losses
+from fedsched.agents.vine import Growth
 from fedsched.envs.core import Delivery, Lot, Observation, on_device
 from fedsched.federation import Update
 from fedsched.sim.domains import domain_of
@@ -188,12 +189,14 @@ REPORTED_LOSSES = (
 """Diagnostics of the last local update that a site reports."""
 REPORTED_LESSON = ("cross_entropy", "agreement", "taught")
 """Diagnostics of the last imitation update that a site reports, where a round had one."""
+REPORTED_GROWTH = ("cost", "deviation", "entropy")
+"""Diagnostics of the last update from branches that a site reports, where a round had one."""
+_REPORTED = {Losses: REPORTED_LOSSES, Lesson: REPORTED_LESSON, Growth: REPORTED_GROWTH}
 
 
-def diagnostics(losses: Sequence[Losses | Lesson]) -> dict[str, float]:
+def diagnostics(losses: Sequence[Losses | Lesson | Growth]) -> dict[str, float]:
     """What is reported of the updates of a round: of the last one of each kind."""
     found: dict[str, float] = {}
     for one in losses:
-        names = REPORTED_LESSON if isinstance(one, Lesson) else REPORTED_LOSSES
-        found |= {name: float(getattr(one, name)) for name in names}
+        found |= {name: float(getattr(one, name)) for name in _REPORTED[type(one)]}
     return found

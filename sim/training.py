@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedsched.agents.branches import Tried
 from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig, TriggerConfig
 from fedsched.agents.constraint import Constraint
 from fedsched.agents.imitation import Demonstration, ImitationConfig, Imitator, Lesson
@@ -16,7 +17,8 @@ from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Rollouts
-from fedsched.envs.core import World, WorldSpec, stream
+from fedsched.agents.vine import Growth, Vine, VineConfig
+from fedsched.envs.core import Branching, World, WorldSpec, stream
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds, Teaching
 from fedsched.sim.scenario import Messages, Scenario
@@ -76,7 +78,7 @@ def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerC
     """The learner that a scenario describes."""
     ppo, wait, imitation = scenario.agents.ppo, scenario.agents.constraints.wait, scenario.agents.imitation
     noise = scenario.agents.exploration
-    imitated = 0 if imitation is None else imitation.updates
+    before = sum(part.updates for part in (imitation, scenario.agents.vine) if part is not None)
     return LearnerConfig(
         weights={part: weight for part, weight in weights.items() if weight},
         advantage=ppo.advantage,
@@ -89,7 +91,7 @@ def learner_config(scenario: Scenario, weights: Mapping[str, float]) -> LearnerC
         ppo=PpoConfig(
             lr=ppo.learning_rate,
             lr_end=PpoConfig.lr_end if ppo.anneal else 1.0,
-            iterations=max(1, scenario.federation.rounds * scenario.federation.local_updates - imitated),
+            iterations=max(1, scenario.federation.rounds * scenario.federation.local_updates - before),
             epochs=ppo.epochs,
             minibatch=ppo.minibatch,
             minibatches=ppo.minibatches,
@@ -108,6 +110,23 @@ def imitation_config(scenario: Scenario) -> ImitationConfig | None:
     wanted = scenario.agents.imitation
     return (
         None if wanted is None else ImitationConfig(wanted.updates, wanted.decay, wanted.learning_rate, wanted.epochs)
+    )
+
+
+def vine_config(scenario: Scenario) -> VineConfig | None:
+    """How the policy learns from branches before PPO; None where it does not."""
+    wanted = scenario.agents.vine
+    if wanted is None:
+        return None
+    return VineConfig(
+        every=wanted.every,
+        horizon_s=wanted.horizon,
+        keep=wanted.keep,
+        iterations=wanted.updates,
+        lr=wanted.learning_rate,
+        epochs=wanted.epochs,
+        minibatch=wanted.minibatch,
+        entropy=wanted.entropy,
     )
 
 
@@ -130,7 +149,9 @@ class Trainer:
         self.learner = Learner(self.policy, self._config, noise)
         imitation = imitation_config(scenario)
         self._imitator = None if imitation is None else Imitator(self.policy, imitation, noise + 1)
-        self._worlds: dict[str, World] = {}
+        vine = vine_config(scenario)
+        self._vine = None if vine is None else Vine(self.policy, self.learner.averaged, vine, noise + 2)
+        self._worlds: dict[tuple[str, int], World] = {}
         self.updates = 0
 
     @property
@@ -147,13 +168,17 @@ class Trainer:
         """Overwrites the learning policy's parameters."""
         parameters_from_numpy(self.policy, parameters)
 
-    def update(self) -> Losses | Lesson:
-        """Collects episodes at every site and learns from them once: from the teacher first, then from the reward."""
+    def update(self) -> Losses | Lesson | Growth:
+        """Collects episodes at every site and learns once: from the teacher first, then from branches, then by PPO."""
         if self._imitator is not None and not self._imitator.done:
             lesson = self._imitator.update([self._demonstration(self._imitator, worlds) for worlds in self._sites])
             move_towards(self.learner.averaged, self.policy, 1.0)
             self.updates += 1
             return lesson
+        if self._vine is not None and not self._vine.done:
+            growth = self._vine.update([self._tried(self._vine, worlds) for worlds in self._sites])
+            self.updates += 1
+            return growth
         rollouts = [self._rollouts(worlds) for worlds in self._sites]
         self.updates += 1
         return self.learner.update(rollouts)
@@ -183,14 +208,26 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs to go on exactly."""
         imitator = None if self._imitator is None else self._imitator.state()
-        return {"learner": self.learner.state(), "imitator": imitator, "updates": self.updates}
+        vine = None if self._vine is None else self._vine.state()
+        return {"learner": self.learner.state(), "imitator": imitator, "vine": vine, "updates": self.updates}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continues from a state of the same scenario and sites."""
         self.learner.load(state["learner"])
         if self._imitator is not None:
             self._imitator.load(state["imitator"])
+        if self._vine is not None:
+            self._vine.load(state["vine"])
         self.updates = state["updates"]
+
+    def _tried(self, vine: Vine, worlds: SiteWorlds) -> Tried:
+        wanted = self._scenario.agents.vine
+        assert wanted is not None
+        world, copies = self._world(worlds), self._world(worlds, wanted.branches)
+        assert isinstance(world, Branching), "the scenario has been checked to branch no others"
+        assert isinstance(copies, Branching)
+        episodes = worlds.draw("train", world.batch, self.updates)
+        return vine.collect(world, copies, episodes.instances, episodes.seeds)
 
     def _rollouts(self, worlds: SiteWorlds) -> Rollouts:
         copies = self._scenario.sites[worlds.name].copies
@@ -205,8 +242,10 @@ class Trainer:
         episodes = worlds.draw("train", world.batch, self.updates)
         return imitator.collect(world, worlds.teacher(wanted.teacher), episodes.instances, episodes.seeds)
 
-    def _world(self, worlds: SiteWorlds) -> World:
-        if worlds.name not in self._worlds:
+    def _world(self, worlds: SiteWorlds, branches: int = 0) -> World:
+        """The worlds of a site that episodes are played in, or those with room for so many branches."""
+        key = worlds.name, branches
+        if key not in self._worlds:
             groups = max(1, self._scenario.sites[worlds.name].copies // self._config.rollouts)
-            self._worlds[worlds.name] = worlds.world(groups * self._config.rows_per_instance)
-        return self._worlds[worlds.name]
+            self._worlds[key] = worlds.world(branches or groups * self._config.rows_per_instance)
+        return self._worlds[key]

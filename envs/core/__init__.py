@@ -5,6 +5,7 @@ from fedsched.envs.core.exchange import Cargo, Delivery, Exchange, Lot
 from fedsched.envs.core.sites import agents_of, on_device, part_of, put_together, tokens_of
 from fedsched.envs.core.streams import stream
 from fedsched.envs.core.world import (
+    Branching,
     Controller,
     Flow,
     IllegalActionError,
@@ -22,6 +23,7 @@ from fedsched.envs.core.world import (
 
 __all__ = [
     "Addresses",
+    "Branching",
     "Cargo",
     "Controller",
     "Delivery",

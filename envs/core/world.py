@@ -7,7 +7,7 @@ from __future__ import annotations  # torch is named only: what reads files or d
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 from fedsched.envs.core.addresses import Addresses, find_addresses
 
@@ -292,6 +292,23 @@ class World(Protocol):
 
     def restore(self, snapshot: Snapshot) -> Observation:
         """Continues from a snapshot of a world of the same spec and batch."""
+        ...
+
+
+@runtime_checkable
+class Branching(World, Protocol):
+    """A world whose rows can be tried out: copied into another batch and continued there in several ways."""
+
+    def branch(self, source: Self, rows: torch.Tensor) -> Observation:
+        """Makes row b an exact copy of `source`'s row `rows[b]`, int64 [B]: what follows depends on actions alone.
+
+        Raises:
+            WorldError: `source` has another problem, or another room for what is in it.
+        """
+        ...
+
+    def lost(self) -> torch.Tensor:
+        """What the episodes so far have cost on the whole, float64 [B], in the unit that the domain is judged by."""
         ...
 
 

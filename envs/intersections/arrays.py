@@ -20,7 +20,7 @@ from fedsched.envs.intersections.kernels.state import (
     layout,
     real,
 )
-from fedsched.envs.intersections.tables import LinkKind, Tables
+from fedsched.envs.intersections.tables import LinkKind, Tables, Ways
 from fedsched.envs.intersections.timing import Timing
 
 Columns = dict[str, torch.Tensor]
@@ -83,8 +83,7 @@ def road_columns(
         "conflict_begin": conflicts.begin, "conflict_lane": conflicts.lane, "conflict_kind": conflicts.kind,
         "own_begin": conflicts.own_begin, "own_end": conflicts.own_end, "other_begin": conflicts.other_begin,
         "other_end": conflicts.other_end, "must_yield": conflicts.must_yield, "other_yields": conflicts.other_yields,
-        "way_edge": ways.edge, "way_length": ways.length, "way_offset": ways.offset, "way_link": ways.link,
-        "way_begin": ways.begin.ravel(),
+        **_way_tables(ways),
         "size": types.length, "gap": types.min_gap, "accel": types.accel, "decel": types.decel,
         "emergency": types.emergency_decel, "sigma": types.sigma, "tau": types.tau, "fastest": types.max_speed,
         "factor_mean": types.speed_factor, "factor_deviation": types.speed_deviation,
@@ -96,6 +95,27 @@ def road_columns(
         **gate_tables(districts, tables, timing),
     }  # fmt: skip
     return {name: to_tensor(values, device) for name, values in columns.items()}
+
+
+def _way_tables(ways: Ways) -> dict[str, npt.NDArray[Any]]:
+    return {
+        "way_edge": ways.edge, "way_length": ways.length, "way_offset": ways.offset, "way_link": ways.link,
+        "way_begin": ways.begin.ravel(),
+    }  # fmt: skip
+
+
+def replace_ways(road: Columns, traffic: Columns, ways: Ways, before: int) -> None:
+    """Lets the streets have these ways from now on: those that there are, and more behind them.
+
+    Args:
+        road: What does not change otherwise.
+        traffic: What changes; everybody stays on his way.
+        ways: All of them.
+        before: How many (route, class) there were in `Ways.begin`.
+    """
+    road.update({name: to_tensor(values, str(road["way_edge"].device)) for name, values in _way_tables(ways).items()})
+    for column in (road["change_ways"], traffic["open_ways"]):
+        column.copy_(column // max(1, before) * ways.begin.shape[1])
 
 
 def to_tensor(values: npt.NDArray[Any], device: str) -> torch.Tensor:

@@ -38,8 +38,7 @@ def compile_tables(
     """
     moves = Movements(network)
     classes = [CLASSES.index(kind.vehicle_class) for kind in demand.types]
-    drivers = [(kind.vehicle_class, reach_m(kind)) for kind in demand.types]
-    keys = [(demand.routes[trip.route], *drivers[trip.type]) for trip in demand.trips]
+    keys = way_keys(demand)
     place = {key: n for n, key in enumerate(dict.fromkeys(keys))}
     plan = plan_closures(closures, begin_s)
     ways = build_ways(network, moves, list(place), plan.sets)
@@ -57,6 +56,17 @@ def compile_tables(
         for column in vars(part).values():
             column.flags.writeable = False
     return tables
+
+
+def drivers(types: Sequence[VehicleType]) -> list[tuple[str, float]]:
+    """Which way vehicles of each type read off a route: by their class and reach."""
+    return [(kind.vehicle_class, reach_m(kind)) for kind in types]
+
+
+def way_keys(demand: Demand) -> list[tuple[tuple[int, ...], str, float]]:
+    """The (route, class, reach) of every trip."""
+    readers = drivers(demand.types)
+    return [(demand.routes[trip.route], *readers[trip.type]) for trip in demand.trips]
 
 
 def _signals(network: Network) -> Signals:

@@ -86,7 +86,7 @@ def _demand_inside(demand: Demand, own: Flags, number: I32, edge_s: F64) -> Dema
         route = demand.routes[trip.route]
         for visit, (first, end) in enumerate(parts[trip.route]):
             way = tuple(int(number[edge]) for edge in route[first : end + 1])  # the stub included, if there is one
-            part = replace(trip, route=routes.setdefault(way, len(routes)))
+            part = replace(trip, route=routes.setdefault(way, len(routes)), places=())
             if visit:
                 part = replace(part, id=f"{trip.id}#{visit}")
             if first:

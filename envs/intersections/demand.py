@@ -53,6 +53,8 @@ class Trip:
         depart_lane: A number, `first`, `best`, `best_prob`, `free`, `random`, `allowed`; by default `best_prob`.
         depart_speed: m/s as a number, or `avg`, `max`, `desired`, `speedLimit`, `last`, `random`; default `avg`.
         depart_position: m of the front from the lane's start, or `base`, `last`, `random`, `random_free`, `free`.
+        places: Of a trip whose file gives no route: the edges it begins, passes (`via`) and ends at. Its route is then
+            the fastest one on an empty network, and SUMO finds another as traffic is. Empty where the route is given.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Trip:
     depart_lane: str = "best_prob"
     depart_speed: str = "avg"
     depart_position: str = "base"
+    places: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,8 @@ class DistrictExchange:
         position, speed = (traffic[name][row, :count].double().cpu().numpy() for name in ("position", "speed"))
         within = self._internal[lane]
         at = way + place + within
+        if at.max(initial=0) >= len(self._gate):
+            raise WorldError("SUMO has found routes that no plan knows; give every trip a route of its own")
         limit = world.problem.tables.lanes.speed[lane]
         done_s = np.where(within, 0.0, position / np.maximum(0.1, limit))
         return at, np.maximum(0.0, self._seconds[at] - done_s), speed

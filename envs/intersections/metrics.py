@@ -47,16 +47,13 @@ def of_world(world: "IntersectionsWorld") -> dict[str, torch.Tensor]:
     traffic, problem = world.traffic, world.problem
     now = traffic["now"].double()
     inserted, arrived = traffic["trip_inserted"], traffic["trip_arrived"]
-    trips = torch.arange(inserted.shape[1], device=world.device)
-    own = trips < traffic["trips"][:, None]
-    row = (traffic["first_trip"][:, None] + trips).clamp(max=max(0, len(problem.tables.vehicles.way) - 1)).long()
-    depart = torch.as_tensor(problem.tables.vehicles.depart_s.copy(), device=world.device)[row]
+    row, depart = _trips(world)
     kind = world.road["trip_type"][row].long()
-    inside = own & (inserted >= 0)
+    inside = inserted >= 0
     done = inside & (arrived >= 0)
-    missing = own & ~inside & (depart < now[:, None])
+    missing = ~inside & (depart < now[:, None])
     late = inserted.double() - depart
-    lost = torch.where(inside, late + _time_loss(world), torch.where(missing, now[:, None] - depart, 0.0))
+    lost = delays(world)
     duration = (arrived - inserted).double()
     found = {
         "completed": done.sum(1).double(),
@@ -79,6 +76,23 @@ def of_world(world: "IntersectionsWorld") -> dict[str, torch.Tensor]:
         found[f"{name}_duration_s"] = _mean(duration, done & these)
         found[f"{name}_resco_delay_s"] = _mean(lost, (inside | missing) & these)
     return found
+
+
+def delays(world: "IntersectionsWorld") -> torch.Tensor:
+    """Of every trip so far: time loss and departure delay, or the wait of those who are due; float64 [B, V]."""
+    inserted, now = world.traffic["trip_inserted"], world.traffic["now"].double()[:, None]
+    depart = _trips(world)[1]
+    late = inserted.double() - depart
+    return torch.where(inserted >= 0, late + _time_loss(world), (now - depart).clamp(min=0.0))
+
+
+def _trips(world: "IntersectionsWorld") -> tuple[torch.Tensor, torch.Tensor]:
+    """Of every trip: its place among all trips, and when it wants to depart, never where a row has none; [B, V]."""
+    traffic, vehicles = world.traffic, world.problem.tables.vehicles
+    number = torch.arange(traffic["trip_inserted"].shape[1], device=world.device)
+    row = (traffic["first_trip"][:, None] + number).clamp(max=max(0, len(vehicles.way) - 1)).long()
+    depart = torch.as_tensor(vehicles.depart_s.copy(), device=world.device)[row]
+    return row, torch.where(number < traffic["trips"][:, None], depart, torch.inf)
 
 
 def _time_loss(world: "IntersectionsWorld") -> torch.Tensor:

@@ -70,6 +70,14 @@ class Problem:
         """Most movements of a signal."""
         return max(len(signal.movements) for signal in self.signals)
 
+    @property
+    def most_vehicles(self) -> int:
+        """Room for everyone: no more than depart, and no more than stand bumper to bumper on all lanes."""
+        trips = int(np.diff(self.first_trip).max(initial=1))
+        shortest = float(self.tables.types.length.min(initial=5.0))
+        standing = np.floor(self.tables.lanes.length / shortest) + 1
+        return max(1, min(trips, int(standing.sum())))
+
     @cached_property
     def served(self) -> I32:
         """What phase n gives movement e: 0 red, 1 permissive, 2 protected green, [A, N, E]."""
@@ -201,8 +209,13 @@ def merge(demands: Sequence[Demand]) -> Demand:
     for demand in demands:
         kind = [types.setdefault(value, len(types)) for value in demand.types]
         route = [routes.setdefault(value, len(routes)) for value in demand.routes]
-        trips += [dataclasses.replace(trip, type=kind[trip.type], route=route[trip.route]) for trip in demand.trips]
+        trips += [_numbered(trip, kind[trip.type], route[trip.route]) for trip in demand.trips]
     return Demand(tuple(types), tuple(routes), tuple(trips), "")
+
+
+def _numbered(trip: Trip, kind: int, route: int) -> Trip:
+    """The trip with these numbers; itself where it has them, since millions of copies would take seconds."""
+    return trip if (trip.type, trip.route) == (kind, route) else dataclasses.replace(trip, type=kind, route=route)
 
 
 def _has_green(signal: Signal) -> bool:

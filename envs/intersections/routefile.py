@@ -68,6 +68,7 @@ class _Departure:
     lane: str
     speed: str
     position: str
+    places: tuple[int, ...]
 
 
 class _Reader:
@@ -116,7 +117,8 @@ class _Reader:
         types = {name: n for n, name in enumerate(dict.fromkeys(d.type for d in ordered))}
         routes = {route: n for n, route in enumerate(dict.fromkeys(d.route for d in ordered))}
         trips = tuple(
-            Trip(d.id, types[d.type], routes[d.route], d.depart_s, d.lane, d.speed, d.position) for d in ordered
+            Trip(d.id, types[d.type], routes[d.route], d.depart_s, d.lane, d.speed, d.position, d.places)
+            for d in ordered
         )
         ignored = tuple(sorted(self.ignored.items()))
         used = tuple(self.types[name] for name in types)
@@ -207,9 +209,11 @@ class _Reader:
             if child.name not in ("route", "param"):
                 self.ignored[child.name] += 1
         kind = self.types[self._kind(element, name)]
-        route = self._route(element, name, kind)
+        route, places = self._route(element, name, kind)
         how = element.text("departLane", "best_prob"), element.text("departSpeed", "avg")
-        self.departures.append(_Departure(name, kind.id, route, depart, *how, element.text("departPos", "base")))
+        self.departures.append(
+            _Departure(name, kind.id, route, depart, *how, element.text("departPos", "base"), places)
+        )
 
     def _kind(self, element: Element, name: str) -> str:
         kind = element.text("type", "DEFAULT_VEHTYPE")
@@ -226,18 +230,22 @@ class _Reader:
         rng = stream(self.seed, f"{what} of {name}")
         return choice.names[int(rng.choice(len(choice.names), p=chances))]
 
-    def _route(self, element: Element, name: str, kind: VehicleType) -> tuple[int, ...]:
+    def _route(self, element: Element, name: str, kind: VehicleType) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Its edges, and those it names instead of them."""
         inner = [child for child in element.children if child.name == "route"]
         if inner:
             route = self._edges(inner[0])
         elif "route" in element.attributes:
             route = self._named(element, element.text("route"), name)
         elif "from" in element.attributes and "to" in element.attributes:
-            return self._routed(element, kind)
+            places = tuple(
+                self._edge(element, name) for name in (element.text("from"), *element.words("via"), element.text("to"))
+            )
+            return self._routed(element, places, kind), places
         else:
             element.fail(f"{self._who(element)} has no route, and not from and to as edges either; add them")
         self._check(element, route, kind)
-        return route
+        return route, ()
 
     def _named(self, element: Element, route: str, name: str) -> tuple[int, ...]:
         if route in self.route_choices:
@@ -264,11 +272,9 @@ class _Reader:
                 )
         self.checked.add(key)
 
-    def _routed(self, element: Element, kind: VehicleType) -> tuple[int, ...]:
-        names = [element.text("from"), *element.words("via"), element.text("to")]
-        stops = [self._edge(element, name) for name in names]
-        route: tuple[int, ...] = (stops[0],)
-        for start, goal in itertools.pairwise(stops):
+    def _routed(self, element: Element, places: tuple[int, ...], kind: VehicleType) -> tuple[int, ...]:
+        route = places[:1]
+        for start, goal in itertools.pairwise(places):
             key = start, goal, kind.vehicle_class, kind.max_speed
             if key not in self.ways:
                 self.ways[key] = self.router.way(start, goal, kind.vehicle_class, kind.max_speed)
@@ -291,9 +297,10 @@ class _Reader:
 
 
 def write_routes(demand: Demand, network: Network, path: str | Path) -> None:
-    """Writes a plain route file: every vehicle with its type, its whole route and when, where and how it departs.
+    """Writes a plain route file: every vehicle with its type, its route and when, where and how it departs.
 
-    Run by SUMO on the same network it is the same demand; read again it is equal but for the digest.
+    Run by SUMO on the same network it is the same demand; read again it is equal but for the digest. Who was read
+    without a route is written without one.
 
     Args:
         demand: What to write.
@@ -308,9 +315,14 @@ def routes_text(demand: Demand, network: Network) -> str:
     lines = ["<routes>", *(_type_line(kind) for kind in demand.types)]
     for trip in demand.trips:
         head = {"id": trip.id, "type": demand.types[trip.type].id, "depart": _text(trip.depart_s)}
-        edges = " ".join(network.edges[edge].id for edge in demand.routes[trip.route])
         how = {"departLane": trip.depart_lane, "departSpeed": trip.depart_speed, "departPos": trip.depart_position}
-        lines.append(f"<vehicle{_attributes(head | how)}><route{_attributes({'edges': edges})}/></vehicle>")
+        names = [network.edges[edge].id for edge in trip.places or demand.routes[trip.route]]
+        if trip.places:
+            via = {"via": " ".join(names[1:-1])} if len(names) > 2 else {}
+            lines.append(f"<trip{_attributes(head | {'from': names[0], 'to': names[-1]} | via | how)}/>")
+        else:
+            route = _attributes({"edges": " ".join(names)})
+            lines.append(f"<vehicle{_attributes(head | how)}><route{route}/></vehicle>")
     return "\n".join([*lines, "</routes>"]) + "\n"
 
 

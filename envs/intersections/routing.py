@@ -20,6 +20,7 @@ class Router:
         """Args: the network; what to multiply the time on each edge by."""
         self._network, self._factors = network, factors
         self._graphs: dict[tuple[int, float], tuple[list[float], list[dict[int, float]]]] = {}
+        self._trees: dict[tuple[int, int, float], dict[int, int]] = {}  # many drive from the same edge
 
     def connected(self, edge: int, following: int, vehicle_class: str) -> bool:
         """Whether one edge leads onto another for a class."""
@@ -47,6 +48,14 @@ class Router:
 
         Source: E. Dijkstra (1959).
         """
+        key = CLASSES.index(vehicle_class), max_speed
+        before = self._trees.get((start, *key))
+        if before is None:
+            before = self._trees[start, *key] = self._tree(start, vehicle_class, max_speed)
+        return _back(before, start, goal) if goal == start or goal in before else None
+
+    def _tree(self, start: int, vehicle_class: str, max_speed: float) -> dict[int, int]:
+        """The edge before each that can be reached, on the fastest way from `start`."""
         times, following = self._graph(vehicle_class, max_speed)
         best = {start: times[start]}
         before: dict[int, int] = {}
@@ -56,15 +65,23 @@ class Router:
             seconds, edge = heapq.heappop(heap)
             if edge in done:
                 continue
-            if edge == goal:
-                return _back(before, start, goal)
             done.add(edge)
             for other, inside in following[edge].items():
                 later = seconds + inside + times[other]
                 if other not in done and later < best.get(other, float("inf")):
                     best[other], before[other] = later, edge
                     heapq.heappush(heap, (later, other))
-        return None
+        return before
+
+    def through(self, places: Sequence[int], vehicle_class: str, max_speed: float = 1e9) -> tuple[int, ...] | None:
+        """The way over edges in this order, from each to the next the fastest; None where there is no way."""
+        route = tuple(places[:1])
+        for start, goal in itertools.pairwise(places):
+            way = self.way(start, goal, vehicle_class, max_speed)
+            if way is None:
+                return None
+            route += way[1:]
+        return route
 
     def _graph(self, vehicle_class: str, max_speed: float) -> tuple[list[float], list[dict[int, float]]]:
         """Seconds per normal edge, and what follows each with the seconds inside the junction."""

@@ -1,6 +1,6 @@
 """The arrays behind controlled signals: what they may show, what they see, what is counted and observed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from fedsched.envs.intersections.kernels.state import columns_of
 from fedsched.envs.intersections.links import begins
 from fedsched.envs.intersections.network import CLASSES, Turn
 from fedsched.envs.intersections.problem import Problem
-from fedsched.envs.intersections.tables import Tables
+from fedsched.envs.intersections.tables import Tables, Ways
 from fedsched.envs.intersections.timing import Timing
 
 VIEW_M = 200.0
@@ -112,8 +112,8 @@ def control_columns(problem: Problem, batch: int, device: str) -> Columns:
 def sight_columns(problem: Problem, device: str) -> Columns:
     """Which signal a vehicle meets next, what counts behind it, and what its engine needs (`kernels.measure.Sight`)."""
     lanes, links, types = problem.tables.lanes, problem.tables.links, problem.tables.types
-    number, place = _signal_numbers(problem), _out_numbers(problem)
-    ahead, distance = next_signals(problem.tables, number)
+    place = _out_numbers(problem)
+    ahead, distance = next_signals(problem.tables, signal_numbers(problem))
     agent = {signal.index: a for a, signal in enumerate(problem.signals)}
     rest, goal = _through(problem.tables)
     outs = [{int(lane) for targets in signal.targets for lane in targets} for signal in problem.signals]
@@ -135,7 +135,15 @@ def sight_columns(problem: Problem, device: str) -> Columns:
     return {name: to_tensor(values, device) for name, values in columns.items()}
 
 
-def _signal_numbers(problem: Problem) -> npt.NDArray[np.int32]:
+def see_ways(sight: Columns, problem: Problem, ways: Ways) -> None:
+    """Adds ways behind those that are known."""
+    ahead, distance = next_signals(replace(problem.tables, ways=ways), signal_numbers(problem))
+    device = str(sight["ahead"].device)
+    sight["ahead"] = torch.cat((sight["ahead"], to_tensor(ahead, device)))
+    sight["distance"] = torch.cat((sight["distance"], to_tensor(distance, device)))
+
+
+def signal_numbers(problem: Problem) -> npt.NDArray[np.int32]:
     """The place of each link among the signal links, -1 for others, [K]."""
     found = np.full(len(problem.tables.links.source), -1, dtype=np.int32)
     found[problem.signal_links] = np.arange(len(problem.signal_links))
@@ -175,7 +183,7 @@ def view_columns(
     problem: Problem, batch: int, own: int, entity: int, device: str, link_gate: npt.NDArray[np.int32]
 ) -> Columns:
     """The tokens and how movements are laid out (`kernels.observe.View` without its number)."""
-    signals, number, place = problem.signals, _signal_numbers(problem), _out_numbers(problem)
+    signals, number, place = problem.signals, signal_numbers(problem), _out_numbers(problem)
     moves = [move for signal in signals for move in signal.movements]
     count = [len(signal.movements) for signal in signals]
     agents, phases, most = len(signals), problem.phases, problem.movements

@@ -72,7 +72,7 @@ def green_phases(signal: Signal) -> tuple[int, ...]:
 def transition(before: str, after: str) -> str:
     """The state between two phases: links that go from `g` or `G` to neither show `y`, all others keep their state.
 
-    Where no link loses its green, that is `before` itself: the change needs no yellow.
+    Where no link loses its green, that is `before` itself.
 
     Raises:
         IntersectionsError: The states are of different length.

@@ -15,7 +15,8 @@ class Timing:
     Attributes:
         name: Of the protocol.
         period_s: Seconds between decisions; 0: nobody decides, every signal runs its program.
-        yellow_s: How long links that lose their green are yellow.
+        yellow_s: How long links that lose their green are yellow before the new green begins. It begins no earlier
+            where none does, as in RESCO and sumo-rl.
         least_s: Shortest green.
         longest_s: Where nobody decides: the programs of all agents are actuated (`reference.actuated`), with greens of
             `least_s` to `longest_s`; 0: programs run as in the file, actuated where they are so there.

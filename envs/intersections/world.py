@@ -1,6 +1,7 @@
 """The intersections world: B copies of one city, driven by Warp kernels (docs/intersections.md states the rules)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -35,7 +36,9 @@ from fedsched.envs.intersections.kernels.actuated import Greens, Loops
 from fedsched.envs.intersections.kernels.control import LONG_AGO, Control, Plan
 from fedsched.envs.intersections.kernels.measure import Count, Sight
 from fedsched.envs.intersections.kernels.observe import View
+from fedsched.envs.intersections.kernels.priorities import Priorities
 from fedsched.envs.intersections.kernels.state import FLAG_FULL, FLAG_PLANS, bind
+from fedsched.envs.intersections.priorities import Priority, priority_columns, set_priorities, stored_priorities
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.signal_arrays import (
     control_columns,
@@ -99,6 +102,7 @@ class IntersectionsWorld:
         device: `cpu` or a CUDA device.
         slots: Room for vehicles on the road at once; by default as many as there can be.
         districts: Of this problem: its sites, and the gates between them, see `inflow`.
+        priorities: Room for so many in each row, see `prioritise`.
 
     Raises:
         IntersectionsError: An unknown timing.
@@ -113,6 +117,7 @@ class IntersectionsWorld:
         device: str = "cpu",
         slots: int | None = None,
         districts: Districts | None = None,
+        priorities: int = 0,
     ) -> None:
         if batch < 1:
             raise WorldError(f"a world needs at least one copy, got batch={batch}")
@@ -122,15 +127,15 @@ class IntersectionsWorld:
         self.timing = named_timing(timing, problem.name) if isinstance(timing, str) else timing
         self.spec = world_spec(problem, districts)
         self._identity = problem.digest + (districts.digest if districts else "")
-        self.slots = most_vehicles(problem) if slots is None else slots
+        self.slots = problem.most_vehicles if slots is None else slots
         trips = int(np.diff(problem.first_trip).max())
-        parts = len(REWARD_PARTS)
         self.road = road_columns(problem.tables, problem.begin_s, device, districts, self.timing)
         self.traffic = traffic_columns(problem.tables, batch, self.slots, device, trips, districts)
         self.control = control_columns(problem, batch, device)
-        self.counts = count_columns(problem, batch, parts, device)
+        self.counts = count_columns(problem, batch, len(REWARD_PARTS), device)
         features = len(OWN_FEATURES), len(MOVEMENT_FEATURES)
         self.view = view_columns(problem, batch, *features, device, self.road["link_gate"].cpu().numpy())
+        self.priorities = priority_columns(problem, batch, priorities, device)
         self._plan, self._numbers = plan_columns(problem, self.timing, device)
         self._actuation = make_actuation(problem, self.timing)
         self._loops = loop_columns(self._actuation, len(problem.tables.lanes.length), device)
@@ -192,6 +197,15 @@ class IntersectionsWorld:
     ) -> Observation:
         """Lets so many vehicles [B, G] cross each gate between districts until `until_s` [B]; see `inflow`."""
         inflow.begin_epoch(self, vehicles, until_s, where)
+        return self._look()
+
+    def prioritise(self, wanted: Mapping[int, Sequence[Priority]]) -> Observation:
+        """Lets signals serve some movements first, by row; replaces what was asked of these; see `priorities`."""
+        set_priorities(self, wanted)
+        return self._look()
+
+    def _look(self) -> Observation:
+        """What the signals see after something has changed from outside."""
         wp.launch(observe.observe, tuple(self._chosen.shape), inputs=self._bound(), device=self.device)
         return self.observe()
 
@@ -217,6 +231,25 @@ class IntersectionsWorld:
                 column.copy_(torch.as_tensor(snapshot.arrays[f"{t}.{name}"]))
         return self.observe()
 
+    def branch(self, source: Self, rows: torch.Tensor) -> Observation:
+        """Makes row b an exact copy of `source`'s row `rows[b]`, int64 [B]: what follows depends on actions alone.
+
+        Raises:
+            WorldError: `source` has another problem, other districts, or other room for vehicles or priorities.
+        """
+        room = [(world.slots, world.priorities["signal"].shape[1]) for world in (self, source)]
+        if source._identity != self._identity or room[0] != room[1]:
+            raise WorldError("a branch continues a world of the same problem, districts, slots and room for priorities")
+        for t, own in self._tables().items():
+            there = source._tables()[t]
+            for name, column in own.items():
+                column.copy_(there[name].index_select(0, rows))
+        return self.observe()
+
+    def lost(self) -> torch.Tensor:
+        """Time loss and departure delay of all who were due, float64 [B], vehicle s: RESCO's delay times trips."""
+        return metrics.delays(self).sum(1)
+
     def observe(self) -> Observation:
         """What the signals see now."""
         view, control = self.view, self.control
@@ -236,18 +269,16 @@ class IntersectionsWorld:
     def _tables(self) -> dict[str, dict[str, torch.Tensor]]:
         shown = {name: self.view[name] for name in ("own", "entities", "actions", "action_mask")}
         own = {"traffic": stored(self.traffic), "control": self.control, "counts": self.counts, "view": shown}
-        return {**own, "greens": self._greens}
+        return {**own, "greens": self._greens, "priorities": stored_priorities(self.priorities)}
 
     def _clear_control(self, rows: torch.Tensor) -> None:
         for columns in (self.control, self.counts):
             for column in columns.values():
                 fill(column, rows, 0)
-        for column, value in (
-            (self.control["changed_at"], LONG_AGO),
-            (self.control["decided"], -1),
-        ):
-            fill(column, rows, value)
+        fill(self.control["changed_at"], rows, LONG_AGO)
+        fill(self.control["decided"], rows, -1)
         start_greens(self._greens, self._actuation, self.problem, rows)
+        fill(self.priorities["signal"], rows, -1)
         if self.timing.period_s:
             shown = self._plan["green"][self._plan["phase_first"][:-1].long()]
             self.traffic["forced"][rows[:, None], self._plan["signal"].long()] = shown
@@ -296,12 +327,12 @@ class IntersectionsWorld:
         if self._graph is None:
             for module in (second, observe):  # loaded before the capture, since a capture compiles nothing
                 wp.load_module(module, device=self.device)
-            *shared, view = self._bound()
+            *shared, view, asked = self._bound()
             actuated = [bind(Loops, self._loops), bind(Greens, self._greens)]
             inputs = [wp.from_torch(self._go), wp.from_torch(self._chosen), wp.from_torch(self._until)]
             with wp.ScopedCapture(device=self.device) as capture:
                 wp.launch(second.run_to_decision, self.batch, inputs=[*shared, *actuated, *inputs], device=self.device)
-                wp.launch(observe.observe, tuple(self._chosen.shape), inputs=[*shared, view], device=self.device)
+                wp.launch(observe.observe, tuple(self._chosen.shape), inputs=[*shared, view, asked], device=self.device)
             self._graph = capture.graph
         return self._graph
 
@@ -310,17 +341,10 @@ class IntersectionsWorld:
         plan, control = bind(Plan, {**self._plan, **self._numbers}), bind(Control, self.control)
         sight, counts = bind(Sight, self._sight), bind(Count, self.counts)
         view = bind(View, {**self.view, "begin_s": self.problem.begin_s})
-        return [*structs(self.road, self.traffic), plan, control, sight, counts, view]
+        asked = bind(Priorities, self.priorities)
+        return [*structs(self.road, self.traffic), plan, control, sight, counts, view, asked]
 
 
 def fold(seed: int) -> int:
     """A seed as the kernels hold it: itself where it fits."""
     return seed if 0 <= seed < 1 << 31 else int(stream(seed, "intersections/seed").integers(1 << 31))
-
-
-def most_vehicles(problem: Problem) -> int:
-    """Room for everyone: no more than depart, and no more than stand bumper to bumper on all lanes."""
-    trips = int(np.diff(problem.first_trip).max(initial=1))
-    shortest = float(problem.tables.types.length.min(initial=5.0))
-    standing = np.floor(problem.tables.lanes.length / shortest) + 1
-    return max(1, min(trips, int(standing.sum())))

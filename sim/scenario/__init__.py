@@ -6,7 +6,13 @@
 from fedsched.sim.scenario.agreement import Consensus, Data, Link, Market, Network, Plan
 from fedsched.sim.scenario.datacenter import Cluster, DatacenterWorld, Generator, Rule, Tariff, Window
 from fedsched.sim.scenario.grid import Point, expand
-from fedsched.sim.scenario.intersections import CityGenerator, CityTraffic, IntersectionsWorld, SignalRule
+from fedsched.sim.scenario.intersections import (
+    CityGenerator,
+    CityTraffic,
+    DemandVariation,
+    IntersectionsWorld,
+    SignalRule,
+)
 from fedsched.sim.scenario.learning import (
     Agents,
     Constraints,
@@ -43,6 +49,7 @@ __all__ = [
     "DatacenterWorld",
     "CityGenerator",
     "CityTraffic",
+    "DemandVariation",
     "IntersectionsSite",
     "IntersectionsWorld",
     "SignalRule",

@@ -106,6 +106,23 @@ class District(Part):
             yield ("number",), f"there are districts 1 to {self.of}, got {self.number}"
 
 
+class DemandVariation(Part):
+    """How the demands that train differ from the given one, so that nobody learns one hour by heart."""
+
+    volume: float = Field(
+        default=0.3, ge=0, lt=1, description="Largest relative difference of the number of trips: 0.3 is 70 to 130 %"
+    )
+    jitter: Seconds = Field(default=60.0, ge=0, le=86_400, description="Largest difference of a departure")
+    incidents: int = Field(default=0, ge=0, description="Lanes that are closed for a while in each of them")
+    scale: float = Field(
+        default=1.0, gt=0, le=10, description="Factor on the number of trips of all demands, those of tests as well"
+    )
+    detours: float = Field(
+        default=0.0, ge=0, le=10,
+        description="Up to which share drivers whose file gives no route think that a road takes longer",
+    )  # fmt: skip
+
+
 class IntersectionsWorld(Part):
     """The streets of a city; each of its signals is an agent."""
 
@@ -120,7 +137,10 @@ class IntersectionsWorld(Part):
         ge=1,
         le=1000,
         description="Demands drawn from the flows of the files, or generated; of five and more, 60 % train, 20 % "
-        "validate, 20 % test",
+        "validate, 20 % test; with 'variation' and one given demand, how many varied ones train",
+    )
+    variation: DemandVariation | None = Field(
+        default=None, description="How the demands that train differ from the given ones; null: not at all"
     )
     weather: Literal["clear", "rain", "heavy_rain", "snow", "fog"] = Field(
         default="clear", description="Slower and more cautious driving"
@@ -139,9 +159,15 @@ class IntersectionsWorld(Part):
     )
 
     def problems(self) -> Iterable[tuple[Place, str]]:
-        """Somebody has to decide, a generated city has a generator, and RESCO's maps are as they are."""
+        """Somebody has to decide, there is something to vary, and every city has what belongs to it."""
+        yield from self._of_the_city()
         if self.controlled is not None and not self.controlled:
             yield ("controlled",), "no signal is named; name one, or null for all"
+        if self.variation is not None and self.demands < 2:
+            yield ("demands",), "one varied demand is learned by heart; write how many train, such as 'demands: 64'"
+
+    def _of_the_city(self) -> Iterable[tuple[Place, str]]:
+        """A generated city has a generator, and RESCO's maps are as they are."""
         if self.city == "generated" and self.generator is None:
             yield ("city",), "a generated city needs 'generator', such as generator: {shape: ring}"
         if self.city in MAPS and self.controlled is not None:
@@ -149,8 +175,8 @@ class IntersectionsWorld(Part):
                 ("controlled",),
                 f"{self.city} has the signals that RESCO controls; leave it out",
             )
-        if self.city in MAPS and self.demands != 1:
-            yield ("demands",), f"{self.city} has one demand, of fixed trips; leave it out"
+        if self.city in MAPS and self.demands != 1 and self.variation is None:
+            yield ("demands",), f"{self.city} has one demand, of fixed trips; leave it out, or add 'variation: {{}}'"
         for key in ("generator", "traffic"):
             if self.city != "generated" and getattr(self, key) is not None:
                 yield (key,), f"belongs to 'city: generated', but the city is {self.city!r}"

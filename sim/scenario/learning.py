@@ -190,6 +190,20 @@ class Imitation(Part):
     learning_rate: float = Field(default=5.0e-3, gt=0, description="Step size of Adam")
 
 
+class Vine(Part):
+    """Learning from branches before PPO: actions are tried in copies of the world, all else alike."""
+
+    updates: int = Field(default=20, ge=1, description="Local updates that learn so, before those of PPO")
+    every: int = Field(default=4, ge=1, description="Steps of an episode from one moment of trying to the next")
+    horizon: Seconds = Field(default=90.0, gt=0, description="How long what was tried is driven on")
+    branches: int = Field(default=64, ge=2, description="Copies of the world: actions tried at once")
+    keep: int = Field(default=8, ge=1, description="Updates whose branches are learned from")
+    epochs: int = Field(default=4, ge=1, description="Passes over all kept branches in an update")
+    minibatch: int = Field(default=256, ge=1, description="Decisions in a minibatch")
+    learning_rate: float = Field(default=2.0e-3, gt=0, description="Step size of Adam; it falls to a tenth")
+    entropy: float = Field(default=0.01, ge=0, description="Weight of the entropy bonus")
+
+
 class Search(Part):
     """A search over linear scores (CMA-ES) before PPO: it finds where to start."""
 
@@ -199,6 +213,9 @@ class Search(Part):
     windows: int = Field(default=16, ge=1, description="Training windows that each candidate plays at a site")
     worst: float = Field(default=1.0, gt=0, le=1, description="Share of the windows, the worst, that a cost counts")
     sigma: float = Field(default=4.0, gt=0, description="Spread of the first generation, in units of score")
+    softness: float = Field(
+        default=1.0, gt=0, description="Divides the scores found: what is likeliest stays so, more is left to learn"
+    )
 
 
 class Agents(Part):
@@ -230,6 +247,9 @@ class Agents(Part):
         default=None, description="Noise on the parameters in training; null: actions alone are drawn"
     )
     imitation: Imitation | None = Field(default=None, description="Imitation of a rule before PPO; null: none")
+    vine: Vine | None = Field(
+        default=None, description="Learning from branches before PPO, in cities; what counts is the delay; null: none"
+    )
     constraints: Constraints = Field(default=Constraints(), description="Bounds that hold beside the reward")
 
 

@@ -174,6 +174,7 @@ class Scenario(Part):
         if self.agents.start is not None:
             yield from _one_of(("agents", "start"), self.agents.start, STARTS[self.domain], "start")
         yield from self._imitation_problems()
+        yield from self._vine_problems()
         if self.domain == "datacenter":
             yield from self._engine_problems()
             if self.plan is not None and self.plan.market.resource != "processor-hours":
@@ -198,6 +199,19 @@ class Scenario(Part):
         if imitation.updates > planned:
             message = f"federation plans {planned} local updates (rounds * local_updates), got {imitation.updates}"
             yield ("agents", "imitation", "updates"), message
+
+    def _vine_problems(self) -> Iterable[tuple[Place, str]]:
+        vine, planned = self.agents.vine, self.federation.rounds * self.federation.local_updates
+        if vine is None:
+            return
+        if self.domain != "intersections":
+            yield ("agents", "vine"), f"branches are tried in cities; {_WHO[self.domain]} have none yet"
+        if self.agents.encoder.memory:
+            yield ("agents", "encoder", "memory"), "policies with memory try no branches; set 0, or remove 'vine'"
+        imitated = self.agents.imitation.updates if self.agents.imitation else 0
+        if vine.updates + imitated > planned:
+            message = f"federation plans {planned} local updates (rounds * local_updates), {imitated} of them imitate"
+            yield ("agents", "vine", "updates"), f"{message}; got {vine.updates}"
 
     def _replay_problems(self) -> Iterable[tuple[Place, str]]:
         if self.evaluation.replay is not None and self.evaluation.replay % 1:

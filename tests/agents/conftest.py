@@ -84,7 +84,7 @@ class QueueWorld:
         return Observation(self.time.clone(), {"server": tokens})
 
     def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
-        assert until_s is None
+        assert until_s is None or float(until_s.min()) > 1e6, "only a far horizon is kept"
         chosen = actions["server"]
         mask = self.observe().kinds["server"].action_mask
         assert bool(mask.gather(2, chosen[..., None]).all()), "illegal action"
@@ -101,6 +101,15 @@ class QueueWorld:
         cut = torch.full((self.batch,), self.steps == self.limit) & ~over.all(1)
         reward = torch.stack([-waited, picked], 2)
         return Transition(self.observe(), {"server": reward}, elapsed, {"server": over}, cut)
+
+    def branch(self, source: "QueueWorld", rows: torch.Tensor) -> Observation:
+        for name in ("size", "noise", "waiting", "time", "wait"):
+            getattr(self, name).copy_(getattr(source, name)[rows])
+        self.steps = source.steps
+        return self.observe()
+
+    def lost(self) -> torch.Tensor:
+        return self.wait.clone()
 
     def optimum(self) -> torch.Tensor:
         """The least sum of waiting times over all agents, [B], of the problem last reset."""

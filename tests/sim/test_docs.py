@@ -107,11 +107,14 @@ def test_a_policy_that_is_not_there_is_refused(finished: Path, tmp_path: Path) -
 
 
 def test_the_scenario_of_the_page_about_cities_is_valid(tmp_path: Path) -> None:
-    [text] = blocks("docs/intersections.md", "yaml")
+    text, varied = blocks("docs/intersections.md", "yaml")
     (tmp_path / "own.yaml").write_text(text.replace("my-city.sumocfg", "grid3x3"))
     scenario = load_scenario(tmp_path / "own.yaml")
     assert _check(scenario) == []
     assert scenario.evaluation.replay == 2.0
+    [own] = [line for line in text.splitlines() if "world:" in line]
+    (tmp_path / "varied.yaml").write_text(text.replace(own, varied.rstrip().replace("grid4x4", "grid3x3")))
+    assert _check(load_scenario(tmp_path / "varied.yaml")) == []
 
 
 def test_the_page_about_cities_names_every_size_of_every_shape() -> None:

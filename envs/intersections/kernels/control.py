@@ -54,16 +54,13 @@ def show(t: Traffic, p: Plan, b: int, a: int, row: int):
 
 
 @wp.func
-def show_yellow(t: Traffic, p: Plan, b: int, a: int, old: int, new: int) -> bool:
-    """Yellow for all that lose their green, everything else as it was; returns whether anything does."""
+def show_yellow(t: Traffic, p: Plan, b: int, a: int, old: int, new: int):
+    """Yellow for all that lose their green, everything else as it was."""
     n = p.signal[a]
-    lost = bool(False)
     for i in range(p.green.shape[1]):
         t.forced[b, n, i] = p.green[old, i]
         if shows_green(p.green[old, i]) and not shows_green(p.green[new, i]):
             t.forced[b, n, i] = YELLOW
-            lost = True
-    return lost
 
 
 @wp.func
@@ -76,10 +73,9 @@ def choose(t: Traffic, p: Plan, c: Control, b: int, a: int, phase: int):
         first = p.phase_first[a]
         c.target[b, a] = phase
         c.changed_at[b, a] = now
-        c.yellow_until[b, a] = now
+        c.yellow_until[b, a] = now + p.yellow
         if p.yellow > 0:
-            if show_yellow(t, p, b, a, first + old, first + phase):
-                c.yellow_until[b, a] = now + p.yellow
+            show_yellow(t, p, b, a, first + old, first + phase)
 
 
 @wp.func

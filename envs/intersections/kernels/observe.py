@@ -9,6 +9,14 @@ import warp as wp
 from fedsched.envs.intersections.kernels.control import Control, ControlArrays, Plan, PlanArrays, shows_green
 from fedsched.envs.intersections.kernels.gates import is_used
 from fedsched.envs.intersections.kernels.measure import Count, CountArrays, Sight, SightArrays
+from fedsched.envs.intersections.kernels.priorities import (
+    EVERYBODY,
+    NOTHING,
+    Priorities,
+    PriorityArrays,
+    in_time,
+    movement_for,
+)
 from fedsched.envs.intersections.kernels.state import (
     BIG_YELLOW,
     GREEN,
@@ -183,6 +191,52 @@ def mask_phases(r: Road, t: Traffic, p: Plan, c: Control, w: View, b: int, a: in
     w.action_mask[b, a, p.phases] = not active
 
 
+@wp.func
+def is_seen(m: Count, w: View, b: int, move: int) -> bool:
+    """Whether anybody is within 200 m of a movement's stop line."""
+    for i in range(w.movement_link_begin[move], w.movement_link_begin[move + 1]):
+        if m.seen[b, w.movement_link[i]] > 0:
+            return True
+    return False
+
+
+@wp.func
+def serve_first(p: Plan, w: View, x: Priorities, b: int, a: int, e: int):
+    """Leaves of the legal phases those that serve a movement best, if any serves it."""
+    count = p.phase_first[a + 1] - p.phase_first[a]
+    best = int(1)
+    found = bool(False)
+    for k in range(count):
+        if w.action_mask[b, a, k] and x.serves[a, k, e] >= best:
+            best = x.serves[a, k, e]
+            found = True
+    if found:
+        for k in range(count):
+            w.action_mask[b, a, k] = w.action_mask[b, a, k] and x.serves[a, k, e] == best
+
+
+@wp.func
+def wanted_movement(r: Road, t: Traffic, m: Count, w: View, x: Priorities, b: int, i: int) -> int:
+    """What the signal of a priority must serve now, -1 for nothing."""
+    if not in_time(t, x, b, i):
+        return NOTHING
+    if x.trip[b, i] != EVERYBODY:
+        return movement_for(r, t, x, b, i)
+    e = x.movement[b, i]
+    return wp.where(is_seen(m, w, b, w.movement_first[x.signal[b, i]] + e), e, NOTHING)
+
+
+@wp.func
+def keep_priorities(r: Road, t: Traffic, p: Plan, c: Control, m: Count, w: View, x: Priorities, b: int, a: int):
+    """One priority in force after the other, as long as phases are left that serve it."""
+    if c.active[b, a]:
+        for i in range(x.signal.shape[1]):
+            if x.signal[b, i] == a:
+                e = wanted_movement(r, t, m, w, x, b, i)
+                if e != NOTHING:
+                    serve_first(p, w, x, b, a, e)
+
+
 @wp.kernel
 def observe(
     r: RoadArrays,
@@ -192,6 +246,7 @@ def observe(
     v: SightArrays,
     m: CountArrays,
     w: ViewArrays,
+    x: PriorityArrays,
 ):
     b, a = wp.tid()
     see_own(t, p, c, w, b, a)
@@ -203,3 +258,4 @@ def observe(
     for k in range(p.phase_first[a + 1] - p.phase_first[a]):
         w.actions[b, a, k, 0] = flag(p.period > 0 and c.target[b, a] == k)
     mask_phases(r, t, p, c, w, b, a)
+    keep_priorities(r, t, p, c, m, w, x, b, a)

@@ -34,6 +34,8 @@ class FilmArrays:
     entered_on: wp.array1d[wp.int32]  # [T + 1]
     entered: wp.array1d[wp.int32]
     factor: wp.array1d[real]
+    key: wp.array1d[wp.int32]  # the (route, class) that each of these drives
+    last: wp.array1d[wp.int32]  # number of the last edge of its route
     left_on: wp.array1d[wp.int32]  # [T + 1]
     left: wp.array1d[wp.int32]
     states: wp.array2d[wp.int32]  # [T, Q] what the signal links showed
@@ -44,6 +46,7 @@ class MemoryArrays:
     """What is known of the vehicles, wherever they stand in the film."""
 
     vehicle: wp.array2d[Vehicle]  # [B, V]
+    key: wp.array2d[wp.int32]  # [B, V]
 
 
 Film, Memory = wp.ref[FilmArrays], wp.ref[MemoryArrays]
@@ -88,14 +91,16 @@ def edge_before(r: Road, lane: int) -> int:
 
 
 @wp.func
-def enter(r: Road, t: Traffic, e: Memory, b: int, trip: int, factor: real):
+def enter(r: Road, t: Traffic, f: Film, e: Memory, b: int, i: int):
     """Begins to remember a vehicle."""
+    trip = f.entered[i]
     row = t.first_trip[b] + trip
     t.trip_inserted[b, trip] = t.now[b]
     e.vehicle[b, trip].id = trip
-    e.vehicle[b, trip].factor = factor
+    e.vehicle[b, trip].factor = f.factor[i]
     e.vehicle[b, trip].kind = r.trip_type[row]
-    e.vehicle[b, trip].last = r.trip_last[row]
+    e.vehicle[b, trip].last = f.last[i]
+    e.key[b, trip] = f.key[i]
     e.vehicle[b, trip].lane = -1
     e.vehicle[b, trip].inserted = t.now[b]
     e.vehicle[b, trip].signal = -1
@@ -128,7 +133,7 @@ def take(r: Road, t: Traffic, f: Film, e: Memory, b: int, s: int, i: int):
     lane, speed = f.lane[i], f.speed[i]
     t.vehicle[b, s] = e.vehicle[b, f.trip[i]]
     before = int(t.vehicle[b, s].lane)
-    t.vehicle[b, s].way = r.way_begin[t.open_ways[b] + r.trip_key[t.first_trip[b] + f.trip[i]]]
+    t.vehicle[b, s].way = r.way_begin[t.open_ways[b] + e.key[b, f.trip[i]]]
     t.vehicle[b, s].lane = lane
     t.vehicle[b, s].position = f.position[i]
     t.vehicle[b, s].acceleration = speed - t.vehicle[b, s].speed
@@ -165,7 +170,7 @@ def show_second(r: Road, t: Traffic, f: Film, e: Memory, b: int, k: int):
     for q in range(f.states.shape[1]):
         t.state[b, r.signal_link[q]] = f.states[k, q]
     for i in range(f.entered_on[k], f.entered_on[k + 1]):
-        enter(r, t, e, b, f.entered[i], f.factor[i])
+        enter(r, t, f, e, b, i)
     first = f.on[k]
     t.count[b] = f.on[k + 1] - first
     t.most[b] = wp.max(t.most[b], t.count[b])

@@ -28,6 +28,8 @@ class Film:
         entered_on: Where each second's insertions begin, [T + 1].
         entered: Indices of those that were inserted.
         factor: Theirs on speed limits.
+        route_on: Where the route that SUMO found for each of them begins, [entered + 1]; given ones are not told.
+        route: Indices of the edges.
         left_on: Where each second's arrivals begin, [T + 1].
         left: Indices of those that arrived.
         states: What the signals showed during each second, one after another as ASCII codes, uint8 [T, places].
@@ -41,6 +43,8 @@ class Film:
     entered_on: npt.NDArray[np.int32]
     entered: npt.NDArray[np.int32]
     factor: npt.NDArray[np.float64]
+    route_on: npt.NDArray[np.int32]
+    route: npt.NDArray[np.int32]
     left_on: npt.NDArray[np.int32]
     left: npt.NDArray[np.int32]
     states: npt.NDArray[np.uint8]
@@ -66,6 +70,7 @@ def film(simulation: SumoSimulation, stages: Sequence[Stage], gates: Gatekeeper 
 
 def cut(seen: Sequence[Second]) -> Film:
     """Seconds as one film."""
+    routes = [route for second in seen for route in second.routes]
     states = np.frombuffer("".join(second.states for second in seen).encode("ascii"), dtype=np.uint8)
     return Film(
         on=_begins([second.trip for second in seen]),
@@ -76,6 +81,8 @@ def cut(seen: Sequence[Second]) -> Film:
         entered_on=_begins([second.entered for second in seen]),
         entered=_flat([second.entered for second in seen], np.int32),
         factor=_flat([second.factor for second in seen], np.float64),
+        route_on=_begins(routes),
+        route=_flat(routes, np.int32),
         left_on=_begins([second.left for second in seen]),
         left=_flat([second.left for second in seen], np.int32),
         states=states.reshape(len(seen), len(states) // max(1, len(seen))),
@@ -84,7 +91,7 @@ def cut(seen: Sequence[Second]) -> Film:
 
 def join(films: Sequence[Film]) -> Film:
     """Films one after another."""
-    lists = {"on": "trip", "entered_on": "entered", "left_on": "left"}
+    lists = {"on": "trip", "entered_on": "entered", "route_on": "route", "left_on": "left"}
     columns: dict[str, npt.NDArray[Any]] = {}
     for name in Film.__dataclass_fields__:
         parts = [getattr(one, name) for one in films]

@@ -69,6 +69,7 @@ class Gatekeeper:
         self._place: dict[int, int] = {}
         self._wanted: dict[int, str] = {}
         self._held: set[int] = set()
+        self._found: dict[int, tuple[int, ...]] = {}
 
     def limit(self, limits: Limits) -> None:
         """Takes new limits; an epoch that begins counts from now."""
@@ -103,16 +104,16 @@ class Gatekeeper:
 
     def watch(self, second: Second) -> None:
         """Counts the stop lines that vehicles have passed in a second."""
+        self._found |= {trip: tuple(own) for trip, own in zip(second.entered, second.routes, strict=True) if own}
         for trip, lane in zip(second.trip, second.lane, strict=True):
             self._pass(trip, self._plan.edge[lane], lane in self._plan.inside)
         for trip in second.left:
-            route = self._plan.routes[trip]
             if trip in self._lines:
-                self._count(trip, len(route) - 1)
+                self._count(trip, len(self._route(trip)) - 1)
                 del self._lines[trip], self._place[trip]
 
     def _pass(self, trip: int, edge: int, inside: bool) -> None:
-        route, place = self._plan.routes[trip], self._place.get(trip, 0)
+        route, place = self._route(trip), self._place.get(trip, 0)
         while place < len(route) - 1 and route[place] != edge:
             place += 1
         self._place[trip] = place
@@ -121,8 +122,11 @@ class Gatekeeper:
         elif self._lines[trip] != place + inside:
             self._count(trip, place + inside)
 
+    def _route(self, trip: int) -> tuple[int, ...]:
+        return self._found.get(trip) or self._plan.routes[trip]
+
     def _count(self, trip: int, lines: int) -> None:
-        route = self._plan.routes[trip]
+        route = self._route(trip)
         for k in range(self._lines[trip], min(lines, len(route) - 1)):
             gate = self._plan.gate_of.get((route[k], route[k + 1]))
             if gate is not None:

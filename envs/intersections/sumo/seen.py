@@ -47,6 +47,7 @@ class Second:
         speed: m/s.
         entered: Indices of those that were inserted.
         factor: Theirs on speed limits.
+        routes: Theirs, as indices of edges, where SUMO has found them; empty for those whose route was given.
         left: Indices of those that arrived.
         states: What the signals showed, one after another.
     """
@@ -57,6 +58,7 @@ class Second:
     speed: list[float]
     entered: list[int]
     factor: list[float]
+    routes: list[list[int]]
     left: list[int]
     states: str
 

@@ -57,12 +57,16 @@ class Names:
         signals: Traffic lights.
         types: Vehicle types.
         trips: Vehicles, in order of departure.
+        edges: Normal and internal edges.
+        routed: Indices of the vehicles whose route SUMO finds.
     """
 
     lanes: tuple[str, ...]
     signals: tuple[str, ...]
     types: tuple[str, ...] = ()
     trips: tuple[str, ...] = ()
+    edges: tuple[str, ...] = ()
+    routed: frozenset[int] = frozenset()
 
 
 def names_of(network: Network, demand: Demand) -> Names:
@@ -72,6 +76,8 @@ def names_of(network: Network, demand: Demand) -> Names:
         signals=tuple(signal.id for signal in network.signals),
         types=tuple(kind.id for kind in demand.types),
         trips=tuple(trip.id for trip in demand.trips),
+        edges=tuple(edge.id for edge in network.edges),
+        routed=frozenset(n for n, trip in enumerate(demand.trips) if trip.places),
     )
 
 
@@ -154,6 +160,8 @@ class SumoSimulation:
         self._signal = _Index.over("signal", names.signals, closed=True)
         self._types = _Index.over("vehicle type", names.types, listed)
         self._trip = _Index.over("vehicle", names.trips, listed)
+        self._edge = _Index.over("edge", names.edges, closed=True)
+        self._routed = names.routed
 
     def _command(self) -> list[str]:
         setup = self.setup
@@ -237,9 +245,16 @@ class SumoSimulation:
             speed=[vehicle.getSpeed(v) for v in ids],
             entered=[self._trip[v] for v in entered],
             factor=[vehicle.getSpeedFactor(v) for v in entered],
+            routes=[self._found(v) for v in entered],
             left=[self._trip[v] for v in simulation.getArrivedIDList()],
             states="".join(self.states()),
         )
+
+    def _found(self, name: str) -> list[int]:
+        """The route that SUMO has found for a vehicle: until it is inserted it may be another."""
+        if self._trip[name] not in self._routed:
+            return []
+        return [self._edge[edge] for edge in self._libsumo.vehicle.getRoute(name)]
 
     def _next_signal(self, ahead: tuple[tuple[str, int, float, str], ...]) -> tuple[int, int, float]:
         return (self._signal[ahead[0][0]], ahead[0][1], ahead[0][2]) if ahead else (-1, -1, FAR)

@@ -1,14 +1,14 @@
 """The intersections world with SUMO's traffic: the same signals, observations, rewards and figures.
 
 SUMO drives in worker processes, one per row, and reports every second where everybody is; decisions, yellow, counts,
-rewards and observations are then those of the kernels (`kernels.replay`). The trips, with their routes, are those of
-the problem.
+rewards and observations are then those of the kernels (`kernels.replay`). The trips are those of the problem, with
+their routes where its files give them.
 """
 
 import tempfile
 import weakref
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,21 +20,25 @@ import warp as wp
 
 from fedsched.envs.core import Observation, Snapshot, WorldError
 from fedsched.envs.intersections.actuation import actuated
-from fedsched.envs.intersections.arrays import fill, to_tensor
+from fedsched.envs.intersections.arrays import fill, replace_ways, to_tensor
 from fedsched.envs.intersections.closures import closures_text
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.kernels import observe, replay
 from fedsched.envs.intersections.kernels.state import Vehicle, bind, layout
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.netwriter import write_network
+from fedsched.envs.intersections.priorities import Priority
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.routefile import write_routes
+from fedsched.envs.intersections.signal_arrays import see_ways
 from fedsched.envs.intersections.signals import transition
 from fedsched.envs.intersections.sumo.batch import SumoBatch
 from fedsched.envs.intersections.sumo.film import Film, Stage, cut, join
 from fedsched.envs.intersections.sumo.gatekeeper import Limits
 from fedsched.envs.intersections.sumo.gates import gate_plan
+from fedsched.envs.intersections.sumo.routes import FoundRoutes
 from fedsched.envs.intersections.sumo.simulation import Names, SumoError, SumoSetup, names_of
+from fedsched.envs.intersections.tables import I32, Ways
 from fedsched.envs.intersections.timing import Timing
 from fedsched.envs.intersections.world import IntersectionsWorld
 
@@ -47,6 +51,10 @@ class SumoWorld(IntersectionsWorld):
     episodes anew, so `spec.exact` is False. The timing `actuated` is SUMO's own rule. Until an episode ends, the last
     second of the trips that are over is missing from their time loss; then SUMO's tripinfo replaces it.
 
+    Trips whose file gives no route (`Trip.places`) are routed by SUMO, as it routes those of the file: by the travel
+    times of the moment in which they depart. So they need not take the problem's routes, and `ways` has more ways than
+    the problem's tables once they do not. Vehicles count for the links of the routes that they really take.
+
     Use as a context manager or call `close`; a world that is forgotten ends its processes too.
 
     Args:
@@ -54,6 +62,7 @@ class SumoWorld(IntersectionsWorld):
         batch: Number of copies B.
         timing: When signals decide, by name or as it is.
         districts: Of this problem: its sites, and the gates at which crossings are counted.
+        priorities: Room for so many in each row.
 
     Raises:
         SumoError: SUMO is missing.
@@ -67,6 +76,7 @@ class SumoWorld(IntersectionsWorld):
         batch: int,
         timing: str | Timing = "resco",
         districts: Districts | None = None,
+        priorities: int = 0,
     ) -> None:
         if problem.begin_s != round(problem.begin_s):
             raise IntersectionsError(
@@ -74,7 +84,7 @@ class SumoWorld(IntersectionsWorld):
             )
         self._batch = SumoBatch()
         trips = int(np.diff(problem.first_trip).max(initial=1))
-        super().__init__(problem, batch, timing, slots=max(1, trips), districts=districts)
+        super().__init__(problem, batch, timing, slots=max(1, trips), districts=districts, priorities=priorities)
         self.spec = replace(self.spec, exact=False)
         self._folder = tempfile.TemporaryDirectory(prefix="fedsched-sumo-")
         self._end = weakref.finalize(self, _end, self._batch, self._folder)
@@ -88,10 +98,12 @@ class SumoWorld(IntersectionsWorld):
         self._driving: set[int] = set()
         self._places = _places(problem)
         self._guarded = districts is not None and bool(self.timing.period_s)
+        self._routes = FoundRoutes(problem)
         self._seconds = torch.zeros(batch, dtype=torch.int32)
         self._green_at = torch.full((batch, len(problem.signals)), -1, dtype=torch.int32)
         bytes_each = layout(Vehicle)[1]
         self._memory = torch.zeros((batch, self.slots, bytes_each), dtype=torch.uint8)
+        self._keys = torch.zeros((batch, self.slots), dtype=torch.int32)
         self._bind()
 
     def limit_inflow(
@@ -110,6 +122,23 @@ class SumoWorld(IntersectionsWorld):
         """The limits now in force at each gate."""
         columns = [self.traffic[f"gate_{name}"].tolist() for name in ("limit", "begin", "end")]
         return {row: tuple(zip(*(column[row] for column in columns), strict=True)) for row in rows}
+
+    def prioritise(self, wanted: Mapping[int, Sequence[Priority]]) -> Observation:
+        """Lets signals serve some movements first, see `IntersectionsWorld.prioritise`.
+
+        Raises:
+            WorldError: One for a trip that SUMO routes: it need not come by; or what `set_priorities` refuses.
+        """
+        for row, own in wanted.items():
+            trips = self.problem.demands[int(self._episodes[row, 0])].trips if row < self.batch else ()
+            if free := [one.trip for one in own if 0 <= one.trip < len(trips) and trips[one.trip].places]:
+                raise WorldError(f"row {row}: SUMO finds the route of trip {free[0]} itself; give it one in the demand")
+        return super().prioritise(wanted)
+
+    @property
+    def ways(self) -> Ways:
+        """The ways of everybody: those of the problem's tables, and behind them others that SUMO has found."""
+        return self._routes.ways
 
     def snapshot(self) -> Snapshot:
         """Which episode each row is in: instance and seed, -1 before the first."""
@@ -142,8 +171,9 @@ class SumoWorld(IntersectionsWorld):
         """The kernels' structs over the arrays, which stay where they are."""
         for module in (replay, observe):
             wp.load_module(module, device=self.device)
-        *self._world, self._bound_view = self._bound()
-        self._bound_memory = bind(replay.Memory, {"vehicle": self._memory})
+        *self._world, view, asked = self._bound()
+        self._seen = view, asked
+        self._bound_memory = bind(replay.Memory, {"vehicle": self._memory, "key": self._keys})
         self._go_array = wp.from_torch(self._go)
 
     def _start(self, rows: torch.Tensor, instances: torch.Tensor, seeds: torch.Tensor) -> None:
@@ -183,7 +213,7 @@ class SumoWorld(IntersectionsWorld):
         inputs = [*self._world, film, self._bound_memory, self._go_array]
         wp.launch(replay.replay, self.batch, inputs=inputs, device=self.device)
         shape = tuple(self._chosen.shape)
-        wp.launch(observe.observe, shape, inputs=[*self._world, self._bound_view], device=self.device)
+        wp.launch(observe.observe, shape, inputs=[*self._world, *self._seen], device=self.device)
         over = [row for row in sorted(self._driving) if bool(self.control["ended"][row])]
         self._finish(over)
 
@@ -223,12 +253,25 @@ class SumoWorld(IntersectionsWorld):
 
     def _bound_film(self, films: Mapping[int, Film]) -> object:
         """The films of all rows as the kernels read them."""
-        joined = join([films[row] for row in sorted(films)]) if films else cut([])
+        rows = sorted(films)
+        joined = join([films[row] for row in rows]) if films else cut([])
+        entered = [films[row].entered + int(self.traffic["first_trip"][row]) for row in rows]
+        key, last = self._driven(np.concatenate(entered) if films else joined.entered, joined)
         states = joined.states[:, self._places] if films else np.zeros((0, len(self._places)))
         first = np.cumsum([0, *self._seconds.tolist()])
-        columns = {**vars(joined), "states": states.astype(np.int32), "first": first}
+        columns = {**vars(joined), "states": states.astype(np.int32), "first": first, "key": key, "last": last}
         self._film = {name: to_tensor(values, self.device) for name, values in columns.items()}
         return bind(replay.Film, self._film)
+
+    def _driven(self, trips: I32, film: Film) -> tuple[I32, I32]:
+        """The (route, class) and the last place of those who entered; ways that are new are made known."""
+        before = self.ways.begin.shape[1]
+        key, last, new = self._routes.meet(trips, film)
+        if new is not None:
+            replace_ways(self.road, self.traffic, self.ways, before)
+            see_ways(self._sight, self.problem, new)
+            self._bind()
+        return key, last
 
     def _finish(self, rows: list[int]) -> None:
         """Takes over what SUMO says of the trips of episodes that are over."""

@@ -1,6 +1,7 @@
 """The problem that a scenario's city stands for: shipped, generated, one of RESCO's maps, or the user's files."""
 
 import math
+from dataclasses import dataclass
 
 from fedsched.envs.intersections.balance import balanced
 from fedsched.envs.intersections.districts import Districts
@@ -16,48 +17,70 @@ from fedsched.envs.intersections.generate import (
 from fedsched.envs.intersections.maps import resco_problem
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, grid_problem, read_problem
+from fedsched.envs.intersections.variation import with_demands
+from fedsched.sim.domains.intersections.splits import with_variation
 from fedsched.sim.scenario import CityGenerator, CityTraffic, IntersectionsWorld
 from fedsched.sim.scenario.intersections import MAPS
 
 
-def city_problem(settings: IntersectionsWorld) -> Problem:
-    """Streets, signals and demands.
+@dataclass(frozen=True)
+class City:
+    """What a scenario's city stands for.
+
+    Attributes:
+        problem: Streets, signals and demands.
+        apart: How many of the demands, the first ones, never train (`splits.demands_of`).
+    """
+
+    problem: Problem
+    apart: int = 0
+
+
+def read_city(settings: IntersectionsWorld) -> City:
+    """Streets, signals and demands, varied where that is asked for.
 
     Raises:
         IntersectionsError: Sizes that do not fit, unknown places, files that cannot be used, maps that are not there,
             a demand without vehicles, or several that are all alike.
     """
     if settings.city == "generated":
-        found = _generated(settings)
+        found = City(_generated(settings))
     else:
-        found = problem_in_weather(_given(settings), settings.weather)
-    _check_demands(found, settings)
+        found = City(problem_in_weather(_given(settings), settings.weather))
+    _require_trips(found.problem)
+    if settings.variation is not None:
+        found = City(*with_variation(found.problem, settings.variation, settings.demands))
+        _require_trips(found.problem)
+    elif settings.demands > 1 and _alike(found.problem):
+        raise IntersectionsError(
+            f"'demands: {settings.demands}', but all are alike, since trips and flows at equal intervals draw nothing; "
+            "remove 'demands', give flows a probability or period=\"exp(...)\", or add 'variation: {}'"
+        )
     return found
 
 
-def whole_city(settings: IntersectionsWorld) -> tuple[Problem, Districts]:
-    """The city that a site is a district of, and all its districts, `d1` to `d<of>`, with gates to the outside.
+def districts_in(settings: IntersectionsWorld, city: City) -> Districts:
+    """All districts of the city that a site is a part of, `d1` to `d<of>`, with gates to the outside.
 
     Raises:
-        IntersectionsError: As `city_problem`; or fewer signals than districts.
+        IntersectionsError: Fewer signals than districts.
     """
     assert settings.district is not None, "the scenario has been checked"
-    problem = city_problem(settings)
-    return problem, with_entrances(problem, balanced(problem, settings.district.of, by=settings.district.by))
+    divided = balanced(city.problem, settings.district.of, by=settings.district.by)
+    return with_entrances(city.problem, divided)
 
 
-def _check_demands(found: Problem, settings: IntersectionsWorld) -> None:
+def _require_trips(found: Problem) -> None:
     where = f"between {found.begin_s:g} and {found.end_s:g} s"
     for number, demand in enumerate(found.demands):
         if not demand.trips:
             raise IntersectionsError(
                 f"no vehicle departs {where} in demand {number}; give more traffic or a longer time"
             )
-    if settings.demands > 1 and all(one.trips == found.demands[0].trips for one in found.demands):
-        raise IntersectionsError(
-            f"'demands: {settings.demands}', but all are alike, since trips and flows at equal intervals draw nothing; "
-            "remove 'demands', or give flows a probability or period=\"exp(...)\""
-        )
+
+
+def _alike(found: Problem) -> bool:
+    return all(one.trips == found.demands[0].trips for one in found.demands)
 
 
 def _given(settings: IntersectionsWorld) -> Problem:
@@ -65,6 +88,11 @@ def _given(settings: IntersectionsWorld) -> Problem:
         return grid_problem(settings.demands, settings.controlled)
     if settings.city in MAPS:
         return resco_problem(settings.city)
+    if settings.variation is None:
+        return read_problem(settings.city, settings.controlled, settings.demands)
+    pair = read_problem(settings.city, settings.controlled, 2)
+    if _alike(pair):  # files that draw nothing need not be read once for every demand
+        return with_demands(pair, pair.demands[:1])
     return read_problem(settings.city, settings.controlled, settings.demands)
 
 

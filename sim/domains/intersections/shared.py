@@ -15,7 +15,7 @@ from fedsched.envs.intersections.exchange import DistrictExchange, Market
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.sim.domains.base import Decide, Episodes, FloatArray, Simulator, Split
-from fedsched.sim.domains.intersections.city import whole_city
+from fedsched.sim.domains.intersections.city import districts_in, read_city
 from fedsched.sim.domains.intersections.figures import FIGURES
 from fedsched.sim.domains.intersections.operation import Outcome, city_figures
 from fedsched.sim.domains.intersections.worlds import CityWorlds
@@ -36,9 +36,10 @@ class SharedCity(CityWorlds):
             Market() if market is None else Market(market.delay_value, market.pace, market.fill, market.least)
         )
 
-    def streets(self) -> tuple[Problem, Districts | None]:
+    def streets(self) -> tuple[Problem, int, Districts | None]:
         """The whole network and its districts."""
-        return whole_city(self.settings)
+        city = read_city(self.settings)
+        return city.problem, city.apart, districts_in(self.settings, city)
 
     @property
     def horizon_s(self) -> float:

@@ -19,7 +19,7 @@ from fedsched.envs.intersections.teachers import SeenPressure
 from fedsched.envs.intersections.viewer import RecordedWorld, make_picture
 from fedsched.envs.intersections.world import IntersectionsWorld, world_spec
 from fedsched.sim.domains.base import Episodes, FloatArray, Judgement, Scene, Simulator, Split
-from fedsched.sim.domains.intersections.city import whole_city
+from fedsched.sim.domains.intersections.city import districts_in, read_city
 from fedsched.sim.domains.intersections.operation import CityOperation
 from fedsched.sim.domains.intersections.worlds import CityWorlds
 from fedsched.sim.scenario import Scenario
@@ -37,15 +37,16 @@ class CitySite(CityWorlds):
         self._search = scenario.agents.search
         self._kept: dict[str, IntersectionsWorld] = {}
 
-    def streets(self) -> tuple[Problem, Districts | None]:
+    def streets(self) -> tuple[Problem, int, Districts | None]:
         """A district's are its cut-out: it sees the gates that it has in the whole."""
         if self.settings.district is None:
             return super().streets()
         number = self.settings.district.number - 1
-        whole, districts = whole_city(self.settings)
+        city = read_city(self.settings)
+        whole, districts = city.problem, districts_in(self.settings, city)
         self._shared_spec = part_of(world_spec(whole, districts), number)
         local = cut_out(whole, districts, districts.names[number])
-        return local, in_cut_out(whole, districts, local)
+        return local, city.apart, in_cut_out(whole, districts, local)
 
     @property
     def shared_spec(self) -> WorldSpec:

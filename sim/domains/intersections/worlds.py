@@ -15,7 +15,8 @@ from fedsched.envs.intersections.programs import green_wave, webster
 from fedsched.envs.intersections.sumo.world import SumoWorld
 from fedsched.envs.intersections.world import IntersectionsWorld
 from fedsched.sim.domains.base import Episodes, Simulator, Split
-from fedsched.sim.domains.intersections.city import city_problem
+from fedsched.sim.domains.intersections.city import read_city
+from fedsched.sim.domains.intersections.splits import demands_of, seed_of
 from fedsched.sim.errors import WorldSetupError
 from fedsched.sim.scenario import IntersectionsWorld as WorldSettings
 from fedsched.sim.scenario import Scenario, as_kind
@@ -39,9 +40,6 @@ _PROGRAMS: dict[str, Callable[[Problem], Problem]] = {
 RULES = (*_PROGRAMS, *_CONTROLLERS)
 """The classical controllers that `best-rule` is chosen from."""
 
-SHARES = (0.6, 0.8)
-"""Where the demands of a city end that train, and those that validate; the rest are for tests."""
-
 
 class CityWorlds:
     """The worlds of one city, and what the classical controllers do in them.
@@ -61,11 +59,12 @@ class CityWorlds:
         self._order = list(scenario.sites).index(name)
         self._seed, self._validation = scenario.seed, scenario.evaluation.validation
         with self.blame():
-            self.problem, self.districts = self.streets()
+            self.problem, self._apart, self.districts = self.streets()
 
-    def streets(self) -> tuple[Problem, Districts | None]:
-        """The streets of the worlds, and the districts whose gates they have."""
-        return city_problem(self.settings), None
+    def streets(self) -> tuple[Problem, int, Districts | None]:
+        """The streets of the worlds, how many demands never train, and the districts whose gates they have."""
+        city = read_city(self.settings)
+        return city.problem, city.apart, None
 
     @contextmanager
     def blame(self) -> Iterator[None]:
@@ -81,12 +80,13 @@ class CityWorlds:
 
     def draw(self, split: Split, count: int, *keys: int) -> Episodes:
         """Demands of a split, each with its own random numbers; those of tests do not depend on the seed of the run."""
-        first, last = demands_of(split, len(self.problem.demands))
+        first, last = demands_of(split, len(self.problem.demands), self._apart)
         seed = 0 if split == "test" else self._seed
         drawn = stream(seed, f"sim/{split}", self._order, *keys).integers(1 << 31, size=count)
         numbers = torch.as_tensor(drawn, device=self.device)
         places = torch.arange(count, device=self.device) if split == "test" else numbers
-        return Episodes(first + places % (last - first), numbers)
+        seeds = numbers if self.settings.variation is None else seed_of(split, numbers)
+        return Episodes(first + places % (last - first), seeds)
 
     def controlled(self, rule: str, batch: int, simulator: Simulator = "own") -> tuple[IntersectionsWorld, Controller]:
         """A world and what drives it under a rule; programs have worlds in which nobody decides."""
@@ -123,11 +123,3 @@ def play_rule(world: World, controller: Controller, episodes: Episodes) -> Figur
     """The metrics of episodes that a controller has driven to their end."""
     controller.reset(world)
     return play(world, episodes.instances, episodes.seeds, controller.act)
-
-
-def demands_of(split: Split, count: int) -> tuple[int, int]:
-    """The first demand of a split and one past its last; few demands serve all splits, with other random numbers."""
-    if count < 5:
-        return 0, count
-    train, validation = (round(share * count) for share in SHARES)
-    return {"train": (0, train), "validation": (train, validation), "test": (validation, count)}[split]

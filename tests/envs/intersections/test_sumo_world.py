@@ -141,7 +141,7 @@ def test_decisions_show_the_same_lights_at_the_same_time() -> None:
             for field in ("own", "actions", "action_mask", "active", "alive"):
                 mine, other = (getattr(side.observation.kinds[KIND], field) for side in (a, b))
                 assert torch.equal(mine, other), field
-    assert len(shown) == 5  # three phases, yellow before the first and the second; 3 to 2 needs none
+    assert len(shown) == 5  # three phases, yellow before the first and the second; from 3 to 2 nothing loses its green
 
 
 @needs_sumo

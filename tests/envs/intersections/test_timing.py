@@ -7,6 +7,7 @@ import torch
 
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem
+from fedsched.envs.intersections.signals import transition
 from fedsched.envs.intersections.timing import TIMINGS, Timing, named_timing
 from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
@@ -67,6 +68,27 @@ def test_a_decision_is_asked_for_once(problem: Problem) -> None:
     assert not bool(moved.observation.kinds[KIND].active.any())
     moved = world.step({KIND: torch.full((1, 9), 4)})
     assert float(moved.elapsed_s) == 10.0
+
+
+@pytest.mark.parametrize("loses", [True, False])
+def test_a_new_green_begins_once_the_yellow_time_is_over_whether_a_green_is_lost_or_not(
+    problem: Problem, loses: bool
+) -> None:
+    """As RESCO and sumo-rl have it; until then, links show what they had, and yellow where they lose it."""
+    signal, others = problem.signals[4], range(len(problem.signals[4].phases))
+    states = signal.phases
+    old, new = next(
+        (a, b) for a in others for b in others if a != b and (transition(states[a], states[b]) != states[a]) == loses
+    )
+    world = IntersectionsWorld(problem, 1, Timing("slow", 20, 4))
+    until = torch.zeros(1, dtype=torch.float64)
+    active = world.reset(torch.tensor([0]), torch.tensor([0]), until_s=until).kinds[KIND].active
+    shown = []
+    for now in range(1, 31):
+        phase = torch.where(active, old if now <= 20 else new, world.spec.kinds[0].idle)
+        active = world.step({KIND: phase}, until + now).observation.kinds[KIND].active
+        shown.append("".join(map(chr, world.traffic["forced"][0, signal.index].tolist())))
+    assert shown[19:] == [states[old], *[transition(states[old], states[new])] * 4, *[states[new]] * 6]
 
 
 def test_wrong_timings_are_refused() -> None:

@@ -21,7 +21,7 @@ from fedsched.sim.domains.base import Simulator
 from fedsched.sim.domains.intersections.city import traffic_of
 from fedsched.sim.domains.intersections.domain import DOMAIN
 from fedsched.sim.domains.intersections.site import CitySite
-from fedsched.sim.domains.intersections.worlds import RULES, CityWorlds, demands_of, play_rule
+from fedsched.sim.domains.intersections.worlds import RULES, CityWorlds, play_rule
 from fedsched.sim.errors import UserError, WorldSetupError
 from fedsched.sim.evaluate import evaluate_run
 from fedsched.sim.export import export_run
@@ -64,15 +64,6 @@ def cities(*names: str, **changes: object) -> Scenario:
 @pytest.fixture(scope="module")
 def site() -> CitySite:
     return CitySite(cities(), "a")
-
-
-def test_the_demands_of_a_city_are_split_once() -> None:
-    for count in (5, 8, 21):
-        ends = [demands_of(split, count) for split in ("train", "validation", "test")]
-        assert [first for first, _ in ends] == [0, *(last for _, last in ends[:-1])]
-        assert ends[-1][1] == count
-        assert all(first < last for first, last in ends)
-    assert {demands_of(split, 4) for split in ("train", "validation", "test")} == {(0, 4)}
 
 
 def test_episodes_come_from_their_split_and_from_the_seed_alone(site: CitySite) -> None:
