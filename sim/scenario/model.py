@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from fedsched.sim.scenario.agreement import Consensus, Plan
 from fedsched.sim.scenario.base import Part, Place
+from fedsched.sim.scenario.city import district_problems, hierarchy_problems, plan_problems
 from fedsched.sim.scenario.datacenter import DatacenterWorld
 from fedsched.sim.scenario.learning import Agents, Federation
 from fedsched.sim.scenario.pettingzoo import PettingZooWorld
@@ -176,12 +177,15 @@ class Scenario(Part):
         yield from self._vine_problems()
         if self.domain == "datacenter":
             yield from self._engine_problems()
+            if self.plan is not None and self.plan.market.resource != "processor-hours":
+                yield ("plan", "market", "resource"), "data centres trade processor-hours; leave it out"
         else:
             yield from self._market_problems()
         if self.domain == "pettingzoo":
             yield from self._foreign_problems()
         if self.domain == "intersections":
-            yield from self._hierarchy_problems()
+            yield from district_problems(self.sites)
+            yield from hierarchy_problems(self.sites, self.agents.imitation is not None)
 
     def _imitation_problems(self) -> Iterable[tuple[Place, str]]:
         imitation, planned = self.agents.imitation, self.federation.rounds * self.federation.local_updates
@@ -210,16 +214,6 @@ class Scenario(Part):
             message = f"federation plans {planned} local updates (rounds * local_updates), {imitated} of them imitate"
             yield ("agents", "vine", "updates"), f"{message}; got {vine.updates}"
 
-    def _hierarchy_problems(self) -> Iterable[tuple[Place, str]]:
-        """Planners in all cities or in none, and no teacher, since none plans."""
-        planned = {n: site.world.domain == "intersections" and site.world.hierarchy for n, site in self.sites.items()}
-        for name, settings in planned.items():
-            if not settings and any(planned.values()):
-                message = "sites of a scenario share a policy: give all cities a 'hierarchy', or none"
-                yield ("sites", name, "world", "hierarchy"), message
-        if any(planned.values()) and self.agents.imitation is not None:
-            yield ("agents", "imitation"), "teachers do not plan; remove it, or the 'hierarchy' of the cities"
-
     def _replay_problems(self) -> Iterable[tuple[Place, str]]:
         if self.evaluation.replay is not None and self.evaluation.replay % 1:
             yield ("evaluation", "replay"), f"whole seconds are needed, got {self.evaluation.replay:g} s"
@@ -242,7 +236,9 @@ class Scenario(Part):
     def _market_problems(self) -> Iterable[tuple[Place, str]]:
         """What only data centres have."""
         instead, period = _INSTEAD[self.domain]
-        if self.plan is not None:
+        if self.plan is not None and self.domain == "intersections":
+            yield from plan_problems(self.sites, self.plan)
+        elif self.plan is not None:
             yield ("plan",), f"belongs to data centres; {_WHO[self.domain]} have nothing to trade, so remove it"
         if self.agents.constraints.wait is not None:
             yield ("agents", "constraints", "wait"), f"belongs to data centres; {instead}"
@@ -279,7 +275,7 @@ class Scenario(Part):
                     ("plan", "links", pair),
                     f"not a pair of sites such as 'north-east'; sites are {', '.join(self.sites)}",
                 )
-        if self.evaluation.period < plan.epoch:
+        if self.domain == "datacenter" and self.evaluation.period < plan.epoch:
             yield ("plan", "epoch"), "is longer than evaluation.period, so no plan would ever be settled"
 
     def _fault_problems(self) -> Iterable[tuple[Place, str]]:

@@ -9,6 +9,7 @@ import torch
 from fedsched.agents.collect import play
 from fedsched.envs.core import Controller, World, WorldError, stream
 from fedsched.envs.intersections import controllers
+from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.planned import PlannedWorld
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.programs import green_wave, webster
@@ -59,8 +60,12 @@ class CityWorlds:
         self._order = list(scenario.sites).index(name)
         self._seed, self._validation = scenario.seed, scenario.evaluation.validation
         with self.blame():
-            city = read_city(self.settings)
-        self.problem, self._apart = city.problem, city.apart
+            self.problem, self._apart, self.districts = self.streets()
+
+    def streets(self) -> tuple[Problem, int, Districts | None]:
+        """The streets of the worlds, how many demands never train, and the districts whose gates they have."""
+        city = read_city(self.settings)
+        return city.problem, city.apart, None
 
     @contextmanager
     def blame(self) -> Iterator[None]:
@@ -72,10 +77,10 @@ class CityWorlds:
 
     def world(self, batch: int, simulator: Simulator = "own") -> IntersectionsWorld | PlannedWorld:
         """A batch in which signals decide as the scenario says, beside planners if it has some."""
-        streets, hierarchy = self.streets(batch, simulator), self.settings.hierarchy
+        streets, hierarchy = self.bare(batch, simulator), self.settings.hierarchy
         return streets if hierarchy is None else PlannedWorld(streets, round(hierarchy.period))
 
-    def streets(self, batch: int, simulator: Simulator = "own") -> IntersectionsWorld:
+    def bare(self, batch: int, simulator: Simulator = "own") -> IntersectionsWorld:
         """The same without planners."""
         return self._in(simulator, self.problem, batch, self.settings.timing)
 
@@ -95,12 +100,12 @@ class CityWorlds:
             problem = _PROGRAMS[rule](self.problem)
             timing = "actuated" if rule == "actuated" else "program"
             return self._in(simulator, problem, batch, timing), controllers.ProgramController()
-        return self.streets(batch, simulator), _CONTROLLERS[rule]()
+        return self.bare(batch, simulator), _CONTROLLERS[rule]()
 
     def _in(self, simulator: Simulator, problem: Problem, batch: int, timing: str) -> IntersectionsWorld:
         if simulator == "sumo":
-            return SumoWorld(problem, batch, timing)
-        return IntersectionsWorld(problem, batch, timing, self.device)
+            return SumoWorld(problem, batch, timing, self.districts)
+        return IntersectionsWorld(problem, batch, timing, self.device, districts=self.districts)
 
     def rule(self, rule: str, episodes: Episodes) -> Figures:
         """What a rule makes of episodes."""

@@ -101,6 +101,7 @@ def _start(scenario: Scenario, site: CitySite) -> np.ndarray[tuple[int], np.dtyp
     [
         (({"hierarchy": {}}, {}), {}, "give all cities a 'hierarchy', or none"),
         (({"hierarchy": {}},), {"imitation": {"teacher": "greedy", "updates": 1}}, "teachers do not plan"),
+        (({"hierarchy": {}, "district": {"number": 1, "of": 2}},), {}, "districts have no planners yet"),
         (({"hierarchy": {"period": "0 s"}},), {}, "greater than or equal to 1"),
     ],
 )
