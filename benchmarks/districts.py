@@ -1,13 +1,13 @@
-"""What districts do: limits at gates, plans, and how much of a city its cut-outs keep.
+"""What districts do: limits at gates, and how much of a city its cut-outs keep.
 
     python -m benchmarks.districts                       # gates on the shipped grid
     python -m benchmarks.districts MAPS --maps cologne8 ingolstadt21     # and cut-outs of maps, a folder each
 
 Gates: 4 balanced districts, greedy signals, epochs of 5 minutes, 5 seeds. First nobody is limited; then every gate may
-let in half of its mean crossings; then the districts bid and `clear` settles. Demand is that of two instances at
-once. Cut-outs: greedy signals, 5 seeds; mean delay is that of a signal's vehicles within 200 m (reward
-part `delay`), seconds per hour, in the whole network and in the cut-outs, with departures by the speed limits and by
-measured edge times; and in the whole network with five other seeds, to compare.
+let in half of its mean crossings. Demand is that of two instances at once. Cut-outs: greedy signals, 5 seeds; mean
+delay is that of a signal's vehicles within 200 m (reward part `delay`), seconds per hour, in the whole network and in
+the cut-outs, with departures by the speed limits and by measured edge times; and in the whole network with five other
+seeds, to compare. What plans do: `benchmarks.city_plan`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,15 +19,11 @@ import torch
 
 from benchmarks.report import parser, table, write
 from benchmarks.sumo_truth import CONTROLLED
-from fedsched.consensus import Bid, Link, clear
-from fedsched.consensus import Lot as BidLot
-from fedsched.envs.core import Delivery
 from fedsched.envs.intersections.balance import balanced
 from fedsched.envs.intersections.controllers import greedy
 from fedsched.envs.intersections.cutout import cut_out
 from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.edge_times import edge_times
-from fedsched.envs.intersections.exchange import DistrictExchange, Market
 from fedsched.envs.intersections.groups import Groups, edge_flows
 from fedsched.envs.intersections.problem import Problem, grid_problem, make_problem, merge, read_problem
 from fedsched.envs.intersections.world import IntersectionsWorld
@@ -66,33 +62,6 @@ def limits(vehicles: torch.Tensor) -> Epoch:
     return begin
 
 
-def plans(problem: Problem, districts: Districts, market: Market) -> Epoch:
-    """Bids of all districts, cleared and carried out; the first epoch is free."""
-    homes = {name: DistrictExchange(problem, districts, name, market) for name in districts.names}
-    links = [Link(districts.names[gate.source], districts.names[gate.target], 0) for gate in districts.gates]
-
-    def begin(world: IntersectionsWorld, now: int) -> None:
-        window = now, now + EPOCH_S
-        for row in range(world.batch) if now else ():
-            lots = {name: home.lots(world, row, window) for name, home in homes.items()}
-            sides = {
-                (name, side): tuple(
-                    BidLot(lot.resource, lot.quantity, lot.unit_value, lot.window, lot.limits)
-                    for lot in lots[name]
-                    if lot.side == side
-                )
-                for name in homes
-                for side in ("offer", "ask")
-            }
-            transfers = clear([Bid(name, now, sides[name, "offer"], sides[name, "ask"]) for name in homes], links)
-            for name, home in homes.items():
-                home.begin(world, row, window)
-                own = [t for t in transfers if t.giver == name]
-                home.give(world, row, [Delivery("give", t.resource, t.quantity, t.window, t.taker) for t in own])
-
-    return begin
-
-
 def gates() -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     """Crossings of every gate without and with limits; what it costs the city."""
     grid = grid_problem(2)
@@ -106,7 +75,6 @@ def gates() -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     half = (free.double().mean((0, 1)) / 2).round().long()
     held, limit = run(world, limits(half))
     costs.append(("half", *_figures(world, held, limit)))
-    costs.append(("plan", *_figures(world, *run(world, plans(problem, districts, Market())))))
     rows = [
         (
             f"{districts.names[gate.source]} -> {districts.names[gate.target]}", len(gate.guards),

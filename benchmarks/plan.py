@@ -27,6 +27,7 @@ from fedsched.sim.domains.base import POLICY
 from fedsched.sim.folder import read_run
 from fedsched.sim.operate import Operated, Operator
 from fedsched.sim.site import Site
+from fedsched.sim.stage import Apart
 from fedsched.sim.training import Parameters
 from fedsched.sim.workers import start
 
@@ -55,7 +56,7 @@ def operate(case: Case, actor: str, trained: Mapping[str, Parameters], split: Sp
     parameters = {site: trained.get(site, next(iter(trained.values()), {})) for site in scenario.sites}
     actors = dict.fromkeys(scenario.sites, actor)
     with start({name: partial(Site, scenario, name) for name in scenario.sites}, scenario.workers) as workers:
-        operator = Operator(workers, scenario)
+        operator = Operator(Apart(workers, scenario), scenario)
         off = operator.operate(actors, parameters, split)
         on = operator.operate(actors, parameters, split, scenario.plan, "benchmark")
     return {"off": sums(off), "on": sums(on), "traffic": vars(on.traffic)}

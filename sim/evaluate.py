@@ -20,6 +20,7 @@ from fedsched.sim.progress import Progress
 from fedsched.sim.record import Metric, Recorder
 from fedsched.sim.scenario import Plan, Scenario
 from fedsched.sim.site import Site
+from fedsched.sim.stage import stage_of
 from fedsched.sim.table import Row, with_totals
 from fedsched.sim.trained import fitted, trained_parameters
 from fedsched.sim.training import Parameters
@@ -55,18 +56,19 @@ def compare_actors(
     Returns:
         What each actor achieved; names ending in `+plan` traded.
     """
-    runs = _runs(scenario, workers.map("best_rule", dict.fromkeys(scenario.sites, ())))
+    stage = stage_of(workers, scenario)
+    runs = _runs(scenario, stage.best_rules())
     progress.begin("evaluation", len(runs))
     results = {}
     for name, actors, plan in runs:
         # the plans of the policy are the ones a run folder shows
         writer = recorder if name.startswith(POLICY) else None
-        operator = Operator(workers, scenario, writer, run)
+        operator = Operator(stage, scenario, writer, run)
         results[name] = operator.operate(actors, parameters, split, plan, f"{split}/{name}", simulator)
         if recorder is not None:
             _record(name, results[name], split, recorder)
         progress.step("evaluation", name)
-    workers.map("close", dict.fromkeys(scenario.sites, ()))
+    stage.close()
     return results
 
 
@@ -81,7 +83,7 @@ def _runs(scenario: Scenario, best: Mapping[str, str]) -> list[tuple[str, Mappin
 
 
 def _record(name: str, operated: Operated, split: Split, recorder: Recorder) -> None:
-    sites = {site: {"actor": operated.actors[site], **operated.at(site)} for site in operated.figures}
+    sites = {site: {"actor": operated.actors.get(site, ""), **operated.at(site)} for site in operated.figures}
     recorder.event("operated", split=split, actor=name, sites=sites, traffic=vars(operated.traffic))
     recorder.metrics(
         [
@@ -163,7 +165,8 @@ def _require_same_agents(trained: Scenario, chosen: Scenario, origin: Mapping[st
 
 def _rows(name: str, operated: Operated) -> list[dict[str, Any]]:
     return [
-        {"site": site, "actor": name, "rule": operated.actors[site], **operated.at(site)} for site in operated.figures
+        {"site": site, "actor": name, "rule": operated.actors.get(site, ""), **operated.at(site)}
+        for site in operated.figures
     ]
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from fedsched.consensus import Bid, Council, Link, NetworkConfig, Settlement, SiteKey
 from fedsched.consensus import Lot as BidLot
@@ -39,8 +40,8 @@ def bid_of(site: str, epoch: int, lots: Sequence[Lot]) -> Bid:
     return Bid(site, epoch, tuple(sides["offer"]), tuple(sides["ask"]))
 
 
-def deliveries_of(settlement: Settlement, plan: Plan) -> dict[str, list[Delivery]]:
-    """What each giver has to hand over under a settled plan, by site; takers need no instruction."""
+def deliveries_of(settlement: Settlement, plan: Plan, both: bool = False) -> dict[str, list[Delivery]]:
+    """What each giver has to hand over under a settled plan, by site; what each taker accepts too, where asked for."""
     wanted: dict[str, list[Delivery]] = {}
     for transfer in settlement.plan.transfers:
         link = plan.link(transfer.giver, transfer.taker)
@@ -55,6 +56,8 @@ def deliveries_of(settlement: Settlement, plan: Plan) -> dict[str, list[Delivery
             latency_s=link.latency,
         )
         wanted.setdefault(transfer.giver, []).append(delivery)
+        if both:
+            wanted.setdefault(transfer.taker, []).append(replace(delivery, side="take", peer=transfer.giver))
     return wanted
 
 

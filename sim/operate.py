@@ -8,20 +8,15 @@ import numpy as np
 
 from fedsched.agents.mailbox import Traffic as AgentTraffic
 from fedsched.consensus import Council, Settlement
-from fedsched.envs.core import Delivery
 from fedsched.sim.domains import domain_of, figures_of
-from fedsched.sim.domains.base import Cargo, FloatArray, Outcome, Simulator, Split
+from fedsched.sim.domains.base import FloatArray, Simulator, Split
 from fedsched.sim.domains.figures import Figures, weighted_mean
-from fedsched.sim.market import bid_of, deliveries_of, make_council, settlement_event
+from fedsched.sim.market import bid_of, make_council, settlement_event
 from fedsched.sim.record import Recorder
 from fedsched.sim.scenario import Plan, Scenario
-from fedsched.sim.site import Site
-from fedsched.sim.table import SENT
+from fedsched.sim.stage import Moved, Stage
+from fedsched.sim.table import ALL_SITES, SENT
 from fedsched.sim.training import Parameters
-from fedsched.sim.workers import Result, Workers
-
-Gives = dict[str, dict[int, list[Delivery]]]
-"""What every giver hands over, by site and row."""
 
 
 @dataclass
@@ -65,10 +60,16 @@ class Traffic:
         signatures, sites = len(settlement.certificate.signatures), len(settlement.membership.names)
         self.certificate = f"{plan.digest.hex()[:16]} signed by {signatures} of {sites} sites"
 
-    def hear(self, outcomes: Iterable[Outcome]) -> None:
+    def move(self, moved: Moved) -> None:
+        """Adds what was carried out."""
+        self.moved += moved.pieces
+        self.data_mb += moved.megabytes
+
+    def hear(self, sent: Iterable[AgentTraffic]) -> None:
         """Takes down what the agents of all sites sent."""
-        sent = sum((outcome.sent for outcome in outcomes), AgentTraffic())
-        self.messages, self.possible_messages, self.message_bytes = sent.messages, sent.possible, sent.payload_bytes
+        all_sent = sum(sent, AgentTraffic())
+        self.messages, self.possible_messages = all_sent.messages, all_sent.possible
+        self.message_bytes = all_sent.payload_bytes
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,15 @@ class Operated:
 
     def at(self, site: str) -> dict[str, float | None]:
         """All that is known of a site: its figures, and what its agents sent (`table.SENT`)."""
-        sent = self.sent.get(site, AgentTraffic())
+        shared = sum(self.sent.values(), AgentTraffic()) if site == ALL_SITES else AgentTraffic()
+        sent = self.sent.get(site, shared)
         known = {name: self.mean(site, name) for name in self.described.names}
         return known | dict(zip(SENT, (sent.messages, sent.possible, sent.payload_bytes), strict=True))
 
     def total(self, figure: str) -> FloatArray:
-        """Sum of a figure over sites, [rows]."""
+        """Sum of a figure over sites, [rows]; that of the whole where they share a world."""
+        if ALL_SITES in self.figures:
+            return np.asarray(self.figures[ALL_SITES][figure])
         return np.asarray(np.sum([by_name[figure] for by_name in self.figures.values()], axis=0))
 
 
@@ -115,17 +119,15 @@ class Operator:
     """Runs the scenario's evaluation periods at all sites.
 
     Args:
-        workers: Where the sites live.
+        stage: Where they run.
         scenario: The whole scenario.
         recorder: Takes plans and settlements; None: nothing is written.
         run: Id of the run, which its keys and certificates are of.
     """
 
-    def __init__(
-        self, workers: Workers[Site], scenario: Scenario, recorder: Recorder | None = None, run: str = ""
-    ) -> None:
-        self._workers, self._scenario, self._recorder, self._run = workers, scenario, recorder, run
-        self._sites = tuple(scenario.sites)
+    def __init__(self, stage: Stage, scenario: Scenario, recorder: Recorder | None = None, run: str = "") -> None:
+        self._stage, self._scenario, self._recorder, self._run = stage, scenario, recorder, run
+        self._domain = domain_of(scenario)
 
     def operate(
         self,
@@ -146,51 +148,34 @@ class Operator:
             occasion: Short name for records and certificates.
             simulator: What runs them.
         """
-        domain, rows = domain_of(self._scenario), self._scenario.evaluation.windows
-        self._workers.map("open", {s: (actors[s], split, rows, parameters.get(s), simulator) for s in self._sites})
-        horizon = domain.horizon_s(self._scenario)
+        self._stage.open(actors, parameters, split, simulator)
+        horizon = self._stage.horizon_s
         traffic = Traffic()
         if plan is not None:
             council = make_council(self._scenario, plan, occasion, self._run)
             for epoch in range(math.ceil(horizon / plan.epoch) - 1):
                 end = (epoch + 1) * plan.epoch
-                self._all("advance", end)
+                self._stage.advance(end)
                 window = (math.ceil(end), math.ceil(min(horizon, end + plan.epoch)))
-                self._deliver(self._settle(plan, council, epoch, window, traffic, occasion), traffic)
-        self._all("advance", horizon)
-        outcomes: dict[str, Outcome] = self._all("outcome")
-        traffic.hear(outcomes.values())
-        sent = {site: outcome.sent for site, outcome in outcomes.items()}
-        return Operated(actors, domain.figures(outcomes), figures_of(self._scenario), traffic, sent)
-
-    def _all(self, method: str, *arguments: object) -> dict[str, Result]:
-        return self._workers.map(method, dict.fromkeys(self._sites, arguments))
+                settled = self._settle(council, epoch, window, traffic, occasion)
+                traffic.move(self._stage.carry_out(settled, plan, window))
+        self._stage.advance(horizon)
+        outcomes, sent = self._stage.outcomes()
+        traffic.hear(sent.values())
+        return Operated(actors, self._domain.figures(outcomes), figures_of(self._scenario), traffic, sent)
 
     def _settle(
-        self, plan: Plan, council: Council, epoch: int, window: tuple[int, int], traffic: Traffic, occasion: str
-    ) -> Gives:
-        """Bids, and one settlement per row; returns what every giver has to hand over."""
-        lots = self._all("lots", window)
-        gives: Gives = {}
+        self, council: Council, epoch: int, window: tuple[int, int], traffic: Traffic, occasion: str
+    ) -> dict[int, Settlement]:
+        """Bids, and one settlement per row."""
+        lots = self._stage.lots(window)
+        found = {}
         for row in range(self._scenario.evaluation.windows):
-            bids = {site: bid_of(site, epoch, lots[site][row]) for site in self._sites}
-            settlement = council.settle(epoch, bids, row)
-            for site, deliveries in deliveries_of(settlement, plan).items():
-                gives.setdefault(site, {})[row] = deliveries
+            bids = {site: bid_of(site, epoch, lots[site][row]) for site in self._scenario.sites}
+            found[row] = settlement = council.settle(epoch, bids, row)
             traffic.note(settlement)
             if self._recorder is not None:
                 self._recorder.plan(row, epoch, {"occasion": occasion, **settlement.record().to_builtins()})
                 notes = settlement_event(settlement)
                 self._recorder.event("settlement", occasion=occasion, row=row, epoch=epoch, **notes)
-        return gives
-
-    def _deliver(self, gives: Gives, traffic: Traffic) -> None:
-        handed = self._workers.map("give", {site: (wanted,) for site, wanted in gives.items()})
-        takes: dict[str, dict[int, dict[str, Cargo]]] = {}
-        for giver, by_row in handed.items():
-            for row, by_peer in by_row.items():
-                for taker, cargo in by_peer.items():
-                    takes.setdefault(taker, {}).setdefault(row, {})[giver] = cargo
-                    traffic.moved += len(cargo)
-                    traffic.data_mb += cargo.megabytes
-        self._workers.map("take", {site: (cargos,) for site, cargos in takes.items()})
+        return found

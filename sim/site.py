@@ -1,24 +1,29 @@
 """One organisation: its worlds, its policy and learner, and what it says to the others.
 
 A site lives in a worker. It is a participant of the federation (`train`, `evaluate`), and it operates its periods step
-by step (`open`, `advance`, `lots`, `give`, `take`, `outcome`, `close`); nothing else of it is seen.
+by step (`open`, `advance`, `lots`, `give`, `take`, `outcome`, `close`), or acts for its agents in a world that it
+shares (`join`, `act`, `sent`, `close`); nothing else of it is seen.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
+from fedsched.agents.collect import GreedyActor
 from fedsched.agents.imitation import Lesson
+from fedsched.agents.mailbox import Traffic
 from fedsched.agents.parameters import parameters_from_numpy
 from fedsched.agents.ppo import Losses
 from fedsched.agents.vine import Growth
-from fedsched.envs.core import Delivery, Lot
+from fedsched.envs.core import Delivery, Lot, Observation, on_device
 from fedsched.federation import Update
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import (
     POLICY,
     FloatArray,
+    Joining,
     Operation,
     Outcome,
     Replaying,
@@ -45,6 +50,7 @@ class Site:
         self.worlds = domain_of(scenario).site(scenario, name, device)
         self.trainer = Trainer(scenario, [self.worlds])
         self._operated: Operation | None = None
+        self._joined: GreedyActor | None = None
 
     def train(self, parameters: Parameters, config: Mapping[str, bool | int | float | str | bytes]) -> Update:
         """Learns locally from `parameters` on; `config["updates"]` says how often."""
@@ -123,11 +129,27 @@ class Site:
         """What became of the operated rows, as the domain tells it."""
         return self._now().outcome()
 
+    def join(self, rows: int, parameters: Parameters) -> None:
+        """Gets ready to act for its own agents in so many rows of a shared world; they have heard no message yet."""
+        assert isinstance(self.worlds, Joining), "the scenario has been checked to share no others"
+        spec, device = self.worlds.shared_spec, self.worlds.device
+        policy = make_policy(self._scenario, spec, device)
+        parameters_from_numpy(policy, parameters)
+        self._joined = GreedyActor(policy, spec, rows, device)
+
+    def act(self, observation: Observation) -> dict[str, torch.Tensor]:
+        """What its agents do in the shared world, from what they see there."""
+        return self._at_work()(on_device(observation, self.worlds.device))
+
+    def sent(self) -> Traffic:
+        """What its agents have sent to one another since `join`."""
+        return self._at_work().traffic
+
     def close(self) -> None:
         """Ends what is operated, with all that it started outside this process."""
         if self._operated is not None:
             self._operated.close()
-        self._operated = None
+        self._operated = self._joined = None
 
     def replay(self, split: Split, parameters: Parameters, every_s: int) -> list[Scene]:
         """The first period of a split under the policy, a frame every so many seconds."""
@@ -143,6 +165,11 @@ class Site:
     def load(self, state: Mapping[str, Any]) -> None:
         """Continues from a state."""
         self.trainer.load(state)
+
+    def _at_work(self) -> GreedyActor:
+        if self._joined is None:
+            raise RuntimeError(f"site {self.name} acts in no shared world yet: call join first")
+        return self._joined
 
     def _trading(self) -> Trading:
         operated = self._now()

@@ -35,11 +35,18 @@ def rows_of(events: Iterable[Mapping[str, Any]], figures: Figures) -> list[dict[
 
 
 def with_totals(rows: Sequence[dict[str, Any]], figures: Figures) -> list[dict[str, Any]]:
-    """The rows, and one more for each actor: about all sites, None where that does not follow from those of each."""
+    """The rows, and behind them one for each actor about all sites.
+
+    That is the one that is there, where sites share a world; else what follows from those of each, None where nothing
+    does.
+    """
     by_actor: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
+    whole = {row["actor"]: row for row in rows if row["site"] == ALL_SITES}
+    parts = [row for row in rows if row["site"] != ALL_SITES]
+    for row in parts:
         by_actor.setdefault(row["actor"], []).append(row)
-    return [*rows, *(_total(actor, sites, figures) for actor, sites in by_actor.items())]
+    totals = [whole.get(actor) or _total(actor, sites, figures) for actor, sites in by_actor.items()]
+    return [*parts, *totals]
 
 
 def _total(actor: str, sites: Sequence[Row], figures: Figures) -> dict[str, Any]:
@@ -115,9 +122,11 @@ def _cell(value: float | None, column: Figure) -> str:
 
 
 def _warning(figure: Figure, rows: Sequence[Row], unit: str) -> list[str]:
+    """What is above the usual, at each site; of all sites where only that is known."""
+    known = [row for row in rows if row["site"] != ALL_SITES and row[figure.name] is not None]
     found = [
-        f"  {row['site']}, {LABELS.get(row['actor'], row['actor'])}: {row[figure.name]:.1f}"
-        for row in rows
-        if row["site"] != ALL_SITES and row[figure.name] > figure.usual * row[unit]
+        f"  {row['site'] or 'all sites'}, {LABELS.get(row['actor'], row['actor'])}: {row[figure.name]:.1f}"
+        for row in known or rows
+        if row[figure.name] is not None and row[figure.name] > figure.usual * row[unit]
     ]
     return [figure.warning, *found] if found else []

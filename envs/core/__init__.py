@@ -2,6 +2,7 @@
 
 from fedsched.envs.core.addresses import Addresses, Ways
 from fedsched.envs.core.exchange import Cargo, Delivery, Exchange, Lot
+from fedsched.envs.core.sites import agents_of, on_device, part_of, put_together, tokens_of
 from fedsched.envs.core.streams import stream
 from fedsched.envs.core.world import (
     Branching,
@@ -41,5 +42,10 @@ __all__ = [
     "World",
     "WorldError",
     "WorldSpec",
+    "agents_of",
+    "on_device",
+    "part_of",
+    "put_together",
     "stream",
+    "tokens_of",
 ]

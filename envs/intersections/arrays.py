@@ -92,7 +92,7 @@ def road_columns(
         "trip_last": vehicles.edges - 1, "trip_type": vehicles.type, "trip_lane": vehicles.lane,
         "trip_speed": vehicles.speed, "trip_position": vehicles.position,
         "change_s": closures.change_s, "change_ways": closures.ways, "change_lanes": closures.lanes,
-        **gate_tables(districts, len(links.source), timing),
+        **gate_tables(districts, tables, timing),
     }  # fmt: skip
     return {name: to_tensor(values, device) for name, values in columns.items()}
 

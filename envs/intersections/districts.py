@@ -17,10 +17,12 @@ import numpy as np
 from fedsched.envs.intersections.groups import Groups, edge_flows, nearest
 from fedsched.envs.intersections.network import IntersectionsError
 from fedsched.envs.intersections.problem import Problem
-from fedsched.envs.intersections.tables import I32, I64, LinkKind, Tables
+from fedsched.envs.intersections.tables import I32, I64, Flags, LinkKind, Tables
 
 UNLABELLED = -1
 """No label yet."""
+OUTSIDE = -1
+"""`Gate.source` where traffic comes from outside the city (see `entrances`)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Gate:
     """Where roads lead from one district into another.
 
     Attributes:
-        source: Index of the district it leaves.
+        source: Index of the district it leaves, or `OUTSIDE`.
         target: Index of the district it leads into.
         guards: Entry links that cross and that a signal rules; their stop lines are the gate.
         unguarded: Entry links that cross without a signal; no limit holds them.
@@ -62,6 +64,7 @@ class Districts:
         site: District of each controlled signal, [A]; `WorldSpec.site`.
         gates: By source and target.
         link_gate: Gate of each link, -1 for those that stay inside, [K].
+        approach: Edges before the first signals that traffic from outside meets, [E]; None: no gates to the outside.
     """
 
     names: tuple[str, ...]
@@ -70,6 +73,7 @@ class Districts:
     site: I64
     gates: tuple[Gate, ...]
     link_gate: I32
+    approach: Flags | None = None
 
     def index(self, name: str) -> int:
         """Place of a district; raises IntersectionsError for an unknown one."""
@@ -88,7 +92,14 @@ class Districts:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of names, edges and signals."""
-        return hashlib.sha256(repr((self.names, self.edge.tolist(), self.signal.tolist())).encode()).hexdigest()
+        approach = [] if self.approach is None else self.approach.tolist()
+        told = (self.names, self.edge.tolist(), self.signal.tolist(), approach)
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+
+    def ends(self, gate: int) -> str:
+        """A gate's two sides in words."""
+        own = self.gates[gate]
+        return f"{'outside' if own.source == OUTSIDE else self.names[own.source]} to {self.names[own.target]}"
 
     @cached_property
     def guard_links(self) -> tuple[int, ...]:

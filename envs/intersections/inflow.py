@@ -47,11 +47,9 @@ def _check(world: "IntersectionsWorld", limit: torch.Tensor, chosen: torch.Tenso
         raise WorldError(f"limits are whole numbers {list(shape)}, got {limit.dtype} {list(limit.shape)}")
     if bool(((limit < -1) & chosen).any()):
         raise WorldError("limits are vehicles from 0, or -1 for none")
-    names = world.districts.names
     for number, gate in enumerate(world.districts.gates):
         if not gate.guards and bool(((limit >= 0) & chosen)[:, number].any()):
-            ends = f"{names[gate.source]} to {names[gate.target]}"
-            raise WorldError(f"no signal guards the gate from {ends}; leave it at -1")
+            raise WorldError(f"no signal guards the gate from {world.districts.ends(number)}; leave it at -1")
 
 
 def crossed(world: "IntersectionsWorld") -> torch.Tensor:

@@ -28,7 +28,7 @@ SPECIAL = ("bus", "emergency")
 """Classes with a duration and a delay of their own where the demand has them."""
 
 CO2_KG_PER_L = 2.39
-_QUEUE = 1
+QUEUE = 1
 
 
 def names(problem: "Problem") -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def of_world(world: "IntersectionsWorld") -> dict[str, torch.Tensor]:
         "depart_delay_s": _mean(late, inside),
         "resco_delay_s": _mean(lost, inside | missing),
         "stops": _mean(traffic["trip_stops"].double(), done),
-        "queue": -world.counts["total"][:, :, _QUEUE].mean(1) / world.counts["seconds"].clamp(min=1),
+        "queue": -world.counts["total"][:, :, QUEUE].mean(1) / world.counts["seconds"].clamp(min=1),
         "throughput_per_h": done.sum(1).double() * 3600.0 / now.clamp(min=1.0),
         "fuel_l": world.counts["fuel_ml"] / 1000.0,
         "co2_kg": world.counts["fuel_ml"] / 1000.0 * CO2_KG_PER_L,

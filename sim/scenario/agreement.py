@@ -8,12 +8,45 @@ from pydantic import Field
 from fedsched.sim.scenario.base import Part, Place
 from fedsched.sim.scenario.units import BitsPerSecond, Bytes, Seconds
 
+PRICES: dict[str, tuple[str, ...]] = {
+    "processor-hours": ("wait_value", "carbon_price"),
+    "inflow": ("delay_value", "pace", "fill", "least"),
+}
+"""What each resource's market knows of."""
+
 
 class Market(Part):
-    """What the things that trade moves are worth."""
+    """What is traded, and what it is worth."""
 
+    resource: Literal["processor-hours", "inflow"] = Field(
+        default="processor-hours",
+        description="Data centres trade processor-hours, districts of a city the inflow of vehicles",
+    )
     wait_value: float = Field(default=10.0, ge=0, description="What an hour of a job's waiting is worth, in currency")
     carbon_price: float = Field(default=0.1, ge=0, description="What a kilogram of carbon dioxide costs, in currency")
+    delay_value: float = Field(default=10.0, ge=0, description="What an hour of a vehicle's delay is worth, in money")
+    pace: float = Field(
+        default=0.15,
+        gt=0,
+        le=1,
+        description="Share of the speed limits below which a district is too full, mean over its vehicles",
+    )
+    fill: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the vehicles that could stand on its lanes up to which it is never too full",
+    )
+    least: float = Field(
+        default=0.03, ge=0, le=1, description="Share of what the lanes at its gates could carry that it takes anyway"
+    )
+
+    def problems(self) -> Iterable[tuple[Place, str]]:
+        """Nothing is priced that is not traded."""
+        for resource, keys in PRICES.items():
+            for key in keys if resource != self.resource else ():
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    yield (key,), f"belongs to 'resource: {resource}', but {self.resource} is traded"
 
 
 class Data(Part):

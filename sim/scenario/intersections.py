@@ -93,6 +93,19 @@ class CityTraffic(Part):
     random_incidents: int = Field(default=0, ge=0, description="How many more are drawn for each demand")
 
 
+class District(Part):
+    """One of several parts of a city, each with about as many signals, or as much traffic."""
+
+    number: int = Field(ge=1, description="Which one, from 1")
+    of: int = Field(ge=2, le=64, description="How many districts the city has; each is a site")
+    by: Literal["signals", "traffic"] = Field(default="signals", description="What the districts have equally much of")
+
+    def problems(self) -> Iterable[tuple[Place, str]]:
+        """There are no more than there are."""
+        if self.number > self.of:
+            yield ("number",), f"there are districts 1 to {self.of}, got {self.number}"
+
+
 class DemandVariation(Part):
     """How the demands that train differ from the given one, so that nobody learns one hour by heart."""
 
@@ -135,6 +148,11 @@ class IntersectionsWorld(Part):
     timing: Literal["resco", "sumo_rl", "free"] = Field(
         default="resco",
         description="When signals decide: resco: every 10 s; sumo_rl: every 5 s; free: each by itself, every second",
+    )
+    district: District | None = Field(
+        default=None,
+        description="The site is this part of the city: it learns there alone, and acts in the whole with the others; "
+        "null: the whole city",
     )
     controlled: tuple[str, ...] | None = Field(
         default=None, strict=False, description="Ids of the signals that decide; null: all that have a green phase"

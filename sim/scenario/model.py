@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from fedsched.sim.scenario.agreement import Consensus, Plan
 from fedsched.sim.scenario.base import Part, Place
+from fedsched.sim.scenario.city import district_problems, plan_problems
 from fedsched.sim.scenario.datacenter import DatacenterWorld
 from fedsched.sim.scenario.learning import Agents, Federation
 from fedsched.sim.scenario.pettingzoo import PettingZooWorld
@@ -176,10 +177,14 @@ class Scenario(Part):
         yield from self._vine_problems()
         if self.domain == "datacenter":
             yield from self._engine_problems()
+            if self.plan is not None and self.plan.market.resource != "processor-hours":
+                yield ("plan", "market", "resource"), "data centres trade processor-hours; leave it out"
         else:
             yield from self._market_problems()
         if self.domain == "pettingzoo":
             yield from self._foreign_problems()
+        if self.domain == "intersections":
+            yield from district_problems(self.sites)
 
     def _imitation_problems(self) -> Iterable[tuple[Place, str]]:
         imitation, planned = self.agents.imitation, self.federation.rounds * self.federation.local_updates
@@ -230,7 +235,9 @@ class Scenario(Part):
     def _market_problems(self) -> Iterable[tuple[Place, str]]:
         """What only data centres have."""
         instead, period = _INSTEAD[self.domain]
-        if self.plan is not None:
+        if self.plan is not None and self.domain == "intersections":
+            yield from plan_problems(self.sites, self.plan)
+        elif self.plan is not None:
             yield ("plan",), f"belongs to data centres; {_WHO[self.domain]} have nothing to trade, so remove it"
         if self.agents.constraints.wait is not None:
             yield ("agents", "constraints", "wait"), f"belongs to data centres; {instead}"
@@ -267,7 +274,7 @@ class Scenario(Part):
                     ("plan", "links", pair),
                     f"not a pair of sites such as 'north-east'; sites are {', '.join(self.sites)}",
                 )
-        if self.evaluation.period < plan.epoch:
+        if self.domain == "datacenter" and self.evaluation.period < plan.epoch:
             yield ("plan", "epoch"), "is longer than evaluation.period, so no plan would ever be settled"
 
     def _fault_problems(self) -> Iterable[tuple[Place, str]]:

@@ -13,6 +13,7 @@ from fedsched.sim.domains.datacenter.operation import Outcome, figures_at_home
 from fedsched.sim.operate import Operated, Operator
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.site import Site
+from fedsched.sim.stage import Apart
 from fedsched.sim.workers import Workers
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ ROWS, EPOCHS = 2, 7
 def operate(scenario: Scenario, workers: Workers[Site], actor: str, with_plan: bool = False) -> Operated:
     actors = dict.fromkeys(scenario.sites, actor)
     parameters = workers.map("initial", dict.fromkeys(scenario.sites, ())) if actor == POLICY else {}
-    return Operator(workers, scenario).operate(actors, parameters, "test", scenario.plan if with_plan else None, "test")
+    plan = scenario.plan if with_plan else None
+    return Operator(Apart(workers, scenario), scenario).operate(actors, parameters, "test", plan, "test")
 
 
 def assert_equal(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> None:

@@ -2,7 +2,7 @@
 
 import warp as wp
 
-from fedsched.envs.intersections.kernels.state import RED, STOP_SIGN, YELLOW, Road, Traffic
+from fedsched.envs.intersections.kernels.state import RED, STOP_SIGN, YELLOW, Road, Traffic, real
 
 
 @wp.func
@@ -24,6 +24,13 @@ def pass_gate(r: Road, t: Traffic, b: int, link: int):
     g = r.link_gate[link]
     if g >= 0:
         wp.atomic_add(t.gate_passed, b, g, 1)
+
+
+@wp.func
+def lose(r: Road, t: Traffic, b: int, lane: int, seconds: real):
+    """Counts time that a vehicle has lost in the district of its lane."""
+    if t.district_loss.shape[1] > 0:
+        wp.atomic_add(t.district_loss, b, r.lane_district[lane], seconds)
 
 
 @wp.func

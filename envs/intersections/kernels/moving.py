@@ -4,7 +4,7 @@ import warp as wp
 
 from fedsched.envs.intersections.kernels.draws import DAWDLE, uniform
 from fedsched.envs.intersections.kernels.following import brake_gap, stop_speed
-from fedsched.envs.intersections.kernels.gates import pass_gate
+from fedsched.envs.intersections.kernels.gates import lose, pass_gate
 from fedsched.envs.intersections.kernels.junctions import is_open
 from fedsched.envs.intersections.kernels.lists import clear_rears, is_ahead, link_in, move_slot, unlink
 from fedsched.envs.intersections.kernels.state import (
@@ -222,6 +222,7 @@ def advance(r: Road, t: Traffic, b: int, s: int) -> bool:
     t.vehicle[b, s].next_lane = lane
     own = allowed(r, t, b, s, lane)
     t.vehicle[b, s].time_loss = t.vehicle[b, s].time_loss + (own - speed) / own
+    lose(r, t, b, lane, (own - speed) / own)
     return arrived
 
 

@@ -6,7 +6,7 @@ Decisions, yellow, counts and rewards are those of the kernels that drive the tr
 import warp as wp
 
 from fedsched.envs.intersections.kernels.control import ControlArrays, PlanArrays, end_yellow
-from fedsched.envs.intersections.kernels.gates import pass_gate
+from fedsched.envs.intersections.kernels.gates import lose, pass_gate
 from fedsched.envs.intersections.kernels.measure import CountArrays, SightArrays, charge
 from fedsched.envs.intersections.kernels.moving import count_standing
 from fedsched.envs.intersections.kernels.second import decide_all, goes_on, settle
@@ -150,6 +150,7 @@ def take(r: Road, t: Traffic, f: Film, e: Memory, b: int, s: int, i: int):
         count_standing(t, b, s, speed)
         own = allowed(r, t, b, s, lane)
         t.vehicle[b, s].time_loss = t.vehicle[b, s].time_loss + (own - speed) / own
+        lose(r, t, b, lane, (own - speed) / own)
 
 
 @wp.func

@@ -88,6 +88,7 @@ class RoadArrays:
     gate_guard_begin: wp.array1d[wp.int32]  # [G + 1]
     gate_guard: wp.array1d[wp.int32]  # [H] links with a signal that lead through a gate
     guard_yellow_s: wp.array1d[wp.int32]  # [H]
+    lane_district: wp.array1d[wp.int32]  # [L], where there are districts
     response_begin: wp.array1d[wp.int32]
     response: wp.array1d[wp.int32]
     conflict_begin: wp.array1d[wp.int32]
@@ -233,6 +234,7 @@ class TrafficArrays:
     gate_end: wp.array2d[wp.int32]  # [B, G]
     gate_closed: wp.array2d[wp.bool]  # [B, G]
     guard_yellow: wp.array2d[wp.int32]  # [B, H] s, when the yellow of a closed gate ends
+    district_loss: wp.array2d[real]  # [B, D] s that vehicles have lost on the lanes of each district
     first_trip: wp.array1d[wp.int32]  # where a world's demand begins among all trips; trips are counted from there
     trips: wp.array1d[wp.int32]  # how many there are
     change: wp.array1d[wp.int32]  # the next closing or opening of lanes

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fedsched.envs.intersections.sumo.film import Film, Stage
+from fedsched.envs.intersections.sumo.gatekeeper import GatePlan, Limits
 from fedsched.envs.intersections.sumo.outputs import Trips
 from fedsched.envs.intersections.sumo.simulation import SumoError, SumoSetup, load_libsumo
 
@@ -39,9 +40,22 @@ class SumoWorkerError(SumoError):
 
 @dataclass(frozen=True)
 class Advance:
-    """Passes through stages; answered by the `Film` of them."""
+    """Passes through stages; answered by the `Film` of them.
+
+    Attributes:
+        stages: Which.
+        limits: At gates, from now on; None where nothing was ever limited.
+    """
 
     stages: tuple[Stage, ...]
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True)
+class Guarding:
+    """Begins to count who passes gates; answered by their number."""
+
+    gates: GatePlan
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class Finish:
     """Ends the simulation; answered by its `Trips`."""
 
 
-Request = Advance | Finish
+Request = Advance | Guarding | Finish
 
 
 @dataclass(frozen=True)
@@ -96,9 +110,16 @@ class SumoBatch:
             self._pipes[row], self._workers[row] = start_worker(self._folder.name)
         self._ask(setups)
 
-    def advance(self, stages: Mapping[int, Sequence[Stage]]) -> dict[int, Film]:
-        """Lets rows pass through stages of their own, all at the same time."""
-        return self._ask({row: Advance(tuple(own)) for row, own in stages.items()})
+    def guard(self, gates: Mapping[int, GatePlan]) -> None:
+        """Has rows that were just started count who passes gates, so that limits can be kept."""
+        self._ask({row: Guarding(own) for row, own in gates.items()})
+
+    def advance(
+        self, stages: Mapping[int, Sequence[Stage]], limits: Mapping[int, Limits] | None = None
+    ) -> dict[int, Film]:
+        """Lets rows pass through stages of their own, all at the same time; `limits` hold at their gates."""
+        known = limits or {}
+        return self._ask({row: Advance(tuple(own), known.get(row)) for row, own in stages.items()})
 
     def finish(self, rows: Sequence[int]) -> dict[int, Trips]:
         """Ends rows and their processes; every vehicle that was inserted."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedsched.envs.intersections.sumo.gatekeeper import Gatekeeper
 from fedsched.envs.intersections.sumo.seen import Second
 from fedsched.envs.intersections.sumo.simulation import SumoSimulation
 
@@ -49,14 +50,21 @@ class Film:
     states: npt.NDArray[np.uint8]
 
 
-def film(simulation: SumoSimulation, stages: Sequence[Stage]) -> Film:
-    """Lets a simulation pass through stages, up to its end."""
+def film(simulation: SumoSimulation, stages: Sequence[Stage], gates: Gatekeeper | None = None) -> Film:
+    """Lets a simulation pass through stages, up to its end; the gatekeeper may hold signals otherwise."""
     seen: list[Second] = []
     for states, seconds in stages:
-        simulation.set_states(states)
-        for _ in range(min(seconds, simulation.setup.end_s - simulation.time_s)):
+        if gates is None or not seconds:
+            simulation.set_states(states)
+        if gates is not None:
+            gates.want(states)
+        for passed in range(min(seconds, simulation.setup.end_s - simulation.time_s)):
+            if gates is not None:
+                gates.hold(simulation, {} if passed else states)
             simulation.step()
             seen.append(simulation.second())
+            if gates is not None:
+                gates.watch(seen[-1])
     return cut(seen)
 
 

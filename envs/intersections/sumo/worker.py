@@ -6,8 +6,9 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-from fedsched.envs.intersections.sumo.batch import Advance, Failed, Finish, Request
+from fedsched.envs.intersections.sumo.batch import Advance, Failed, Finish, Guarding, Request
 from fedsched.envs.intersections.sumo.film import Film, film
+from fedsched.envs.intersections.sumo.gatekeeper import Gatekeeper
 from fedsched.envs.intersections.sumo.outputs import Trips
 from fedsched.envs.intersections.sumo.simulation import SumoError, SumoSimulation
 
@@ -17,8 +18,14 @@ def serve(pipe: "Connection[Any, Any]") -> None:
     try:
         with SumoSimulation(pipe.recv()) as simulation:
             pipe.send(simulation.time_s)
+            gates: Gatekeeper | None = None
             while True:
-                pipe.send(_answer(simulation, pipe.recv()))
+                request = pipe.recv()
+                if isinstance(request, Guarding):
+                    gates = Gatekeeper(request.gates, simulation.setup.begin_s)
+                    pipe.send(len(request.gates.guards))
+                else:
+                    pipe.send(_answer(simulation, request, gates))
     except EOFError:
         return
     except SumoError as error:
@@ -27,10 +34,12 @@ def serve(pipe: "Connection[Any, Any]") -> None:
         pipe.send(Failed(traceback.format_exc()))
 
 
-def _answer(simulation: SumoSimulation, request: Request) -> Film | Trips:
+def _answer(simulation: SumoSimulation, request: Request, gates: Gatekeeper | None) -> Film | Trips:
     match request:
-        case Advance(stages):
-            return film(simulation, stages)
+        case Advance(stages, limits):
+            if gates is not None and limits is not None:
+                gates.limit(limits)
+            return film(simulation, stages, gates)
         case Finish():
             return simulation.trips()
         case _:

@@ -34,6 +34,8 @@ from fedsched.envs.intersections.signal_arrays import see_ways
 from fedsched.envs.intersections.signals import transition
 from fedsched.envs.intersections.sumo.batch import SumoBatch
 from fedsched.envs.intersections.sumo.film import Film, Stage, cut, join
+from fedsched.envs.intersections.sumo.gatekeeper import Limits
+from fedsched.envs.intersections.sumo.gates import gate_plan
 from fedsched.envs.intersections.sumo.routes import FoundRoutes
 from fedsched.envs.intersections.sumo.simulation import Names, SumoError, SumoSetup, names_of
 from fedsched.envs.intersections.tables import I32, Ways
@@ -95,6 +97,7 @@ class SumoWorld(IntersectionsWorld):
         self._episodes = torch.full((batch, 2), -1, dtype=torch.int64)
         self._driving: set[int] = set()
         self._places = _places(problem)
+        self._guarded = districts is not None and bool(self.timing.period_s)
         self._routes = FoundRoutes(problem)
         self._seconds = torch.zeros(batch, dtype=torch.int32)
         self._green_at = torch.full((batch, len(problem.signals)), -1, dtype=torch.int32)
@@ -106,14 +109,19 @@ class SumoWorld(IntersectionsWorld):
     def limit_inflow(
         self, vehicles: torch.Tensor, until_s: torch.Tensor, where: torch.Tensor | None = None
     ) -> Observation:
-        """Begins epochs without a limit: to keep one, the signals would have to answer to every vehicle that passes.
+        """As in an `IntersectionsWorld`; the workers keep the limits, second by second.
 
         Raises:
-            WorldError: A limit, or what `inflow.begin_epoch` refuses.
+            WorldError: A limit where signals run SUMO's programs, or what `inflow.begin_epoch` refuses.
         """
-        if bool((vehicles >= 0).any()):
-            raise WorldError("SUMO's signals keep no inflow limits; evaluate plans in an IntersectionsWorld")
+        if not self.timing.period_s and bool((vehicles >= 0).any()):
+            raise WorldError(f"programs keep no limits in SUMO; use another timing than {self.timing.name!r}")
         return super().limit_inflow(vehicles, until_s, where)
+
+    def _limits(self, rows: list[int]) -> dict[int, Limits]:
+        """The limits now in force at each gate."""
+        columns = [self.traffic[f"gate_{name}"].tolist() for name in ("limit", "begin", "end")]
+        return {row: tuple(zip(*(column[row] for column in columns), strict=True)) for row in rows}
 
     def prioritise(self, wanted: Mapping[int, Sequence[Priority]]) -> Observation:
         """Lets signals serve some movements first, see `IntersectionsWorld.prioritise`.
@@ -180,6 +188,10 @@ class SumoWorld(IntersectionsWorld):
         chosen = list(zip(rows.tolist(), instances.tolist(), seeds.tolist(), strict=True))
         self._batch.start({row: self._setup(instance, seed) for row, instance, seed in chosen})
         self._driving.update(rows.tolist())
+        if self._guarded:
+            assert self.districts is not None
+            plans = {row: gate_plan(self.problem, self.districts, self.timing, instance) for row, instance, _ in chosen}
+            self._batch.guard(plans)
         if self.timing.period_s:
             shown = {signal.index: signal.phases[0] for signal in self.problem.signals}
             self._batch.advance({row: [(shown, 0)] for row in rows.tolist()})
@@ -218,7 +230,8 @@ class SumoWorld(IntersectionsWorld):
         """
         rows = self._seconds.nonzero().flatten().tolist()
         try:
-            films = self._batch.advance({row: self._stages(row, begun, phase) for row in rows})
+            stages = {row: self._stages(row, begun, phase) for row in rows}
+            films = self._batch.advance(stages, self._limits(rows) if self._guarded else None)
         except SumoError:
             self._batch.drop()
             self._driving.clear()

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from fedsched.envs.intersections.balance import balanced
+from fedsched.envs.intersections.districts import Districts
+from fedsched.envs.intersections.entrances import with_entrances
 from fedsched.envs.intersections.generate import (
     Incident,
     Surge,
@@ -54,6 +57,17 @@ def read_city(settings: IntersectionsWorld) -> City:
             "remove 'demands', give flows a probability or period=\"exp(...)\", or add 'variation: {}'"
         )
     return found
+
+
+def districts_in(settings: IntersectionsWorld, city: City) -> Districts:
+    """All districts of the city that a site is a part of, `d1` to `d<of>`, with gates to the outside.
+
+    Raises:
+        IntersectionsError: Fewer signals than districts.
+    """
+    assert settings.district is not None, "the scenario has been checked"
+    divided = balanced(city.problem, settings.district.of, by=settings.district.by)
+    return with_entrances(city.problem, divided)
 
 
 def _require_trips(found: Problem) -> None:

@@ -22,9 +22,11 @@ from fedsched.envs.intersections.world import (
 )
 from fedsched.sim.domains.base import FloatArray, Notice, Scene, Simulator, check_sites
 from fedsched.sim.domains.intersections.operation import Outcome
+from fedsched.sim.domains.intersections.shared import SharedCity
 from fedsched.sim.domains.intersections.site import CitySite
 from fedsched.sim.errors import UserError
 from fedsched.sim.scenario import Scenario
+from fedsched.sim.scenario.city import districts_of
 
 _SOFT_RULES = {
     "greedy": {"log_near": 40.0, "current": 2.0},
@@ -84,6 +86,14 @@ class IntersectionsDomain:
         """Episodes run to their end."""
         del scenario
         return math.inf
+
+    def shares(self, scenario: Scenario) -> bool:
+        """Whether the sites are districts of one city."""
+        return bool(districts_of(scenario.sites))
+
+    def shared(self, scenario: Scenario, device: str = "cpu") -> SharedCity:
+        """The worlds of the whole city."""
+        return SharedCity(scenario, device)
 
     def page(self, scenes: Sequence[Scene]) -> str:
         """The streets with a time slider."""

@@ -9,6 +9,7 @@ from fedsched.agents.collect import GreedyActor
 from fedsched.agents.mailbox import Traffic
 from fedsched.agents.policy import Policy
 from fedsched.envs.intersections.sumo.world import SumoWorld
+from fedsched.envs.intersections.world import IntersectionsWorld
 from fedsched.sim.domains.base import Episodes, FloatArray, Simulator
 from fedsched.sim.domains.intersections.figures import FIGURES
 from fedsched.sim.domains.intersections.worlds import CityWorlds
@@ -51,13 +52,18 @@ class CityOperation:
 
     def outcome(self) -> Outcome:
         """Figures of every row until now."""
-        found = {name: values.cpu().numpy().astype(np.float64) for name, values in self.world.metrics().items()}
-        found["inserted"] = found["completed"] + found["running"]
-        found["trips"] = found["inserted"] + found["never_inserted"]
         sent = self._actor.traffic if self._actor is not None else Traffic()
-        return Outcome({name: found[name] for name in FIGURES.names}, sent)
+        return Outcome(city_figures(self.world), sent)
 
     def close(self) -> None:
         """Ends SUMO's processes, where it has been SUMO."""
         if isinstance(self.world, SumoWorld):
             self.world.close()
+
+
+def city_figures(world: IntersectionsWorld) -> dict[str, FloatArray]:
+    """The domain's figures of a world until now, [rows] each."""
+    found = {name: values.cpu().numpy().astype(np.float64) for name, values in world.metrics().items()}
+    found["inserted"] = found["completed"] + found["running"]
+    found["trips"] = found["inserted"] + found["never_inserted"]
+    return {name: found[name] for name in FIGURES.names}

@@ -10,11 +10,16 @@ from fedsched.agents.collect import evaluate
 from fedsched.agents.policy import Policy
 from fedsched.agents.population import play_population
 from fedsched.agents.rollout import Reference
-from fedsched.envs.core import WorldSpec
+from fedsched.envs.core import WorldSpec, part_of
+from fedsched.envs.intersections.cutout import cut_out
+from fedsched.envs.intersections.districts import Districts
+from fedsched.envs.intersections.entrances import in_cut_out
+from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.teachers import SeenPressure
 from fedsched.envs.intersections.viewer import RecordedWorld, make_picture
 from fedsched.envs.intersections.world import IntersectionsWorld, world_spec
 from fedsched.sim.domains.base import Episodes, FloatArray, Judgement, Scene, Simulator, Split
+from fedsched.sim.domains.intersections.city import districts_in, read_city
 from fedsched.sim.domains.intersections.operation import CityOperation
 from fedsched.sim.domains.intersections.worlds import CityWorlds
 from fedsched.sim.scenario import Scenario
@@ -27,9 +32,27 @@ class CitySite(CityWorlds):
     """The worlds of a city (contract: `fedsched.sim.domains.base.SiteWorlds`)."""
 
     def __init__(self, scenario: Scenario, name: str, device: str = "cpu") -> None:
+        self._shared_spec: WorldSpec | None = None
         super().__init__(scenario, name, device)
         self._search = scenario.agents.search
         self._kept: dict[str, IntersectionsWorld] = {}
+
+    def streets(self) -> tuple[Problem, int, Districts | None]:
+        """A district's are its cut-out: it sees the gates that it has in the whole."""
+        if self.settings.district is None:
+            return super().streets()
+        number = self.settings.district.number - 1
+        city = read_city(self.settings)
+        whole, districts = city.problem, districts_in(self.settings, city)
+        self._shared_spec = part_of(world_spec(whole, districts), number)
+        local = cut_out(whole, districts, districts.names[number])
+        return local, city.apart, in_cut_out(whole, districts, local)
+
+    @property
+    def shared_spec(self) -> WorldSpec:
+        """What is static about a district's own signals in the whole city."""
+        assert self._shared_spec is not None, "the site is a district"
+        return self._shared_spec
 
     @property
     def spec(self) -> WorldSpec:

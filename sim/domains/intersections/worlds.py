@@ -9,6 +9,7 @@ import torch
 from fedsched.agents.collect import play
 from fedsched.envs.core import Controller, World, WorldError, stream
 from fedsched.envs.intersections import controllers
+from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.programs import green_wave, webster
 from fedsched.envs.intersections.sumo.world import SumoWorld
@@ -58,8 +59,12 @@ class CityWorlds:
         self._order = list(scenario.sites).index(name)
         self._seed, self._validation = scenario.seed, scenario.evaluation.validation
         with self.blame():
-            city = read_city(self.settings)
-        self.problem, self._apart = city.problem, city.apart
+            self.problem, self._apart, self.districts = self.streets()
+
+    def streets(self) -> tuple[Problem, int, Districts | None]:
+        """The streets of the worlds, how many demands never train, and the districts whose gates they have."""
+        city = read_city(self.settings)
+        return city.problem, city.apart, None
 
     @contextmanager
     def blame(self) -> Iterator[None]:
@@ -93,8 +98,8 @@ class CityWorlds:
 
     def _in(self, simulator: Simulator, problem: Problem, batch: int, timing: str) -> IntersectionsWorld:
         if simulator == "sumo":
-            return SumoWorld(problem, batch, timing)
-        return IntersectionsWorld(problem, batch, timing, self.device)
+            return SumoWorld(problem, batch, timing, self.districts)
+        return IntersectionsWorld(problem, batch, timing, self.device, districts=self.districts)
 
     def rule(self, rule: str, episodes: Episodes) -> Figures:
         """What a rule makes of episodes."""
