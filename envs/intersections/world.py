@@ -239,7 +239,7 @@ class IntersectionsWorld:
         """
         mine, other = ((w._identity, w.timing, w.slots, w.priorities["signal"].shape[1]) for w in (self, source))
         if mine != other:
-            raise WorldError("not alike: give both worlds one problem, timing, districts and room for the same")
+            raise WorldError("not alike: give both worlds one problem, timing, districts, as many slots and priorities")
         for t, own in self._tables().items():
             there = source._tables()[t]
             for name, column in own.items():
