@@ -95,7 +95,7 @@ def branch_out(
         generator: Draws moments and decisions.
 
     Raises:
-        AgentError: A policy with memory, or a kind with vector actions.
+        AgentError: A policy with memory, a kind with vector actions, or more actions of a decision than copies.
     """
     if policy.config.memory:
         raise AgentError("a policy with memory cannot try out branches: set memory to 0")
@@ -151,9 +151,9 @@ class _Trial:
             return {}
         lost = self._drive(world, source, tried, step.mailbox.rows(source))[:begin]
         parts = torch.split(lost, [len(plan.rows) for plan in plans])
-        talks = self._policy.messenger is not None
+        company = origin if self._policy.messenger is not None else origin[:0]
         pairs = zip(plans, parts, strict=True)
-        return {plan.kind: _branches(step.decisions[plan.kind], plan, part, talks) for plan, part in pairs}
+        return {plan.kind: _branches(step.decisions[plan.kind], plan, part, company) for plan, part in pairs}
 
     def _draw(self, step: PolicyStep) -> dict[str, torch.Tensor]:
         """Decisions with a choice, int64 [C] by kind, whose actions the copies have room for."""
@@ -161,9 +161,12 @@ class _Trial:
         names, sizes = list(counts), torch.cat(list(counts.values()))
         kind = torch.cat([torch.full_like(counts[name], k) for k, name in enumerate(names)])
         place = torch.cat([torch.arange(len(counts[name]), device=sizes.device) for name in names])
+        room = self._copies.batch
+        if bool((sizes > room).any()):
+            raise AgentError(f"a decision has {int(sizes.max())} actions, but only {room} branches; give it as many")
         order = torch.randperm(len(sizes), generator=self._generator, device=sizes.device)
         order = order[sizes[order] > 1]
-        order = order[sizes[order].cumsum(0) <= self._copies.batch]
+        order = order[sizes[order].cumsum(0) <= room]
         return {name: place[order[kind[order] == k]].sort().values for k, name in enumerate(names)}
 
     def _drive(
@@ -203,12 +206,12 @@ class _Plan:
         return cls(kind, picked, rows, decision, decisions.moment.index_select(0, decision))
 
 
-def _branches(decisions: Decisions, plan: _Plan, lost: torch.Tensor, talks: bool) -> Branches:
-    """The tried decisions with what their rows have lost, float64 [N]; where agents talk, all of their moments."""
+def _branches(decisions: Decisions, plan: _Plan, lost: torch.Tensor, company: torch.Tensor) -> Branches:
+    """The tried decisions with what their rows have lost, float64 [N], and all decisions of the moments `company`."""
     tried = torch.zeros(len(decisions), dtype=torch.bool, device=lost.device)
     tried[plan.picked] = True
     cost = torch.zeros(len(decisions.rows), dtype=torch.float64, device=lost.device).index_copy(0, plan.rows, lost)
     segment = decisions.segment()
     mean = segment_mean(cost[:, None], decisions.pointers, segment).index_select(0, segment)[:, 0]
-    kept = torch.isin(decisions.moment, plan.origin) if talks else tried
+    kept = tried | torch.isin(decisions.moment, company)
     return Branches(decisions, (cost - mean).float(), tried).select(kept.nonzero().squeeze(1))

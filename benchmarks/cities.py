@@ -73,12 +73,15 @@ def rows(found: Sequence[Mapping[str, Any]], question: str) -> list[tuple[object
     by_arm = {arm: sorted((r for r in found if r["arm"] == arm), key=lambda r: r["seed"]) for arm in arms}
     cities, made = list(found[0]["delay_s"]["policy"]), []
     for city in (*cities, "all, to greedy"):
-        values = {arm: [_value(r, city) for r in runs] for arm, runs in by_arm.items() if runs}
+        values = {arm: {r["seed"]: _value(r, city) for r in runs} for arm, runs in by_arm.items() if runs}
         for arm, own in values.items():
-            percent, half = difference(own, values[arms[0]][: len(own)]) if arm != arms[0] else (None, None)
+            base = {} if arm == arms[0] else values.get(arms[0], {})
+            both = [seed for seed in own if seed in base]
+            pairs = [own[seed] for seed in both], [base[seed] for seed in both]
+            percent, half = difference(*pairs) if both else (None, None)
             jams = sum(r["jams"][city] for r in by_arm[arm]) / len(own) if city in cities else None
             greedy = found[0]["delay_s"]["greedy"][city] if city in cities else None
-            made.append((city, arm, len(own), float(np.mean(own)), percent, half, greedy, jams))
+            made.append((city, arm, len(own), float(np.mean(list(own.values()))), percent, half, greedy, jams))
     return made
 
 

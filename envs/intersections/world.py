@@ -235,11 +235,11 @@ class IntersectionsWorld:
         """Makes row b an exact copy of `source`'s row `rows[b]`, int64 [B]: what follows depends on actions alone.
 
         Raises:
-            WorldError: `source` has another problem, other districts, or other room for vehicles or priorities.
+            WorldError: `source` has another problem, timing, other districts, or other room for vehicles or priorities.
         """
-        room = [(world.slots, world.priorities["signal"].shape[1]) for world in (self, source)]
-        if source._identity != self._identity or room[0] != room[1]:
-            raise WorldError("a branch continues a world of the same problem, districts, slots and room for priorities")
+        mine, other = ((w._identity, w.timing, w.slots, w.priorities["signal"].shape[1]) for w in (self, source))
+        if mine != other:
+            raise WorldError("not alike: give both worlds one problem, timing, districts, as many slots and priorities")
         for t, own in self._tables().items():
             there = source._tables()[t]
             for name, column in own.items():

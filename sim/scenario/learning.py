@@ -196,7 +196,7 @@ class Vine(Part):
     updates: int = Field(default=20, ge=1, description="Local updates that learn so, before those of PPO")
     every: int = Field(default=4, ge=1, description="Steps of an episode from one moment of trying to the next")
     horizon: Seconds = Field(default=90.0, gt=0, description="How long what was tried is driven on")
-    branches: int = Field(default=64, ge=2, description="Copies of the world: actions tried at once")
+    branches: int = Field(default=64, ge=2, description="Actions tried at once; at least a signal's phases")
     keep: int = Field(default=8, ge=1, description="Updates whose branches are learned from")
     epochs: int = Field(default=4, ge=1, description="Passes over all kept branches in an update")
     minibatch: int = Field(default=256, ge=1, description="Decisions in a minibatch")

@@ -189,7 +189,7 @@ class RelayWorld:
         return Observation(self.time.clone(), kinds)
 
     def step(self, actions: Mapping[str, torch.Tensor], until_s: torch.Tensor | None = None) -> Transition:
-        assert until_s is None
+        assert until_s is None or float(until_s.min()) > 1e6, "only a far horizon is kept"
         acts = not self.alternate or self.steps % 2 == 1
         right = (actions["doer"][:, 0] * 2.0 - 1.0 == self.side[:, self._round()]).to(torch.float32) * acts
         self.right += right
@@ -200,6 +200,15 @@ class RelayWorld:
         terminated = {"teller": over, "doer": over}
         cut = torch.zeros(self.batch, dtype=torch.bool)
         return Transition(self.observe(), reward, torch.ones(self.batch, dtype=torch.float64), terminated, cut)
+
+    def branch(self, source: "RelayWorld", rows: torch.Tensor) -> Observation:
+        for name in ("side", "time", "right"):
+            getattr(self, name).copy_(getattr(source, name)[rows])
+        self.steps = source.steps
+        return self.observe()
+
+    def lost(self) -> torch.Tensor:
+        return -self.right
 
     def metrics(self) -> dict[str, torch.Tensor]:
         return {"right": self.right / self.rounds}

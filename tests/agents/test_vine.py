@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from fedsched.agents.branches import Tried, branch_out, merge_branches
-from fedsched.agents.collect import evaluate, idle_actions
+from fedsched.agents.collect import GreedyActor, evaluate, idle_actions
 from fedsched.agents.config import EncoderConfig, MessageConfig, PolicyConfig
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.network import SoftRule
 from fedsched.agents.parameters import parameters_to_numpy
 from fedsched.agents.policy import Policy
 from fedsched.agents.vine import Vine, VineConfig
-from fedsched.envs.core import Branching, Observation
+from fedsched.envs.core import Branching, Observation, WorldError
 from fedsched.envs.intersections.problem import grid_problem
-from fedsched.envs.intersections.world import IntersectionsWorld
+from fedsched.envs.intersections.world import KIND, IntersectionsWorld
 
 FOREVER = 1e9
 
@@ -119,9 +119,21 @@ def test_agents_that_talk_keep_their_company(queue: Callable[..., Any]) -> None:
     together = branch_out(wrong(world, MessageConfig()), world, copies, rows, rows, 1, FOREVER, generator)
     part = together.branches["server"]
     assert not bool(part.tried.all())
-    assert torch.equal(part.decisions.moment.unique(return_counts=True)[1] % 2, part.decisions.moment.unique() * 0)
+    assert set(part.decisions.moment.unique(return_counts=True)[1].tolist()) == {2}
     untried = (~part.tried).index_select(0, part.decisions.segment())
     assert not bool(part.cost[untried].any())
+
+
+def test_agents_of_all_kinds_keep_their_company(relay: Callable[..., Any]) -> None:
+    """There is room for one decision in each moment; that of the other kind stays with it."""
+    world, rows = relay(1, rounds=6), torch.zeros(1, dtype=torch.int64)
+    policy = Policy(world.spec, PolicyConfig(encoder=EncoderConfig(), messages=MessageConfig()), {}, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    found = branch_out(policy, world, relay(2, rounds=6), rows, rows, 1, FOREVER, generator).branches
+    teller, doer = (found[name] for name in ("teller", "doer"))
+    assert torch.equal(teller.tried, ~doer.tried)
+    assert 0 < int(teller.tried.sum()) < 6
+    assert teller.decisions.moment.tolist() == doer.decisions.moment.tolist() == list(range(6))
 
 
 def test_moments_of_several_parts_do_not_mix(queue: Callable[..., Any]) -> None:
@@ -140,6 +152,42 @@ def test_what_cannot_be_tried_is_refused(queue: Callable[..., Any]) -> None:
     policy = Policy(world.spec, PolicyConfig(messages=None, memory=4), {})
     with pytest.raises(AgentError, match="memory"):
         Vine(policy, policy, VineConfig(), 0)
+    rows, generator = torch.arange(2), torch.Generator()
+    with pytest.raises(AgentError, match="a decision has 5 actions, but only 4 branches"):
+        branch_out(wrong(world), world, queue(4), rows, rows, 1, FOREVER, generator)
+
+
+def test_costs_in_a_city_are_those_at_the_horizon() -> None:
+    """The slow twin: the second moment of one of two rows, alone, once for each action."""
+    every, horizon_s, problem = 60, 30.0, grid_problem(2)
+    world, alone = (IntersectionsWorld(problem, batch, "sumo_rl") for batch in (2, 1))
+    policy = Policy(
+        world.spec, PolicyConfig(encoder=EncoderConfig(), messages=None), {KIND: SoftRule({"log_near": 9.0})}
+    )
+    instances, seeds, generator = torch.tensor([0, 1]), torch.tensor([3, 4]), torch.Generator().manual_seed(0)
+    copies = IntersectionsWorld(problem, 24, "sumo_rl")
+    tried = branch_out(policy, world, copies, instances, seeds, every, horizon_s, generator).branches[KIND]
+    first = int(torch.randint(every, (1,), generator=generator.manual_seed(0)))
+    act, seen = GreedyActor(policy, alone.spec, 1), alone.reset(instances[1:], seeds[1:])
+    for _ in range(first + every):
+        seen = alone.step(act(seen)).observation
+    begun, usual, mask = alone.snapshot(), act(seen)[KIND], seen.kinds[KIND].action_mask[0].clone()
+    end = seen.time_s + horizon_s
+    checked = (tried.decisions.moment == 3).nonzero().flatten().tolist()
+    assert checked
+    for d in checked:
+        agent, costs = int(tried.decisions.agent[d]), []
+        for phase in mask[agent].nonzero().flatten().tolist():
+            alone.restore(begun)
+            chosen = usual.clone()
+            chosen[0, agent] = phase
+            seen = alone.step({KIND: chosen}, end).observation
+            while float(seen.time_s) < float(end):
+                seen = alone.step(act(seen), end).observation
+            costs.append(float(alone.lost()))
+        own = slice(*tried.decisions.pointers[d : d + 2].tolist())
+        np.testing.assert_allclose(tried.cost[own].numpy(), np.array(costs) - np.mean(costs), atol=1e-3)
+        assert np.ptp(costs) > 0.1
 
 
 def test_a_branch_of_a_city_goes_on_as_its_source_would() -> None:
@@ -170,3 +218,6 @@ def test_a_branch_of_a_city_goes_on_as_its_source_would() -> None:
     due = figures["completed"] + figures["running"] + figures["never_inserted"]
     np.testing.assert_allclose(copies.lost(), (figures["resco_delay_s"] * due)[rows])
     assert isinstance(copies, Branching)
+    for other in (IntersectionsWorld(problem, 2, "resco"), IntersectionsWorld(problem, 2, "sumo_rl", priorities=1)):
+        with pytest.raises(WorldError, match="give both worlds one problem, timing"):
+            copies.branch(other, rows)

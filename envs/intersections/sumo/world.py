@@ -155,6 +155,11 @@ class SumoWorld(IntersectionsWorld):
         episodes = torch.as_tensor(snapshot.arrays["episodes"])
         return self.reset(episodes[:, 0], episodes[:, 1], where=episodes[:, 0] >= 0)
 
+    def branch(self, source: Self, rows: torch.Tensor) -> Observation:
+        """Raises WorldError: SUMO's state cannot be copied."""
+        del source, rows
+        raise WorldError("SUMO's traffic cannot be copied; try actions out in an IntersectionsWorld")
+
     def close(self) -> None:
         """Ends all workers and removes what was written for them; rows can be reset no more."""
         self._end()

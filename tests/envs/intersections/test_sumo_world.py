@@ -213,6 +213,8 @@ def test_rows_are_reset_alone_and_a_restored_world_starts_its_episodes_anew() ->
             assert torch.equal(value, keep[name]), name
         with pytest.raises(WorldError, match="another problem"):
             world.restore(dataclasses.replace(world.snapshot(), extra={"problem": ""}))
+        with pytest.raises(WorldError, match="traffic cannot be copied"):
+            world.branch(world, torch.tensor([0]))
 
 
 @needs_sumo
