@@ -31,6 +31,7 @@ class Checkpoint:
         cpu_s: The same in CPU seconds, of all its processes.
         git: State of the checkout; None outside one.
         versions: Of fedsched and of what it builds on.
+        rules: `hour.RULES` at the time.
     """
 
     map: str
@@ -43,6 +44,7 @@ class Checkpoint:
     cpu_s: float
     git: Mapping[str, Any] | None
     versions: Mapping[str, str | None]
+    rules: int = 1
 
     def policy(self) -> TrainedPolicy:
         """What acts by it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.resco.actors import Actor
-from benchmarks.resco.hour import hour_of
+from benchmarks.resco.hour import RULES, hour_of
 from fedsched.agents.collect import play
 from fedsched.envs.intersections.sumo.simulation import load_libsumo
 from fedsched.envs.intersections.sumo.world import SumoWorld
@@ -25,7 +25,7 @@ class Episode:
         problem: SHA-256 of its files, hour, and controlled signals.
         actor: Name.
         digest: SHA-256 of the actor.
-        simulator: With its version, such as `SUMO 1.28.0` or `fedsched`.
+        simulator: With its version and `RULES`, such as `SUMO 1.28.0, rules 2` or `fedsched, rules 2`.
         seed: Of the drivers; SUMO's `--seed`.
         delay_s: RESCO's, over all trips that were due.
         trips: That were due.
@@ -94,8 +94,9 @@ class Episodes:
 
 
 def version(simulator: Simulator) -> str:
-    """The name that tables give a simulator."""
-    return str(load_libsumo().simulation.getVersion()[1]) if simulator == "sumo" else "fedsched"
+    """The name that tables give a simulator, with what our signals and observations add to it."""
+    name = str(load_libsumo().simulation.getVersion()[1]) if simulator == "sumo" else "fedsched"
+    return f"{name}, rules {RULES}"
 
 
 def played(name: str, actor: Actor, seeds: Sequence[int], simulator: Simulator) -> Iterable[Episode]:

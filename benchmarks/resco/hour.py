@@ -12,6 +12,11 @@ SITE = "city"
 """Name of the one site of each scenario here."""
 
 
+RULES = 2
+"""Raise it whenever signals, observations or our traffic change what they do: kept episodes and policies are of one.
+
+2: a new green begins after the yellow time also where no link loses its green.
+"""
 UNIVERSAL = "universal"
 """The scenario whose policy is for all maps, and trained on some of them."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.resco.checkpoints import Checkpoint, load, place_of, save
-from benchmarks.resco.hour import file_digests, scenario_of
+from benchmarks.resco.hour import RULES, file_digests, scenario_of
 from benchmarks.same_policy import cpu_s
 from fedsched.sim.folder import read_run
 from fedsched.sim.progress import PlainProgress
@@ -37,6 +37,7 @@ def train(name: str, seed: int) -> Path:
         cpu_s=cpu_s() - cpu,
         git=git_state(),
         versions=versions(),
+        rules=RULES,
     )
     save(checkpoint)
     print(f"{place}: from {folder}, {checkpoint.wall_s:.0f} s, {checkpoint.cpu_s:.0f} CPU s", flush=True)
@@ -45,7 +46,8 @@ def train(name: str, seed: int) -> Path:
 
 def _made_by(place: Path, scenario: Scenario) -> bool:
     kept = load(place)
-    return kept.scenario == scenario.model_dump(mode="json") and kept.digests == file_digests(scenario)
+    same = Scenario.model_validate(dict(kept.scenario)) == scenario  # keys that are newer have their defaults
+    return same and kept.digests == file_digests(scenario) and kept.rules == RULES
 
 
 def train_all(maps: Sequence[str], seeds: Sequence[int]) -> None:

@@ -36,8 +36,12 @@ class City:
     apart: int = 0
 
 
-def read_city(settings: IntersectionsWorld) -> City:
+def read_city(settings: IntersectionsWorld, seed: int = 0) -> City:
     """Streets, signals and demands, varied where that is asked for.
+
+    Args:
+        settings: What the scenario says of it.
+        seed: Of the run: varied demands are its own.
 
     Raises:
         IntersectionsError: Sizes that do not fit, unknown places, files that cannot be used, maps that are not there,
@@ -49,7 +53,7 @@ def read_city(settings: IntersectionsWorld) -> City:
         found = City(problem_in_weather(_given(settings), settings.weather))
     _require_trips(found.problem)
     if settings.variation is not None:
-        found = City(*with_variation(found.problem, settings.variation, settings.demands))
+        found = City(*with_variation(found.problem, settings.variation, settings.demands, seed))
         _require_trips(found.problem)
     elif settings.demands > 1 and _alike(found.problem):
         raise IntersectionsError(

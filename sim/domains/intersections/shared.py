@@ -38,7 +38,7 @@ class SharedCity(CityWorlds):
 
     def streets(self) -> tuple[Problem, int, Districts | None]:
         """The whole network and its districts."""
-        city = read_city(self.settings)
+        city = read_city(self.settings, self._seed)
         return city.problem, city.apart, districts_in(self.settings, city)
 
     @property

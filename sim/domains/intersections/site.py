@@ -45,7 +45,7 @@ class CitySite(CityWorlds):
         if self.settings.district is None:
             return super().streets()
         number = self.settings.district.number - 1
-        city = read_city(self.settings)
+        city = read_city(self.settings, self._seed)
         whole, districts = city.problem, districts_in(self.settings, city)
         self._shared_spec = part_of(world_spec(whole, districts), number)
         local = cut_out(whole, districts, districts.names[number])

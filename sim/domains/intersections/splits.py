@@ -48,7 +48,7 @@ def seed_of(split: Split, drawn: torch.Tensor) -> torch.Tensor:
     return first + drawn % count
 
 
-def with_variation(given: Problem, settings: DemandVariation, demands: int) -> tuple[Problem, int]:
+def with_variation(given: Problem, settings: DemandVariation, demands: int, seed: int = 0) -> tuple[Problem, int]:
     """The problem whose training demands are varied.
 
     Args:
@@ -56,6 +56,7 @@ def with_variation(given: Problem, settings: DemandVariation, demands: int) -> t
             are kept apart and varied ones follow them.
         settings: How; the scale holds for all demands.
         demands: How many varied ones follow.
+        seed: Of the varied ones; those that are only scaled do not depend on it.
 
     Returns:
         The problem, and how many of its demands are kept apart (`demands_of`).
@@ -65,7 +66,8 @@ def with_variation(given: Problem, settings: DemandVariation, demands: int) -> t
     count = len(given.demands)
     apart = 0 if count >= ENOUGH else count
     first, last = demands_of("train", count) if not apart else (0, 0)
-    chosen = [varied_demand(given, varied if first <= n < last else scaled, n) for n in range(count)]
+    varies = [first <= n < last for n in range(count)]
+    chosen = [varied_demand(given, *((varied, n, seed) if varies[n] else (scaled, n))) for n in range(count)]
     if apart:
-        chosen += [varied_demand(given, varied, n) for n in range(demands)]
+        chosen += [varied_demand(given, varied, n, seed) for n in range(demands)]
     return with_demands(given, chosen), apart

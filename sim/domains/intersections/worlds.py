@@ -64,7 +64,7 @@ class CityWorlds:
 
     def streets(self) -> tuple[Problem, int, Districts | None]:
         """The streets of the worlds, how many demands never train, and the districts whose gates they have."""
-        city = read_city(self.settings)
+        city = read_city(self.settings, self._seed)
         return city.problem, city.apart, None
 
     @contextmanager
