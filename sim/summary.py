@@ -113,10 +113,13 @@ def _settled(traffic: Mapping[str, Mapping[str, Any]], figures: Figures) -> list
     if "policy+plan" not in traffic:
         return []
     plans = traffic["policy+plan"]
-    return [
+    settled = (
         f"Settled: {plans['settlements']} plans with {plans['transfers']} transfers of {plans['quantity']} "
-        f"{figures.traded};",
-        f"  {plans['moved']} {figures.unit_title} moved, {plans['data_mb'] / 1e3:.0f} GB with them",
+        f"{figures.traded}"
+    )
+    moved = f"  {plans['moved']} {figures.unit_title} moved, {plans['data_mb'] / 1e3:.0f} GB with them"
+    return [
+        *([f"{settled};", moved] if plans["moved"] else [settled]),
         f"Certificate of the last plan: {plans['certificate']}",
     ]
 

@@ -26,4 +26,5 @@ FIGURES = Figures(
     note="Means over the test periods; delay: time loss and departure delay (RESCO's).",
     headline=("resco_delay_s", "waiting_s"),
     plain=("program", "fixed programs"),
+    traded="vehicles let in",
 )
