@@ -93,7 +93,7 @@ def test_a_signal_shows_yellow_and_then_what_was_chosen() -> None:
     observation = reset(world)
     phases = problem().signals[0].phases
     now, target = 0, 0
-    for choice in (0, 1, 3, 2, 2, 1):  # 0 to 1: permissive to protected green; 3 to 2: nobody loses green
+    for choice in (0, 1, 3, 2, 2, 1):  # 0 to 1: permissive to protected; 3 to 2: nobody loses it
         before, target = target, choice
         chosen = torch.full((1, 9), choice, dtype=torch.int64)
         for second in range(20):
@@ -101,7 +101,7 @@ def test_a_signal_shows_yellow_and_then_what_was_chosen() -> None:
             action = {KIND: chosen if second == 0 else torch.full((1, 9), 4)}
             observation = world.step(action, torch.tensor([float(now)], dtype=torch.float64)).observation
             between = transition(phases[before], phases[target])
-            expected = between if second < 4 and between != phases[before] else phases[target]
+            expected = between if second < 4 else phases[target]
             assert shown(world) == expected, (choice, second)
             assert bool(observation.kinds[KIND].active.all()) == (second == 19)
 
