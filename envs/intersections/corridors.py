@@ -128,9 +128,11 @@ class CorridorExchange:
         return f"corridor {self.event.id} {number}"
 
     def _open(self, window: Window) -> list[int]:
-        """Passages that fall into a window."""
-        late = self.rules.late_s
-        return [n for n, one in enumerate(self.passages) if one.first_s < window[1] and one.last_s + late > window[0]]
+        """Passages that signals would serve at some time of a window, the lead included."""
+        lead, late = self.rules.lead_s, self.rules.late_s
+        return [
+            n for n, one in enumerate(self.passages) if one.first_s - lead < window[1] and one.last_s + late > window[0]
+        ]
 
     def _span(self, n: int, window: Window) -> Window:
         """From when until when a passage is asked for."""

@@ -1,6 +1,7 @@
 """Corridors: what follows from an event, what districts ask and offer for it, and what the signals then keep."""
 
 import dataclasses
+import math
 from functools import cache
 from itertools import pairwise
 
@@ -248,3 +249,17 @@ def test_nobody_bars_the_way_of_an_ambulance_on_a_shared_lane() -> None:
     took = (world.traffic["trip_arrived"] - world.traffic["trip_inserted"])[np.arange(len(trips)), trips]
     assert bool((took > 0).all())
     assert int(took.max()) < 250
+
+
+def test_a_window_that_ends_within_the_lead_asks_for_the_passage_too() -> None:
+    """Else what is expected soon after the end of an epoch would lose its lead."""
+    own = exchange(ambulance())
+    lead = own.rules.lead_s
+    home = [own.home == own._district[n] for n in range(len(own.passages))]
+    n = home.index(False)
+    due = math.floor(own.passages[n].first_s)
+    for end, asked in ((due - lead, False), (due - lead + 1, True), (due, True)):
+        asks = sides(own.lots(busy(), 0, (0, end)), "ask")
+        assert (own.resource(n) in asks) == asked, end
+        if asked:
+            assert asks[own.resource(n)][1].window == (due - lead, end)
