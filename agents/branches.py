@@ -71,6 +71,12 @@ def merge_branches(parts: Sequence[Tried]) -> tuple[dict[str, Branches], int]:
     return merged, sum(part.moments for part in parts)
 
 
+def require_forgetful(policy: Policy) -> None:
+    """Raises AgentError for a policy with memory: what it would remember in a copy belongs to another episode."""
+    if policy.config.memory:
+        raise AgentError("a policy with memory cannot try out branches: set memory to 0")
+
+
 @torch.no_grad()
 def branch_out(
     policy: Policy,
@@ -97,16 +103,13 @@ def branch_out(
     Raises:
         AgentError: A policy with memory, a kind with vector actions, or more actions of a decision than copies.
     """
-    if policy.config.memory:
-        raise AgentError("a policy with memory cannot try out branches: set memory to 0")
+    require_forgetful(policy)
     if any(kind.bounds is not None for kind in world.spec.kinds):
         raise AgentError(f"{world.spec.name}: vector actions cannot be tried out one by one")
     trial = _Trial(policy, copies, horizon_s, generator)
-    mailbox, idle = (
-        policy.mailbox(world.spec, world.batch, world.device),
-        idle_actions(world.spec, world.batch, world.device),
-    )
-    observation, ended = world.reset(instances, seeds), Ended(world.spec, world.batch, world.device)
+    place = world.spec, world.batch, world.device
+    mailbox, idle, ended = policy.mailbox(*place), idle_actions(*place), Ended(*place)
+    observation = world.reset(instances, seeds)
     number, first = 0, int(torch.randint(every, (1,), generator=generator, device=world.device))
     found: list[Tried] = []
     while not bool(ended.over.all()):

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from fedsched.agents.collect import Ended, idle_actions, quieten
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.gaussian import sample_of
+from fedsched.agents.gradient import descend, message_charge
 from fedsched.agents.inputs import check_step
 from fedsched.agents.labelled import Labelled, merge_labelled, record_from, to_plain
 from fedsched.agents.minibatches import minibatches
@@ -301,14 +301,6 @@ class Imitator:
     def _step(self, piece: Mapping[str, Labelled]) -> torch.Tensor:
         judged = self.policy.judge({name: part.decisions for name, part in piece.items()})
         log_prob = torch.cat([judged.distribution[name].log_prob(part.choice) for name, part in piece.items()])
-        loss = -log_prob.mean()
-        messages = self.policy.config.messages
-        if judged.message_kl is not None and messages is not None and messages.kl is not None:
-            loss = loss + messages.kl * judged.message_kl.mean()
-        self._adam.zero_grad()
-        torch.autograd.backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self._config.grad_norm)
-        if not bool(norm.isfinite()):
-            raise AgentError(f"imitation {self.updates + 1}: a gradient is not finite; the parameters were left alone")
-        self._adam.step()
+        loss = -log_prob.mean() + message_charge(self.policy, judged)
+        descend(self.policy, self._adam, loss, self._config.grad_norm, f"imitation {self.updates + 1}")
         return loss.detach()

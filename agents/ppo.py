@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.experience import Experience
+from fedsched.agents.gradient import cut_gradient
 from fedsched.agents.minibatches import Chunks, minibatches
 from fedsched.agents.policy import Policy, critic_input
 from fedsched.agents.recall import judge_choices
@@ -260,9 +260,7 @@ class Optimiser:
         terms = loss_terms(self._policy, piece, self._config, chunks)
         loss = terms.policy + self._config.value * terms.value - entropy * terms.entropy
         loss = loss + self._message_weight() * terms.message_kl
-        self.adam.zero_grad()
-        torch.autograd.backward(loss)
-        norm = nn.utils.clip_grad_norm_(self._policy.parameters(), self._config.grad_norm)
+        norm = cut_gradient(self._policy, self.adam, loss, self._config.grad_norm)
         if not bool(norm.isfinite()):
             self.adam.zero_grad()
             culprit = culprit_of(self._policy, loss_terms(self._policy, piece, self._config, chunks))

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
-from fedsched.agents.branches import Branches, Tried, branch_out, merge_branches
+from fedsched.agents.branches import Branches, Tried, branch_out, merge_branches, require_forgetful
 from fedsched.agents.decisions import AgentError
 from fedsched.agents.distribution import RaggedCategorical
+from fedsched.agents.gradient import descend, message_charge
 from fedsched.agents.labelled import record_from, to_plain
 from fedsched.agents.minibatches import minibatches
 from fedsched.agents.parameters import move_towards
@@ -59,7 +59,7 @@ class VineConfig:
 
 
 @dataclass(frozen=True)
-class Growth:
+class VineLosses:
     """Diagnostics of an update.
 
     Attributes:
@@ -91,8 +91,7 @@ class Vine:
         Raises:
             AgentError: A policy with memory.
         """
-        if policy.config.memory:
-            raise AgentError("a policy with memory cannot try out branches: set memory to 0")
+        require_forgetful(policy)
         self.policy, self.averaged, self._config = policy, averaged, config
         self._generator = torch.Generator(next(policy.parameters()).device).manual_seed(seed)
         self._adam = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=1e-5)
@@ -111,7 +110,7 @@ class Vine:
             self.policy, world, copies, instances, seeds, settings.every, settings.horizon_s, self._generator
         )
 
-    def update(self, tried: Sequence[Tried]) -> Growth:
+    def update(self, tried: Sequence[Tried]) -> VineLosses:
         """Learns from what was tried in one or several worlds, and from the updates before.
 
         Raises:
@@ -135,7 +134,7 @@ class Vine:
         if self.done:
             self._kept.clear()
         cost, entropy = (float(torch.stack(column).mean()) for column in zip(*steps, strict=True))
-        return Growth(cost, deviation, entropy, count)
+        return VineLosses(cost, deviation, entropy, count)
 
     def state(self) -> dict[str, Any]:
         """Everything beside the policies that `load` needs to go on exactly, the kept branches among it."""
@@ -177,15 +176,8 @@ class Vine:
         entropy = torch.cat(entropies)
         cost = torch.stack(costs).sum() / max(1, len(entropy))
         loss = cost - self._config.entropy * entropy.sum() / max(1, len(entropy))
-        messages = self.policy.config.messages
-        if judged.message_kl is not None and messages is not None and messages.kl is not None:
-            loss = loss + messages.kl * judged.message_kl.mean()
-        self._adam.zero_grad()
-        torch.autograd.backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self._config.grad_norm)
-        if not bool(norm.isfinite()):
-            raise AgentError(f"update {self.updates + 1}: a gradient is not finite; the parameters were left alone")
-        self._adam.step()
+        loss = loss + message_charge(self.policy, judged)
+        descend(self.policy, self._adam, loss, self._config.grad_norm, f"update {self.updates + 1}")
         return cost.detach(), entropy.mean().detach() if len(entropy) else cost.detach() * 0.0
 
 

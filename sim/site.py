@@ -16,7 +16,7 @@ from fedsched.agents.imitation import Lesson
 from fedsched.agents.mailbox import Traffic
 from fedsched.agents.parameters import parameters_from_numpy
 from fedsched.agents.ppo import Losses
-from fedsched.agents.vine import Growth
+from fedsched.agents.vine import VineLosses
 from fedsched.envs.core import Delivery, Lot, Observation, on_device
 from fedsched.federation import Update
 from fedsched.sim.domains import domain_of
@@ -189,12 +189,12 @@ REPORTED_LOSSES = (
 """Diagnostics of the last local update that a site reports."""
 REPORTED_LESSON = ("cross_entropy", "agreement", "taught")
 """Diagnostics of the last imitation update that a site reports, where a round had one."""
-REPORTED_GROWTH = ("cost", "deviation", "entropy")
+REPORTED_VINE = ("cost", "deviation", "entropy")
 """Diagnostics of the last update from branches that a site reports, where a round had one."""
-_REPORTED = {Losses: REPORTED_LOSSES, Lesson: REPORTED_LESSON, Growth: REPORTED_GROWTH}
+_REPORTED = {Losses: REPORTED_LOSSES, Lesson: REPORTED_LESSON, VineLosses: REPORTED_VINE}
 
 
-def diagnostics(losses: Sequence[Losses | Lesson | Growth]) -> dict[str, float]:
+def diagnostics(losses: Sequence[Losses | Lesson | VineLosses]) -> dict[str, float]:
     """What is reported of the updates of a round: of the last one of each kind."""
     found: dict[str, float] = {}
     for one in losses:

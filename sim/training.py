@@ -17,7 +17,7 @@ from fedsched.agents.policy import Policy
 from fedsched.agents.population import linear_weights, set_linear_weights
 from fedsched.agents.ppo import Losses, PpoConfig
 from fedsched.agents.rollout import Rollouts
-from fedsched.agents.vine import Growth, Vine, VineConfig
+from fedsched.agents.vine import Vine, VineConfig, VineLosses
 from fedsched.envs.core import Branching, World, WorldSpec, stream
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import FloatArray, Judgement, SiteWorlds, Teaching
@@ -168,7 +168,7 @@ class Trainer:
         """Overwrites the learning policy's parameters."""
         parameters_from_numpy(self.policy, parameters)
 
-    def update(self) -> Losses | Lesson | Growth:
+    def update(self) -> Losses | Lesson | VineLosses:
         """Collects episodes at every site and learns once: from the teacher first, then from branches, then by PPO."""
         if self._imitator is not None and not self._imitator.done:
             lesson = self._imitator.update([self._demonstration(self._imitator, worlds) for worlds in self._sites])

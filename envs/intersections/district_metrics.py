@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fedsched.envs.core import WorldError
-from fedsched.envs.intersections.metrics import QUEUE
+from fedsched.envs.intersections import metrics
 
 if TYPE_CHECKING:
     from fedsched.envs.intersections.world import IntersectionsWorld
@@ -27,24 +27,20 @@ def of_districts(world: "IntersectionsWorld") -> dict[str, torch.Tensor]:
     """
     if world.districts is None:
         raise WorldError("the world has no districts; give it some")
-    due, late = _departures(world)
+    row, depart = metrics.trips(world)
+    due, late = _lateness(world, depart)
     count = len(world.districts.names)
     traffic, ways = world.traffic, world.problem.tables.ways
     edge = torch.tensor(world.districts.edge[ways.edge].tolist(), device=world.device)
     vehicles = world.problem.tables.vehicles
-    row = _rows(world)
     start = edge[torch.tensor(vehicles.way.tolist(), device=world.device)][row]
     end = edge[torch.tensor((vehicles.way + vehicles.edges - 1).tolist(), device=world.device)][row]
     inserted = due & (traffic["trip_inserted"] >= 0)
     arrived = inserted & (traffic["trip_arrived"] >= 0)
     trips = _sum(due.double(), start, count)
-    crossed = torch.zeros_like(trips)
-    for number, gate in enumerate(world.districts.gates):
-        if gate.source >= 0:
-            crossed[:, gate.target] += traffic["gate_passed"][:, number]
     return {
         "lost_s": traffic["district_loss"].double() + _sum(late, start, count),
-        "visits": trips + crossed,
+        "visits": trips + _crossed(world, count),
         "trips": trips,
         "inserted": _sum(inserted.double(), start, count),
         "never_inserted": _sum((due & ~inserted).double(), start, count),
@@ -54,23 +50,22 @@ def of_districts(world: "IntersectionsWorld") -> dict[str, torch.Tensor]:
     }
 
 
-def _rows(world: "IntersectionsWorld") -> torch.Tensor:
-    """The place of each trip among all demands' trips, [B, V]."""
-    traffic = world.traffic
-    trips = torch.arange(traffic["trip_inserted"].shape[1], device=world.device)
-    last = max(0, len(world.problem.tables.vehicles.way) - 1)
-    return (traffic["first_trip"][:, None] + trips).clamp(max=last).long()
-
-
-def _departures(world: "IntersectionsWorld") -> tuple[torch.Tensor, torch.Tensor]:
-    """Which trips were due so far, bool [B, V], and by how many s they are late."""
-    traffic = world.traffic
-    inserted, now = traffic["trip_inserted"], traffic["now"].double()[:, None]
-    trips = torch.arange(inserted.shape[1], device=world.device)
-    depart = torch.tensor(world.problem.tables.vehicles.depart_s.tolist(), device=world.device)[_rows(world)]
-    due = (trips < traffic["trips"][:, None]) & ((inserted >= 0) | (depart < now))
+def _lateness(world: "IntersectionsWorld", depart: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which trips were due so far, bool [B, V], and by how many s they are late, given when each wants to depart."""
+    inserted, now = world.traffic["trip_inserted"], world.traffic["now"].double()[:, None]
+    due = (inserted >= 0) | (depart < now)
     late = torch.where(inserted >= 0, inserted.double(), now) - depart
     return due, torch.where(due, late, 0.0)
+
+
+def _crossed(world: "IntersectionsWorld", count: int) -> torch.Tensor:
+    """Vehicles that came into each district from another one."""
+    assert world.districts is not None
+    found = torch.zeros(world.batch, count, dtype=torch.float64, device=world.device)
+    for number, gate in enumerate(world.districts.gates):
+        if gate.source >= 0:
+            found[:, gate.target] += world.traffic["gate_passed"][:, number]
+    return found
 
 
 def _sum(values: torch.Tensor, district: torch.Tensor, count: int) -> torch.Tensor:
@@ -90,7 +85,7 @@ def _running(world: "IntersectionsWorld", count: int) -> torch.Tensor:
 def _queue(world: "IntersectionsWorld", count: int) -> torch.Tensor:
     """Mean queue of the signals of each district."""
     assert world.districts is not None
-    total = -world.counts["total"][:, :, QUEUE].double()
+    total = -world.counts["total"][:, :, metrics.QUEUE].double()
     site = torch.tensor(world.districts.site.tolist(), device=world.device)
     signals = torch.bincount(site, minlength=count).clamp(min=1)
     return _sum(total, site.expand_as(total), count) / signals / world.counts["seconds"].double().clamp(min=1)[:, None]

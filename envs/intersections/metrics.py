@@ -47,7 +47,7 @@ def of_world(world: "IntersectionsWorld") -> dict[str, torch.Tensor]:
     traffic, problem = world.traffic, world.problem
     now = traffic["now"].double()
     inserted, arrived = traffic["trip_inserted"], traffic["trip_arrived"]
-    row, depart = _trips(world)
+    row, depart = trips(world)
     kind = world.road["trip_type"][row].long()
     inside = inserted >= 0
     done = inside & (arrived >= 0)
@@ -81,12 +81,12 @@ def of_world(world: "IntersectionsWorld") -> dict[str, torch.Tensor]:
 def delays(world: "IntersectionsWorld") -> torch.Tensor:
     """Of every trip so far: time loss and departure delay, or the wait of those who are due; float64 [B, V]."""
     inserted, now = world.traffic["trip_inserted"], world.traffic["now"].double()[:, None]
-    depart = _trips(world)[1]
+    depart = trips(world)[1]
     late = inserted.double() - depart
     return torch.where(inserted >= 0, late + _time_loss(world), (now - depart).clamp(min=0.0))
 
 
-def _trips(world: "IntersectionsWorld") -> tuple[torch.Tensor, torch.Tensor]:
+def trips(world: "IntersectionsWorld") -> tuple[torch.Tensor, torch.Tensor]:
     """Of every trip: its place among all trips, and when it wants to depart, never where a row has none; [B, V]."""
     traffic, vehicles = world.traffic, world.problem.tables.vehicles
     number = torch.arange(traffic["trip_inserted"].shape[1], device=world.device)

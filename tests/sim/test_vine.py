@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedsched.agents.ppo import Losses
-from fedsched.agents.vine import Growth
+from fedsched.agents.vine import VineLosses
 from fedsched.sim.domains import domain_of
 from fedsched.sim.encoding import decode, encode
 from fedsched.sim.progress import PlainProgress
@@ -55,7 +55,7 @@ def test_branches_come_first_and_a_resumed_trainer_goes_on_to_the_same_numbers()
     made = scenario()
     assert learner_config(made, {"queue": 1.0}).ppo.iterations == 1
     straight = trainer(made)
-    assert isinstance(straight.update(), Growth)
+    assert isinstance(straight.update(), VineLosses)
     resumed = trainer(made)
     resumed.load(decode(encode(straight.state())))
     for one in (straight, resumed):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -130,9 +131,9 @@ def test_incidents_lie_in_the_hour_and_hold_traffic_up(later: Problem) -> None:
         ({"detours": -0.1}, "detours=-0.1; write 0 to 10"),
     ],
 )
-def test_values_out_of_their_bounds_are_refused(values: dict[str, float], message: str) -> None:
+def test_values_out_of_their_bounds_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(IntersectionsError, match=message):
-        Variation(**values)  # type: ignore[arg-type]
+        Variation(**values)
 
 
 def test_no_demand_at_all_is_refused(later: Problem) -> None:
