@@ -23,7 +23,6 @@ from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import (
     POLICY,
     FloatArray,
-    Joining,
     Operation,
     Outcome,
     Replaying,
@@ -32,6 +31,7 @@ from fedsched.sim.domains.base import (
     Split,
     Trading,
 )
+from fedsched.sim.domains.sharing import Joining
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.training import Parameters, Trainer, make_policy
 

@@ -10,16 +10,13 @@ from fedsched.envs.core import Delivery, Lot, Observation
 from fedsched.sim.domains import domain_of
 from fedsched.sim.domains.base import (
     POLICY,
-    Actions,
     Cargo,
     Outcome,
-    SharedOperation,
-    SharedWorlds,
-    Sharing,
     Simulator,
     Split,
     device_of,
 )
+from fedsched.sim.domains.sharing import Actions, SharedOperation, SharedWorlds, Sharing
 from fedsched.sim.market import deliveries_of
 from fedsched.sim.scenario import Plan, Scenario
 from fedsched.sim.site import Site

@@ -1,6 +1,6 @@
 """The contract between `sim` and a domain."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from fedsched.agents.mailbox import Traffic
 from fedsched.agents.network import SoftRule
 from fedsched.agents.policy import Policy
 from fedsched.agents.rollout import Reference
-from fedsched.envs.core import Controller, Delivery, Lot, Observation, World, WorldSpec
+from fedsched.envs.core import Controller, Delivery, Lot, World, WorldSpec
 from fedsched.sim.errors import WorldSetupError
 from fedsched.sim.scenario import Scenario
 
@@ -23,11 +23,6 @@ FloatArray = npt.NDArray[np.float64]
 Split = Literal["train", "validation", "test"]
 Simulator = Literal["own", "sumo"]
 """What operates the periods: fedsched's worlds, or the field's own simulator where the domain has one."""
-
-Actions = Mapping[str, torch.Tensor]
-"""Of every agent by kind: int64 [B, A], or float32 [B, A, D]."""
-Decide = Callable[[Mapping[str, Observation]], Mapping[str, Actions]]
-"""The actions of each site's own agents from what these see, by site."""
 
 POLICY = "policy"
 """Name of the actor that is not a rule."""
@@ -157,56 +152,6 @@ class Trading(Operation, Protocol):
         ...
 
 
-class SharedOperation(Protocol):
-    """The operated batch of a world that several sites share: row b is the b-th period."""
-
-    def advance(self, until_s: float) -> None:
-        """Runs all rows to a moment of the common clock."""
-        ...
-
-    def lots(self, window: tuple[int, int]) -> dict[str, list[list[Lot]]]:
-        """What each row of each site offers and asks for in the coming epoch."""
-        ...
-
-    def keep(
-        self,
-        row: int,
-        window: tuple[int, int],
-        deliveries: Mapping[str, list[Delivery]],
-        parties: Collection[str],
-    ) -> None:
-        """Lets every site keep, in one row, what it gives and takes; `parties` are those that the plan binds."""
-        ...
-
-    def outcomes(self) -> dict[str, Outcome]:
-        """What became of the rows: of each site's part, and of the whole under the name of no site."""
-        ...
-
-    def close(self) -> None:
-        """Ends what the operation started outside this process, if anything."""
-        ...
-
-
-class SharedWorlds(Protocol):
-    """Worlds in which all sites of a scenario act, each for its own agents."""
-
-    @property
-    def horizon_s(self) -> float:
-        """How long the longest period is."""
-        ...
-
-    @property
-    def best_rule(self) -> str:
-        """The classical rule that does best for the whole on the validation windows."""
-        ...
-
-    def operate(
-        self, split: Split, rows: int, actor: str, decide: Decide | None, simulator: Simulator
-    ) -> SharedOperation:
-        """Starts the first `rows` periods of a split; a rule's name, or `policy` and what asks each site's."""
-        ...
-
-
 class SiteWorlds(Protocol):
     """The worlds of one site: what it trains on, is judged on and operates."""
 
@@ -266,16 +211,6 @@ class Replaying(Protocol):
         ...
 
 
-@runtime_checkable
-class Joining(Protocol):
-    """Worlds of a site whose agents can act in a world that it shares with others."""
-
-    @property
-    def shared_spec(self) -> WorldSpec:
-        """What is static about its own agents there (`envs.core.part_of`)."""
-        ...
-
-
 class Domain(Protocol):
     """A kind of site."""
 
@@ -307,19 +242,6 @@ class Domain(Protocol):
 
     def figures(self, outcomes: Mapping[str, Any]) -> dict[str, dict[str, FloatArray]]:
         """The domain's figures [rows] by site and name, from every site's outcome."""
-        ...
-
-
-@runtime_checkable
-class Sharing(Protocol):
-    """A domain whose sites may act in one shared world."""
-
-    def shares(self, scenario: Scenario) -> bool:
-        """Whether those of this scenario do."""
-        ...
-
-    def shared(self, scenario: Scenario, device: str = "cpu") -> SharedWorlds:
-        """The shared worlds; raises WorldSetupError for data that cannot be used."""
         ...
 
 

@@ -14,19 +14,20 @@ from fedsched.envs.intersections.districts import Districts
 from fedsched.envs.intersections.exchange import DistrictExchange, Market
 from fedsched.envs.intersections.problem import Problem
 from fedsched.envs.intersections.sumo.world import SumoWorld
-from fedsched.sim.domains.base import Decide, Episodes, FloatArray, Simulator, Split
+from fedsched.sim.domains.base import Episodes, FloatArray, Simulator, Split
 from fedsched.sim.domains.intersections.city import districts_in, read_city
 from fedsched.sim.domains.intersections.figures import FIGURES
 from fedsched.sim.domains.intersections.operation import Outcome, city_figures
 from fedsched.sim.domains.intersections.worlds import CityWorlds
 from fedsched.sim.domains.operation import Drive
+from fedsched.sim.domains.sharing import Decide
 from fedsched.sim.scenario import Scenario
 from fedsched.sim.scenario.city import districts_of
 from fedsched.sim.table import ALL_SITES
 
 
 class SharedCity(CityWorlds):
-    """The worlds of a whole city (contract: `fedsched.sim.domains.base.SharedWorlds`)."""
+    """The worlds of a whole city (contract: `fedsched.sim.domains.sharing.SharedWorlds`)."""
 
     def __init__(self, scenario: Scenario, device: str = "cpu") -> None:
         super().__init__(scenario, next(iter(scenario.sites)), device)

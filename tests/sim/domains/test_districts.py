@@ -8,8 +8,9 @@ import pytest
 
 from fedsched.envs.core import Observation
 from fedsched.envs.intersections.exchange import Market
-from fedsched.sim.domains.base import POLICY, Actions
+from fedsched.sim.domains.base import POLICY
 from fedsched.sim.domains.intersections.shared import SharedCity
+from fedsched.sim.domains.sharing import Actions
 from fedsched.sim.operate import Operated, Operator
 from fedsched.sim.scenario import Market as Settings
 from fedsched.sim.scenario import Scenario, load_scenario
